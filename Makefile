@@ -1,0 +1,38 @@
+# make demo   trains a small captioner on drawn pictures and shows what it says
+# make test   runs the tests
+# make lint   checks style
+# make bench  times training and decoding, beside PyTorch where it is installed
+# Each sets up .venv first, unless it is current. All are safe to repeat.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= runs/demo
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-slow lint bench
+
+.venv/current: pyproject.toml
+	@echo 'Setting up .venv (once, and when pyproject.toml changes)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: .venv/current
+	@echo 'Training a captioner on SYNTHETIC drawn pictures in $(DEMO)'
+	$(BIN)/python -m captioning.main --config=configs/scenes.py \
+	  --workdir=$(DEMO)
+	@echo 'Scores: $(DEMO)/results.json'
+	@echo 'Captions with attention: $(DEMO)/results/test.png'
+
+test: .venv/current
+	$(BIN)/python -m pytest
+
+test-slow: .venv/current
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/current
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/current
+	$(BIN)/python scripts/benchmark_captioning.py

@@ -1,0 +1,1 @@
+"""Image captioning: a CNN reads the picture, an RNN writes the sentence."""

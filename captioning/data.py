@@ -1,0 +1,272 @@
+"""Data sets of captioned pictures, by name, through TensorFlow Datasets.
+
+  'scenes'                 the embedded synthetic pictures; see scenes.py
+  'captioned_images/NAME'  what scripts/prepare_captions.py prepared as NAME
+  'coco_captions'          COCO 2014 with Karpathy's splits
+
+Each has the splits 'train', 'validation' and 'test'. Records are read at random
+from ArrayRecord files, without TensorFlow (only `coco_captions` imports it).
+
+Axes: K captions of a picture, T words.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from captioning import scenes
+from captioning import sources
+from captioning import vocabulary as vocabulary_lib
+
+# Our name of a split -> the names that data sets have for its parts.
+_SPLITS = {
+  'train': ('train', 'restval'),
+  'validation': ('validation', 'val'),
+  'test': ('test',),
+}
+_FORMAT = 'array_record'
+_PREPARE_COCO = (
+  'python -c "import tensorflow_datasets as tfds; tfds.builder('
+  "'coco_captions', data_dir={data_dir!r}, file_format='array_record'"
+  ').download_and_prepare()"'
+)
+_PREPARE_IMAGES = (
+  'python scripts/prepare_captions.py --name={name} --data_dir={data_dir} '
+  '--images=... --captions=...'
+)
+
+
+class CaptionedImages(tfds.core.GeneratorBasedBuilder):
+  """Pictures of a directory, stored as they are, with their captions."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  RELEASE_NOTES = {'1.0.0': 'Initial release.'}
+
+  def __init__(self, *, pictures: Sequence[sources.Picture] = (), **kwargs):
+    """`pictures` are what is to be prepared; none are needed to read."""
+    super().__init__(**kwargs)
+    self._pictures = pictures
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=__doc__,
+      features=tfds.features.FeaturesDict(
+        {
+          'id': tfds.features.Text(),
+          'image': tfds.features.Image(),
+          'captions': tfds.features.Sequence(tfds.features.Text()),
+        }
+      ),
+      metadata=tfds.core.MetadataDict(),
+    )
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+    del dl_manager
+    present = {picture.split for picture in self._pictures}
+    return {
+      split: self._generate_examples(split)
+      for split in _SPLITS
+      if split in present
+    }
+
+  def _generate_examples(self, split: str):
+    digest = hashlib.sha256()
+    for picture in self._pictures:
+      if picture.split != split:
+        continue
+      contents = picture.path.read_bytes()
+      digest.update(contents)
+      digest.update(json.dumps([picture.id, picture.captions]).encode())
+      yield (
+        picture.id,
+        {
+          'id': picture.id,
+          'image': io.BytesIO(contents),
+          'captions': picture.captions,
+        },
+      )
+    self.info.metadata[split] = digest.hexdigest()
+
+
+def prepare(
+  name: str,
+  pictures: Sequence[sources.Picture],
+  data_dir: str | os.PathLike | None = None,
+):
+  """Writes `pictures` as the data set 'captioned_images/NAME'.
+
+  It appears under its name once it is complete, or not at all.
+  """
+  builder = _images_builder(name, data_dir, pictures=pictures)
+  with _alone(builder):
+    if builder.data_path.exists():
+      raise FileExistsError(
+        f'{builder.data_path} exists already: delete it, or choose another name'
+      )
+    builder.download_and_prepare(file_format=_FORMAT)
+
+
+class Split:
+  """Random access to the records of a split; threads may share it.
+
+  A record is `id` str, `image` bytes (an encoded file) and `captions`
+  list[str].
+  """
+
+  def __init__(self, source: Sequence[dict[str, Any]]):
+    """Takes a data source of TFDS whose pictures are not decoded."""
+    self._source = source
+
+  def __len__(self) -> int:
+    """The number of pictures."""
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """The record of picture `index`."""
+    if not 0 <= index < len(self):
+      raise IndexError(index)  # Which ends a loop over all.
+    record = self._source[index]
+    captions = record['captions']
+    if 'image/id' in record:  # COCO
+      record_id, captions = str(record['image/id']), captions['text']
+    else:
+      record_id = record['id'].decode()
+    return {
+      'id': record_id,
+      'image': record['image'],
+      'captions': [caption.decode() for caption in captions],
+    }
+
+
+def open_split(
+  name: str, split: str, data_dir: str | os.PathLike | None = None
+) -> Split:
+  """Opens a split of a data set; `scenes` are drawn on first use.
+
+  Args:
+    name: 'scenes', 'captioned_images/NAME' or 'coco_captions'.
+    split: 'train', 'validation' or 'test'.
+    data_dir: where TFDS keeps its data sets; None is its own default.
+  """
+  if split not in _SPLITS:
+    raise ValueError(f'split={split!r} must be one of {", ".join(_SPLITS)}')
+  builder = _open(name, data_dir)
+  parts = [part for part in _SPLITS[split] if part in builder.info.splits]
+  if not parts:
+    raise ValueError(
+      f'{name} has no split {split!r}, only {", ".join(builder.info.splits)}'
+    )
+  return Split(
+    builder.as_data_source(
+      '+'.join(parts), decoders={'image': tfds.decode.SkipDecoding()}
+    )
+  )
+
+
+def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
+  """Sixteen letters and digits that say which contents a data set has."""
+  info = _open(name, data_dir).info
+  content = {
+    'name': info.full_name,
+    'splits': {
+      split.name: [split.shard_lengths, int(split.num_bytes)]
+      for split in info.splits.values()
+    },
+    # Our own builders put the hash of each split here.
+    'metadata': info.metadata,
+  }
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def directory(
+  name: str, data_dir: str | os.PathLike | None = None
+) -> pathlib.Path:
+  """Where a prepared data set lies; what is derived from it may lie there."""
+  return pathlib.Path(_open(name, data_dir).data_path)
+
+
+def caption_tokens(
+  record: dict[str, Any],
+  vocabulary: vocabulary_lib.Vocabulary,
+  *,
+  captions_per_image: int,
+  max_length: int,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Some captions of a record in random order: int32[K, T].
+
+  They all differ if the record has that many, and otherwise each occurs as
+  often as any other or once more.
+  """
+  captions = record['captions']
+  rounds = -(-captions_per_image // len(captions))
+  order = np.concatenate(
+    [rng.permutation(len(captions)) for _ in range(rounds)]
+  )
+  return np.stack(
+    [
+      vocabulary.encode(captions[i], max_length)
+      for i in order[:captions_per_image]
+    ]
+  )
+
+
+def _images_builder(name: str, data_dir, **kwargs) -> CaptionedImages:
+  if not re.fullmatch(r'[A-Za-z]\w*', name, re.ASCII):
+    raise ValueError(
+      f'name={name!r} must be a letter, then letters, digits or underscores'
+    )
+  config = tfds.core.BuilderConfig(name=name)
+  return CaptionedImages(config=config, data_dir=data_dir, **kwargs)
+
+
+def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
+  """The builder of a data set that is there and complete."""
+  kind, _, config = name.partition('/')
+  if name == 'scenes':
+    builder = scenes.Scenes(data_dir=data_dir)
+    if not builder.data_path.exists():
+      with _alone(builder):  # Whoever comes second finds it prepared.
+        builder.download_and_prepare(file_format=_FORMAT)
+      builder = scenes.Scenes(data_dir=data_dir)
+    return builder
+  if name == 'coco_captions':
+    builder = tfds.builder(name, data_dir=data_dir)
+    command = _PREPARE_COCO
+  elif kind == 'captioned_images':
+    builder = _images_builder(config, data_dir)
+    command = _PREPARE_IMAGES
+  else:
+    raise ValueError(
+      f'{name!r} is no data set: pass scenes, captioned_images/NAME or '
+      'coco_captions'
+    )
+  if not builder.data_path.exists():
+    root = os.fspath(builder.data_dir_root)
+    raise FileNotFoundError(
+      f'{name} is not in {root}: prepare it with\n'
+      f'  {command.format(name=config, data_dir=root)}'
+    )
+  return builder
+
+
+@contextlib.contextmanager
+def _alone(builder: tfds.core.DatasetBuilder):
+  """Only one process at a time; the lock of one that dies is released."""
+  directory = builder.data_path.parent
+  directory.mkdir(parents=True, exist_ok=True)
+  with open(directory / '.lock', 'w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield

@@ -1,0 +1,23 @@
+"""Scores the best checkpoint of a run; needs its workdir and nothing else.
+
+  python -m captioning.evaluate --workdir=runs/coco --split=test
+"""
+
+from absl import flags
+
+from captioning import evaluation
+from training import app
+
+_SPLIT = flags.DEFINE_enum(
+  'split', 'test', ['validation', 'test'], 'Which pictures to describe.'
+)
+
+
+def main(config, workdir):
+  """Writes `results.json` and prints the scores."""
+  del config  # The workdir's own is read with the checkpoint.
+  evaluation.evaluate_best(workdir, _SPLIT.value)
+
+
+if __name__ == '__main__':
+  app.run(main)

@@ -1,0 +1,248 @@
+"""Caption metrics, equal to the official COCO caption evaluation.
+
+BLEU-1 to BLEU-4, ROUGE-L and CIDEr (that is CIDEr-D, as the evaluation's
+'CIDEr' is) are computed here; METEOR and SPICE are Java programs, run by
+`java_metrics` when asked for. What looks odd is copied so that scores compare
+with published ones: the tiny constants in BLEU, a ROUGE-L whose precision and
+recall may come from different references, an empty caption that has one word
+for ROUGE-L and none for the others.
+"""
+
+import collections
+import functools
+import math
+from collections.abc import Hashable
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+
+from captioning import java_metrics
+from captioning import tokenizer
+
+_ORDER = 4  # The longest n-gram, for BLEU and for CIDEr.
+
+
+def score(
+  references: Mapping[Hashable, Sequence[str]],
+  candidates: Mapping[Hashable, str],
+  *,
+  meteor: bool = False,
+  spice_jar: str | None = None,
+) -> dict[str, dict]:
+  """Scores one candidate caption per image against the image's references.
+
+  Args:
+    references: for each image, at least one caption, as people wrote it.
+    candidates: for each of the same images, one caption.
+    meteor: whether to run METEOR, which takes seconds and needs Java.
+    spice_jar: where SPICE's jar is; without it SPICE is not run.
+
+  Returns:
+    'corpus': each metric's score; 'per_image': for each image its scores;
+    'absent': for each metric that was asked for and cannot run, why.
+  """
+  _check(references, candidates)
+  ids = list(references)
+  targets = {i: [_tokenized(text) for text in references[i]] for i in ids}
+  guesses = {i: _tokenized(candidates[i]) for i in ids}
+
+  words = {i: [text.split() for text in targets[i]] for i in ids}
+  results = dict(_bleu([(guesses[i].split(), words[i]) for i in ids]))
+  rouge = [_rouge_l(targets[i], guesses[i]) for i in ids]
+  results['ROUGE-L'] = np.mean(rouge), rouge
+  cider_d = CiderD(words)
+  cider = [cider_d.score(guesses[i].split(), i) for i in ids]
+  results['CIDEr'] = np.mean(cider), cider
+
+  absent = {}
+  captions = list(targets.values()), list(guesses.values())
+  if meteor:
+    absent['METEOR'] = java_metrics.why_no_meteor()
+    if not absent['METEOR']:
+      results['METEOR'] = java_metrics.meteor(*captions)
+  if spice_jar:
+    absent['SPICE'] = java_metrics.why_no_spice(spice_jar)
+    if not absent['SPICE']:
+      results['SPICE'] = java_metrics.spice(spice_jar, *captions)
+  return {
+    'corpus': {name: float(corpus) for name, (corpus, _) in results.items()},
+    'per_image': {
+      i: {name: float(each[n]) for name, (_, each) in results.items()}
+      for n, i in enumerate(ids)
+    },
+    'absent': {name: reason for name, reason in absent.items() if reason},
+  }
+
+
+class CiderD:
+  """CIDEr-D against the references of a set of images.
+
+  How many images use an n-gram is counted once, here, so that scoring one
+  caption is cheap enough to be a reward in training.
+  """
+
+  def __init__(self, references: Mapping[Hashable, Sequence[Sequence[str]]]):
+    """Counts the n-grams of each image's references, given as words."""
+    self._references = references
+    self._log_images = math.log(len(references))
+    self._frequency = collections.Counter()
+    for captions in references.values():
+      self._frequency.update(set().union(*map(_ngrams, captions)))
+    # A batch scores several captions of each image one after the other; the
+    # vectors of a whole training set would take gigabytes.
+    self._image = functools.lru_cache(maxsize=1024)(self._image_vectors)
+
+  def score(self, candidate: Sequence[str], image: Hashable) -> float:
+    """Scores the words of a caption of the image: 0 to 10."""
+    vectors, norms, length = self._vectors(candidate)
+    total = 0.0
+    for ref_vectors, ref_norms, ref_length in self._image(image):
+      penalty = math.exp(-((length - ref_length) ** 2) / (2 * 6.0**2))
+      for n in range(_ORDER):
+        if not norms[n] or not ref_norms[n]:
+          continue
+        ref = ref_vectors[n]
+        overlap = sum(
+          min(weight, ref[ngram]) * ref[ngram]
+          for ngram, weight in vectors[n].items()
+          if ngram in ref
+        )
+        total += penalty * overlap / (norms[n] * ref_norms[n])
+    return 10 * total / (_ORDER * len(self._references[image]))
+
+  def _image_vectors(self, image):
+    return [self._vectors(caption) for caption in self._references[image]]
+
+  def _vectors(self, caption: Sequence[str]):
+    """TF-IDF weights and their norm for each n, and the caption's length."""
+    vectors = [{} for _ in range(_ORDER)]
+    counts = _ngrams(caption)
+    for ngram, count in counts.items():
+      frequency = max(1, self._frequency[ngram])
+      weight = count * (self._log_images - math.log(frequency))
+      vectors[len(ngram) - 1][ngram] = weight
+    norms = [math.hypot(*vector.values()) for vector in vectors]
+    # The official length counts bigrams, one fewer than words.
+    length = sum(n for ngram, n in counts.items() if len(ngram) == 2)
+    return vectors, norms, length
+
+
+def _check(references, candidates):
+  """Refuses input that would fail later or be scored as something else."""
+  for name, captions in ('references', references), ('candidates', candidates):
+    if not isinstance(captions, Mapping):
+      raise TypeError(
+        f'{name} must map image ids to captions, '
+        f'not be a {type(captions).__name__}'
+      )
+  if not references:
+    raise ValueError('there is nothing to score: pass at least one image')
+  missing = [i for i in references if i not in candidates]
+  extra = [i for i in candidates if i not in references]
+  if missing or extra:
+    raise ValueError(
+      'references and candidates must have the same image ids: add candidates '
+      f'for {_some(missing)}, remove those of {_some(extra)}'
+    )
+  for i, captions in references.items():
+    if isinstance(captions, str) or not isinstance(captions, Sequence):
+      raise TypeError(
+        f'references[{i!r}] must be a list of captions, '
+        f'not a {type(captions).__name__}: wrap a single caption in a list'
+      )
+    if not captions:
+      raise ValueError(
+        f'references[{i!r}] is empty: give at least one caption or leave the '
+        'image out'
+      )
+    for caption in (*captions, candidates[i]):
+      if not isinstance(caption, str):
+        raise TypeError(
+          f'captions of image {i!r} must be text, not '
+          f'{type(caption).__name__}: pass {caption!r} as one string'
+        )
+
+
+def _tokenized(caption: str) -> str:
+  # Joined, and split again by each metric: a word such as '1 1/2', with a
+  # no-break space, is two words for BLEU and CIDEr and one for ROUGE-L.
+  return ' '.join(tokenizer.tokenize(caption))
+
+
+def _some(ids: list) -> str:
+  shown = ', '.join(repr(i) for i in ids[:5]) or 'none'
+  return shown if len(ids) <= 5 else f'{shown} and {len(ids) - 5} more'
+
+
+def _ngrams(words: Sequence[str]) -> collections.Counter:
+  """Counts the n-grams of one to four words."""
+  return collections.Counter(
+    tuple(words[start : start + n])
+    for n in range(1, _ORDER + 1)
+    for start in range(len(words) - n + 1)
+  )
+
+
+def _bleu(pairs):
+  """Yields ('BLEU-n', (corpus score, score of each image))."""
+  statistics = np.array([_bleu_statistics(*pair) for pair in pairs])
+  images = _bleu_scores(statistics)
+  corpus = _bleu_scores(statistics.sum(axis=0, keepdims=True))
+  for n in range(_ORDER):
+    yield f'BLEU-{n + 1}', (corpus[0, n], images[:, n])
+
+
+def _bleu_statistics(candidate, references) -> list[int]:
+  """Matched n-grams for n = 1..4, n-grams for n = 1..4, length, target."""
+  most = collections.Counter()
+  for reference in references:
+    most |= _ngrams(reference)
+  matched = [0] * _ORDER
+  for ngram, count in (_ngrams(candidate) & most).items():
+    matched[len(ngram) - 1] += count
+  length = len(candidate)
+  guessed = [max(0, length - n) for n in range(_ORDER)]
+  target = min(map(len, references), key=lambda n: (abs(n - length), n))
+  return [*matched, *guessed, length, target]
+
+
+def _bleu_scores(statistics: np.ndarray) -> np.ndarray:
+  """int[images, 10] -> f64[images, 4]."""
+  small, tiny = 1e-9, 1e-15
+  matched, guessed = statistics[:, :_ORDER], statistics[:, _ORDER:-2]
+  products = np.cumprod((matched + tiny) / (guessed + small), axis=1)
+  scores = products ** (1 / np.arange(1, _ORDER + 1))
+  ratio = (statistics[:, -2:-1] + tiny) / (statistics[:, -1:] + small)
+  return scores * np.exp(np.minimum(0, 1 - 1 / ratio))
+
+
+def _rouge_l(references: Sequence[str], candidate: str) -> float:
+  beta = 1.2
+  words = candidate.split(' ')  # Makes one word of no words.
+  precisions, recalls = [], []
+  for reference in references:
+    target = reference.split(' ')
+    common = _common(target, words)
+    precisions.append(common / len(words))
+    recalls.append(common / len(target))
+  precision, recall = max(precisions), max(recalls)
+  if not precision:
+    return 0.0
+  return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+  """Length of the longest common subsequence.
+
+  A bit of `row` for each word of `first` holds a row of the usual table at
+  once (Hyyrö 2004): it is 0 where the length grows by one.
+  """
+  positions = collections.defaultdict(int)
+  for bit, word in enumerate(first):
+    positions[word] |= 1 << bit
+  full = row = (1 << len(first)) - 1
+  for word in second:
+    match = row & positions[word]
+    row = (row + match | row - match) & full
+  return len(first) - row.bit_count()

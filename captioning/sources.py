@@ -1,0 +1,217 @@
+"""Reads directories of captioned pictures, and checks all before any is used.
+
+Two layouts are known: one JSON file in the manner of Karpathy
+(`dataset_coco.json`, `dataset_flickr8k.json`, `dataset_flickr30k.json`,
+`dataset_ucm.json`), and Flickr8k's `Flickr8k.token.txt` with its split lists.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import tqdm
+
+from captioning import tokenizer
+from vision import images as images_lib
+
+# Karpathy's splits: what was left of COCO's validation photographs is trained
+# on as well.
+_SPLITS = {
+  'train': 'train',
+  'restval': 'train',
+  'val': 'validation',
+  'test': 'test',
+}
+_LISTS = {'train': 'train', 'dev': 'validation', 'test': 'test'}
+_MOST_LISTED = 20
+
+# What is wrong -> with which pictures, captions or lines.
+Problems = collections.defaultdict[str, list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A file and what people wrote about it."""
+
+  id: str
+  path: pathlib.Path
+  split: str  # 'train', 'validation' or 'test'.
+  captions: list[str]
+
+
+def load(
+  images: str | os.PathLike,
+  captions: str | os.PathLike,
+  *,
+  splits: str | os.PathLike | None = None,
+  skip_bad: bool = False,
+) -> tuple[list[Picture], str]:
+  """All good pictures, and a text that lists what is wrong with the others.
+
+  Every picture is decoded once.
+
+  Args:
+    images: directory of the pictures.
+    captions: Karpathy's JSON, or lines of `name.jpg#k<TAB>caption`.
+    splits: directory of the three lists that go with such lines.
+    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+
+  Raises:
+    ValueError: one that lists all that is wrong.
+  """
+  images, captions = pathlib.Path(images), pathlib.Path(captions)
+  if not images.is_dir():
+    raise ValueError(f'{images} is not a directory: pass that of the pictures')
+  problems = Problems(list)
+  if captions.suffix == '.json':
+    candidates = _read_json(captions, images, problems)
+  elif splits is None:
+    raise ValueError(
+      f'{captions} does not say which picture is in which split: pass the '
+      'directory of the lists (*trainImages.txt, ...) as splits, or a '
+      'dataset_*.json'
+    )
+  else:
+    candidates = _read_lines(
+      captions, images, _read_lists(pathlib.Path(splits)), problems
+    )
+  pictures = _check(candidates, problems)
+  report = _describe(problems)
+  if problems and not skip_bad:
+    raise ValueError(
+      f'{captions}: correct what is wrong, or leave it out with skip_bad '
+      f'(--skip_bad).\n{report}'
+    )
+  if not pictures:
+    raise ValueError(f'{captions}: no picture is left.\n{report}')
+  return pictures, report
+
+
+def _read_json(path, images, problems: Problems) -> Iterator[Picture]:
+  try:
+    records = list(json.loads(path.read_text(encoding='utf-8'))['images'])
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(
+      f'{path} is not a JSON object with a list `images`: {error!r}'
+    ) from error
+  for i, record in enumerate(records):
+    try:
+      name, split = record['filename'], record['split']
+      file = images / record.get('filepath', '') / name
+      captions = [
+        str.strip(sentence['raw']) for sentence in record['sentences']
+      ]
+    except (TypeError, KeyError) as error:
+      problems['no such field, or of another type'].append(
+        f'images[{i}]: {error}'
+      )
+      continue
+    if split not in _SPLITS:
+      problems['unknown split'].append(f'images[{i}], {name}: {split!r}')
+      continue
+    yield Picture(
+      id=str(record.get('cocoid', record.get('imgid', name))),
+      path=file,
+      split=_SPLITS[split],
+      captions=captions,
+    )
+
+
+def _read_lists(directory: pathlib.Path) -> dict[str, list[str]]:
+  """Split -> names of its photographs."""
+  names = {}
+  for word, split in _LISTS.items():
+    found = sorted(directory.glob(f'*{word}Images.txt'))
+    if len(found) != 1:
+      raise ValueError(
+        f'{directory} must hold one file *{word}Images.txt, not {len(found)}'
+      )
+    names[split] = found[0].read_text(encoding='utf-8').split()
+  return names
+
+
+def _read_lines(path, images, lists, problems: Problems) -> Iterator[Picture]:
+  captions = collections.defaultdict(list)
+  # Unlike `splitlines` this leaves odd characters inside captions alone.
+  lines = path.read_text(encoding='utf-8').rstrip('\n').split('\n')
+  for number, line in enumerate(lines, start=1):
+    name, tab, caption = line.partition('\t')
+    if not tab or '#' not in name:
+      problems['not of the form name.jpg#k<TAB>caption'].append(
+        f'line {number}: {line[:60]!r}'
+      )
+      continue
+    captions[name.rpartition('#')[0]].append(caption)
+  files = {file.name for file in images.iterdir()}
+  listed = {name for names in lists.values() for name in names}
+  problems['in a split list, but no such picture'] += sorted(listed - files)
+  problems['a picture in no split list'] += sorted(files - listed)
+  problems['captions, but no such picture'] += sorted(set(captions) - files)
+  for split, names in lists.items():
+    for name in names:
+      if name in files:
+        yield Picture(name, images / name, split, captions.get(name, []))
+
+
+def _check(candidates, problems: Problems) -> list[Picture]:
+  """The pictures without problems, only their good captions."""
+  seen, files, remaining = set(), set(), []
+  for picture in candidates:
+    name = f'{picture.path.name} (id {picture.id})'
+    if picture.id in seen or picture.path in files:
+      problems['picture or id that was there before'].append(name)
+      continue
+    seen.add(picture.id)
+    files.add(picture.path)
+    # Line breaks, which some captions of COCO hold, end a caption in the
+    # official tools for evaluation.
+    captions = [' '.join(caption.split()) for caption in picture.captions]
+    good = [caption for caption in captions if tokenizer.tokenize(caption)]
+    if len(good) < len(captions):
+      problems['caption without a word'].append(name)
+    if not good:
+      problems['picture without captions'].append(name)
+    elif not picture.path.is_file():
+      problems['missing picture'].append(str(picture.path))
+    else:
+      remaining.append(dataclasses.replace(picture, captions=good))
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    # Pillow decodes outside of Python's lock.
+    errors = list(
+      tqdm.tqdm(
+        pool.map(_decoding_error, remaining),
+        total=len(remaining),
+        desc='Decoding',
+        unit=' pictures',
+      )
+    )
+  problems['picture that cannot be decoded'] += filter(None, errors)
+  for problem in [problem for problem, items in problems.items() if not items]:
+    del problems[problem]
+  return [
+    picture
+    for picture, error in zip(remaining, errors, strict=True)
+    if error is None
+  ]
+
+
+def _decoding_error(picture: Picture) -> str | None:
+  try:
+    images_lib.decode(picture.path)
+  except (ValueError, OSError) as error:
+    return str(error)
+  return None
+
+
+def _describe(problems: Problems) -> str:
+  lines = []
+  for problem, items in problems.items():
+    lines.append(f'{problem} ({len(items)}):')
+    lines += [f'  {item}' for item in items[:_MOST_LISTED]]
+    if len(items) > _MOST_LISTED:
+      lines.append(f'  and {len(items) - _MOST_LISTED} more')
+  return '\n'.join(lines)

@@ -1,0 +1,127 @@
+"""Words and their numbers. T is the length of a padded caption."""
+
+import collections
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from captioning import tokenizer
+
+PAD_ID = 0  # Fills a caption up to its fixed length; the loss masks it.
+BOS_ID = 1  # What the decoder is fed first; never part of a target.
+EOS_ID = 2  # The last word of every target.
+UNK_ID = 3  # Any word that the vocabulary does not hold.
+
+PAD = '<pad>'
+BOS = '<bos>'
+EOS = '<eos>'
+UNK = '<unk>'
+
+# The position of a special token is its number.
+SPECIAL = (PAD, BOS, EOS, UNK)
+
+
+class Vocabulary:
+  """A list of words; the number of a word is its place in the list."""
+
+  def __init__(self, words: Iterable[str]):
+    """Takes all the words in order, the four special tokens first."""
+    self.words = list(words)
+    if tuple(self.words[: len(SPECIAL)]) != SPECIAL:
+      raise ValueError(
+        f'words must start with {", ".join(SPECIAL)}, not with '
+        f'{self.words[: len(SPECIAL)]}'
+      )
+    self._ids = {word: i for i, word in enumerate(self.words)}
+    if len(self._ids) != len(self.words):
+      counts = collections.Counter(self.words)
+      repeated = [word for word, count in counts.items() if count > 1]
+      raise ValueError(f'words must differ; repeated: {repeated[:20]}')
+
+  def __len__(self) -> int:
+    """The number of words, the special tokens included."""
+    return len(self.words)
+
+  def __eq__(self, other: object) -> bool:
+    """Two vocabularies are equal if they number the same words alike."""
+    return isinstance(other, Vocabulary) and self.words == other.words
+
+  __hash__ = None
+
+  @classmethod
+  def build(cls, captions: Iterable[str], *, threshold: int) -> 'Vocabulary':
+    """The words that occur at least `threshold` times in `captions`.
+
+    The most frequent come first, words of one frequency in alphabetical order:
+    the same captions in any order give the same numbers.
+    """
+    counts = collections.Counter()
+    for caption in captions:
+      counts.update(tokenizer.tokenize(caption))
+    kept = [word for word, count in counts.items() if count >= threshold]
+    # A caption that happens to spell out a special token adds no second one.
+    kept = [word for word in kept if word not in SPECIAL]
+    if not kept:
+      raise ValueError(
+        f'None of the {len(counts)} words occurs threshold={threshold} '
+        'times: lower the threshold or pass more captions.'
+      )
+    return cls([*SPECIAL, *sorted(kept, key=lambda w: (-counts[w], w))])
+
+  def encode(self, caption: str, max_length: int) -> np.ndarray:
+    """The words, then EOS, then padding: str -> int32[T], T = `max_length`.
+
+    A longer caption is cut so that EOS still fits. BOS is not included.
+    """
+    words = tokenizer.tokenize(caption)[: max_length - 1]
+    ids = np.full(max_length, PAD_ID, np.int32)
+    # A word of a caption is never a special token, whatever its letters.
+    ids[: len(words)] = [
+      UNK_ID if word in SPECIAL else self._ids.get(word, UNK_ID)
+      for word in words
+    ]
+    ids[len(words)] = EOS_ID
+    return ids
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The words up to the first EOS or PAD: int[T] -> str."""
+    words = []
+    for i in ids:
+      if i in (EOS_ID, PAD_ID):
+        break
+      words.append(self.words[i])
+    return ' '.join(words)
+
+  def to_json(self) -> str:
+    """One JSON object with the single field `words`."""
+    return json.dumps({'words': self.words}, ensure_ascii=False, indent=0)
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Vocabulary':
+    """The inverse of `to_json`; ValueError names the field that is wrong."""
+    content = json.loads(text)
+    words = content.get('words') if isinstance(content, dict) else None
+    if not isinstance(words, list) or not all(
+      isinstance(word, str) for word in words
+    ):
+      raise ValueError('the field `words` must be a list of strings')
+    return cls(words)
+
+  def save(self, path: str | os.PathLike):
+    """Writes beside `path` and renames, so that no half file is ever read."""
+    path = pathlib.Path(path)
+    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    beside.write_text(self.to_json(), encoding='utf-8')
+    beside.replace(path)
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> 'Vocabulary':
+    """Reads what `save` wrote; ValueError names the file and the field."""
+    text = pathlib.Path(path).read_text(encoding='utf-8')
+    try:
+      return cls.from_json(text)
+    except ValueError as error:  # json.JSONDecodeError is one too.
+      raise ValueError(f'{path} is not a vocabulary: {error}') from error

@@ -1,0 +1,1 @@
+"""The mathematics of sequences: arrays in, arrays out."""

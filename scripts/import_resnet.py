@@ -1,0 +1,100 @@
+"""Checks published ResNet weights on pictures, and converts them.
+
+  python scripts/import_resnet.py --weights=resnet50.safetensors --check=DIR
+  python scripts/import_resnet.py --weights=timm/resnet50.a1_in1k --output=F
+
+The weights are a `.safetensors` or `.npz` in torchvision's naming, or such a
+file of the Hugging Face hub. DIR holds pictures whose names begin with the
+index of their ImageNet class, `0207_golden_retriever.jpg`. The output is a
+`.safetensors` in torchvision's naming, float32.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import PIL.Image
+
+from vision import images
+from vision import pretrained
+from vision import resnet
+
+BATCH_SIZE = 20
+
+
+def squeeze(picture: np.ndarray) -> np.ndarray:
+  """Both sides to 256 pixels, whatever the proportions; the central 224."""
+  image = PIL.Image.fromarray(picture)
+  resized = image.resize((256, 256), PIL.Image.Resampling.BILINEAR)
+  return images.center_crop(np.asarray(resized), 224)
+
+
+# Published accuracies come from either; the first is torchvision's.
+PREPROCESSING = {
+  'short side to 256': images.for_evaluation,
+  'both sides to 256': squeeze,
+}
+
+
+def accuracy(
+  network: resnet.ResNet,
+  variables: dict[str, Any],
+  classifier: dict[str, np.ndarray],
+  folder: pathlib.Path,
+  preprocess: Callable[[np.ndarray], np.ndarray],
+) -> tuple[float, float]:
+  """The shares of the pictures whose class is first, or among the first 5."""
+  paths = sorted(p for p in folder.iterdir() if p.name[:1].isdigit())
+  if not paths:
+    raise ValueError(f'{folder} has no pictures named INDEX_NAME, 0207_dog.jpg')
+  labels = np.array([int(p.name.split('_')[0]) for p in paths])
+
+  @jax.jit
+  def predict(pictures):
+    pooled = network.apply(variables, images.normalize(pictures), train=False)[
+      1
+    ]
+    logits = pooled @ classifier['kernel'] + classifier['bias']
+    return jax.lax.top_k(logits, 5)[1]
+
+  guesses = []
+  for start in range(0, len(paths), BATCH_SIZE):
+    batch = paths[start : start + BATCH_SIZE]
+    pictures = [preprocess(images.decode(p)) for p in batch]
+    guesses.append(predict(np.stack(pictures)))
+  hits = np.concatenate(guesses) == labels[:, None]
+  return hits[:, 0].mean(), hits.any(1).mean()
+
+
+def main():
+  """Reads the command line and does what it asks for."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--weights', required=True)
+  parser.add_argument('--check', type=pathlib.Path, metavar='DIR')
+  parser.add_argument('--output', type=pathlib.Path, metavar='F.safetensors')
+  args = parser.parse_args()
+  network = pretrained.architecture(args.weights)
+  variables = pretrained.load(args.weights, network.depth)
+  print(f'ResNet-{network.depth}, width {network.width}: every tensor in place')
+  classifier = pretrained.load_classifier(args.weights)
+  if args.check:
+    if classifier is None:
+      parser.error(
+        '--check needs weights with a classifier: fc.weight, fc.bias'
+      )
+    for name, preprocess in PREPROCESSING.items():
+      top_1, top_5 = accuracy(
+        network, variables, classifier, args.check, preprocess
+      )
+      print(f'{name}, central 224: top-1 {top_1:.1%}, top-5 {top_5:.1%}')
+  if args.output:
+    pretrained.save(args.output, variables, classifier)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,53 @@
+"""Checks a directory of captioned pictures and prepares it for training.
+
+  python scripts/prepare_captions.py --name=ucm --images=ucm/images \\
+      --captions=ucm/dataset_ucm.json
+  python scripts/prepare_captions.py --name=flickr8k --images=flickr8k/images \\
+      --captions=flickr8k/Flickr8k.token.txt --splits=flickr8k --skip_bad
+
+Afterwards the data set is called 'captioned_images/NAME'.
+"""
+
+import argparse
+
+from captioning import data
+from captioning import sources
+
+
+def main():
+  """Checks everything before anything is written."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--name', required=True, help='of the data set')
+  parser.add_argument('--images', required=True, help='directory of pictures')
+  parser.add_argument(
+    '--captions', required=True, help='dataset_*.json or Flickr8k.token.txt'
+  )
+  parser.add_argument(
+    '--splits', help='directory of *trainImages.txt and the other two lists'
+  )
+  parser.add_argument(
+    '--data_dir', help='where to write; the default is that of TFDS'
+  )
+  parser.add_argument(
+    '--skip_bad', action='store_true', help='leave out what is wrong'
+  )
+  args = parser.parse_args()
+  try:
+    pictures, skipped = sources.load(
+      args.images, args.captions, splits=args.splits, skip_bad=args.skip_bad
+    )
+    data.prepare(args.name, pictures, args.data_dir)
+  except (ValueError, OSError) as error:
+    parser.exit(1, f'{error}\n')
+  name = f'captioned_images/{args.name}'
+  if skipped:
+    print(f'Left out:\n{skipped}')
+  for split in sorted({picture.split for picture in pictures}):
+    print(f'{split}: {len(data.open_split(name, split, args.data_dir))}')
+  print(f'{name}, fingerprint {data.fingerprint(name, args.data_dir)}')
+
+
+if __name__ == '__main__':
+  main()

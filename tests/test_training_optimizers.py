@@ -1,0 +1,91 @@
+"""Schedules and clipping against numbers worked out by hand."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from training import optimizers
+
+BASE = dict(
+  learning_rate=0.1,
+  schedule='constant',
+  warmup_steps=0,
+  b1=0.9,
+  b2=0.999,
+  weight_decay=0.0,
+  clip_norm=0.0,
+  clip_value=0.0,
+)
+
+
+def config(**changes):
+  return ml_collections.ConfigDict({**BASE, **changes})
+
+
+def test_cosine_with_warmup():
+  rate = optimizers.schedule(config(schedule='cosine', warmup_steps=10), 110)
+  assert rate(0) == 0
+  np.testing.assert_allclose(rate(5), 0.05, rtol=1e-6)
+  np.testing.assert_allclose(rate(10), 0.1, rtol=1e-6)
+  np.testing.assert_allclose(rate(60), 0.05, rtol=1e-5)
+  np.testing.assert_allclose(rate(110), 0, atol=1e-8)
+
+
+def test_staircase():
+  rate = optimizers.schedule(
+    config(schedule='staircase', decay_rate=0.8, decay_steps=3), 100
+  )
+  np.testing.assert_allclose(
+    [rate(i) for i in (0, 2, 3, 5, 6)],
+    [0.1, 0.1, 0.08, 0.08, 0.064],
+    rtol=1e-6,
+  )
+
+
+def test_unknown_schedule():
+  with pytest.raises(ValueError, match="schedule='linear' is none of"):
+    optimizers.schedule(config(schedule='linear'), 10)
+
+
+def adam_first_step(gradient, decay=0.0, param=0.0):
+  """-lr (g / (|g| + eps) + decay * param), Kingma and Ba 2015 at t = 1."""
+  return -0.1 * (gradient / (np.abs(gradient) + 1e-8) + decay * param)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'scale'),
+  [
+    ({}, [3e-8, 4e-8]),
+    # Clipped to norm 1e-8, which Adam's epsilon makes visible.
+    ({'clip_norm': 1e-8}, [0.6e-8, 0.8e-8]),
+    ({'clip_value': 3.5e-8}, [3e-8, 3.5e-8]),
+  ],
+)
+def test_first_update(changes, scale):
+  optimizer, _ = optimizers.create(config(**changes), 10)
+  params = {'a': np.zeros(2, np.float32)}
+  gradient = {'a': np.array([3e-8, 4e-8], np.float32)}
+  updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+  np.testing.assert_allclose(
+    updates['a'], adam_first_step(np.array(scale)), rtol=1e-4
+  )
+
+
+def test_weight_decay_is_decoupled():
+  optimizer, _ = optimizers.create(config(weight_decay=0.5), 10)
+  params = {'a': np.array([2.0], np.float32)}
+  updates, _ = optimizer.update(
+    {'a': np.array([1.0], np.float32)}, optimizer.init(params), params
+  )
+  np.testing.assert_allclose(
+    updates['a'], adam_first_step(np.array([1.0]), 0.5, 2.0), rtol=1e-5
+  )
+
+
+def test_partition_and_merge():
+  params = {'a': {'x': 1, 'y': 2}, 'ab': {'x': 3}}
+  trained, frozen = optimizers.partition(params, ('a/', 'ab/x'))
+  assert (trained, frozen) == ({}, {'a/x': 1, 'a/y': 2, 'ab/x': 3})
+  trained, frozen = optimizers.partition(params, ('.*y',))
+  assert frozen == {'a/y': 2}
+  assert optimizers.merge(trained, frozen) == params

@@ -1,0 +1,1 @@
+"""The machinery: devices, batches, checkpoints, reports, command line."""

@@ -1,0 +1,141 @@
+"""The command line of every `main`: flags, logging, hosts, and a clean stop.
+
+  python -m captioning.main --config=configs/coco.py --workdir=runs/coco
+
+On several hosts the same command runs on each of them, with
+`--coordinator_address=HOST:PORT --num_processes=N --process_id=I` where the
+platform does not say so itself.
+"""
+
+import json
+import pathlib
+import signal
+import threading
+from collections.abc import Callable
+
+import jax
+import ml_collections
+from absl import app
+from absl import flags
+from absl import logging
+from jax.experimental import multihost_utils
+from ml_collections import config_flags
+
+# Below the level of errors.
+_TALKATIVE = ('orbax', 'tensorflow_datasets')
+
+_terminated = threading.Event()
+
+
+class Stopped(Exception):
+  """SIGTERM came, and what there was to save is being saved."""
+
+
+def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
+  """Parses the flags, starts the hosts and calls `main(config, workdir)`.
+
+  Without `--config` the one that is stored in the workdir is used, so that
+  a run is resumed by its workdir alone.
+  """
+  config_file = config_flags.DEFINE_config_file(
+    'config', None, 'The experiment, for example configs/coco.py.'
+  )
+  workdir = flags.DEFINE_string(
+    'workdir', None, 'Where checkpoints, metrics and results go.'
+  )
+  coordinator = flags.DEFINE_string(
+    'coordinator_address', None, 'HOST:PORT of process 0, for many hosts.'
+  )
+  num_processes = flags.DEFINE_integer('num_processes', None, 'How many hosts.')
+  process_id = flags.DEFINE_integer('process_id', None, "This host's number.")
+  flags.mark_flag_as_required('workdir')
+
+  def start(argv):
+    if len(argv) > 1:
+      raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
+    directory = pathlib.Path(workdir.value).absolute()
+    try:
+      config = config_file.value or read_config(directory)
+    except (FileNotFoundError, ValueError) as error:
+      raise app.UsageError(str(error)) from error
+    set_up_logging()
+    if coordinator.value is not None:
+      start_hosts(coordinator.value, num_processes.value, process_id.value)
+    signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+    logging.info(
+      'Process %d of %d, devices: %s',
+      jax.process_index(),
+      jax.process_count(),
+      jax.local_devices(),
+    )
+    try:
+      main(config, directory)
+    except Stopped:
+      logging.info('Stopped by SIGTERM; run the same command again to go on.')
+
+  app.run(start)
+
+
+def set_up_logging():
+  """Logs to stderr from INFO up, without what libraries tell of every file."""
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(
+    lambda record: (
+      record.levelno >= logging.converter.STANDARD_ERROR
+      or not any(name in record.pathname for name in _TALKATIVE)
+    )
+  )
+
+
+def start_hosts(address: str, num_processes: int, process_id: int):
+  """Joins the other processes; on CPU they talk through gloo.
+
+  Raises:
+    ValueError: a flag is missing.
+  """
+  if num_processes is None or process_id is None:
+    raise ValueError(
+      '--coordinator_address needs --num_processes and --process_id too'
+    )
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  jax.distributed.initialize(address, num_processes, process_id)
+
+
+def stopping(step: int) -> bool:
+  """Whether SIGTERM has asked any of the hosts to stop, before `step`.
+
+  On several hosts all of them answer alike for the same step, so all of them
+  save the same checkpoint.
+  """
+  if jax.process_count() > 1:
+    return multihost_utils.reached_preemption_sync_point(step)
+  return _terminated.is_set()
+
+
+def raise_if_stopping():
+  """For long stretches without a step; on several hosts they are finished.
+
+  Raises:
+    Stopped: SIGTERM came.
+  """
+  if jax.process_count() == 1 and _terminated.is_set():
+    raise Stopped
+
+
+def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+  """The config that a run has stored in its workdir.
+
+  Raises:
+    FileNotFoundError: nothing was trained there.
+    ValueError: the file is not JSON.
+  """
+  path = workdir / 'config.json'
+  if not path.exists():
+    raise FileNotFoundError(
+      f'{path} does not exist: pass --config=configs/NAME.py to start a run '
+      'there, or the --workdir of an earlier one'
+    )
+  try:
+    return ml_collections.ConfigDict(json.loads(path.read_text()))
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path} is not JSON: {error}') from error

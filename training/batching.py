@@ -1,0 +1,104 @@
+"""Which examples make batch number `step`: a function of seed and step alone.
+
+A resumed run needs no data state: it asks for batch `state.step`. On several
+hosts, host `h` reads block `h` of each global batch and nothing else.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+from typing import Protocol
+
+import grain
+import jax
+import numpy as np
+
+from training import parallel
+
+Example = dict[str, Any]
+
+
+class Source(Protocol):
+  """Random access to records."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Any: ...
+
+
+def training_batches(
+  source: Source,
+  to_example: Callable[[Any, np.random.Generator], Example],
+  *,
+  batch_size: int,
+  seed: int,
+) -> grain.MapDataset:
+  """Endless shuffled batches, a new order every epoch.
+
+  Args:
+    source: the records.
+    to_example: a record and this example's own random numbers (they depend
+      on seed and position alone) -> a dict of arrays of fixed shapes.
+    batch_size: over all hosts; a multiple of the number of devices.
+    seed: of the order and of the augmentation.
+
+  Returns:
+    `batches[step]` is this host's share of the global batch `step`.
+
+  Raises:
+    ValueError: no records, or a batch that cannot be shared out.
+  """
+  if not len(source):
+    raise ValueError('the training split is empty: prepare the data set again')
+  return (
+    grain.MapDataset.source(source)
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .random_map(to_example)
+    .batch(parallel.local_batch_size(batch_size))[
+      jax.process_index() :: jax.process_count()
+    ]
+  )
+
+
+def evaluation_batches(
+  source: Source,
+  to_example: Callable[[Any], Example],
+  *,
+  batch_size: int,
+) -> grain.MapDataset:
+  """Every record once, in order; the last batch is padded.
+
+  Args:
+    source: the records.
+    to_example: a record -> a dict of arrays of fixed shapes.
+    batch_size: over all hosts; a multiple of the number of devices.
+
+  Returns:
+    `batches[i]` is this host's share, with `mask` bool[B], False on padding
+    (copies of the last record). All hosts have equally many batches.
+  """
+  size = -(-len(source) // batch_size) * batch_size
+
+  def example(index):
+    record = source[min(int(index), len(source) - 1)]
+    return {**to_example(record), 'mask': np.array(index < len(source))}
+
+  return (
+    grain.MapDataset.range(size)
+    .map(example)
+    .batch(parallel.local_batch_size(batch_size))[
+      jax.process_index() :: jax.process_count()
+    ]
+  )
+
+
+def read(
+  batches: grain.MapDataset, start: int = 0, *, num_threads: int = 4
+) -> Iterator[Example]:
+  """Reads batches from number `start` on, ahead of time, in threads."""
+  options = grain.ReadOptions(
+    num_threads=num_threads, prefetch_buffer_size=2 * num_threads
+  )
+  return iter(batches[start:].to_iter_dataset(options))

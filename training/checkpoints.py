@@ -1,0 +1,252 @@
+"""What a workdir holds, and how a run comes back from it.
+
+  config.json            the experiment
+  checkpoints/<step>/    Orbax: `model` (all that inference needs), `training`
+                         (the rest of the state), `extras` (config, vocabulary),
+                         `metrics` where the step was evaluated
+  metrics.jsonl          training.report
+
+The latest checkpoint and the best by a named metric are kept. A checkpoint is
+written beside and renamed, so one that exists is whole.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax
+import jax
+import ml_collections
+import orbax.checkpoint as ocp
+from absl import logging
+
+from training import parallel
+
+
+class Checkpoints:
+  """The checkpoints of one run. Use it as a context: leaving it waits."""
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    best_metric: str,
+    mode: str = 'max',
+  ):
+    """Opens or creates `workdir/checkpoints`.
+
+    Args:
+      workdir: of the run; absolute.
+      best_metric: the name of the metric by which the best is kept.
+      mode: 'max' or 'min'.
+
+    Raises:
+      ValueError: an unknown mode.
+    """
+    if mode not in ('max', 'min'):
+      raise ValueError(f"best_mode={mode!r} must be 'max' or 'min'")
+    policies = ocp.checkpoint_managers
+    self._manager = ocp.CheckpointManager(
+      _directory(workdir),
+      item_handlers={
+        'model': ocp.StandardCheckpointHandler(),
+        'training': ocp.StandardCheckpointHandler(),
+        'extras': ocp.JsonCheckpointHandler(),
+      },
+      options=ocp.CheckpointManagerOptions(
+        best_fn=lambda metrics: metrics[best_metric],
+        best_mode=mode,
+        preservation_policy=policies.AnyPreservationPolicy(
+          [
+            policies.LatestN(1),
+            policies.BestN(
+              get_metric_fn=lambda metrics: metrics[best_metric],
+              reverse=mode == 'min',
+              n=1,
+              keep_checkpoints_without_metrics=False,
+            ),
+          ]
+        ),
+        step_prefix=None,
+        cleanup_tmp_directories=True,
+      ),
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._manager.close()
+
+  @property
+  def latest_step(self) -> int | None:
+    """The step of the newest checkpoint, None where there is none."""
+    return self._manager.latest_step()
+
+  def evaluated(self, step: int) -> bool:
+    """Whether the checkpoint of `step` exists and carries metrics."""
+    return (
+      step in self._manager.all_steps()
+      and self._manager.metrics(step) is not None
+    )
+
+  def save(
+    self,
+    state: parallel.TrainState,
+    *,
+    extras: dict[str, Any],
+    metrics: dict[str, float] | None = None,
+  ):
+    """Starts writing `state`; returns when it has been copied from the device.
+
+    Args:
+      state: what to save, under its own step.
+      extras: JSON values that make the checkpoint readable by itself.
+      metrics: of this step's evaluation; with them the checkpoint competes
+        to be the best.
+    """
+    # numpy copies: the state's buffers are donated to the next step, and on
+    # several hosts each holds a whole copy of which the first is written.
+    state = jax.device_get(state)
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      if metrics is None or self.evaluated(step):
+        return
+      self._manager.delete(step)
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardSave(_model(state)),
+        training=ocp.args.StandardSave(_training(state)),
+        extras=ocp.args.JsonSave(extras),
+      ),
+      metrics=metrics,
+    )
+
+  def restore(self, state: parallel.TrainState) -> parallel.TrainState:
+    """The latest checkpoint in the form of `state`, or `state` if none.
+
+    Raises:
+      ValueError: the checkpoint is of another model; lists the differences.
+    """
+    step = self.latest_step
+    if step is None:
+      return state
+    example = jax.device_get(state)
+    self._check_shapes(step, _model(example))
+    restored = self._manager.restore(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(_model(example)),
+        training=ocp.args.StandardRestore(_training(example)),
+      ),
+    )
+    return parallel.replicate(
+      parallel.TrainState(**restored.model, **restored.training)
+    )
+
+  def _check_shapes(self, step: int, model: dict[str, Any]):
+    saved = _shapes(self._manager.item_metadata(step).model)
+    wanted = _shapes(model)
+    wrong = [
+      f'{path} is {saved.get(path, "absent")} there, '
+      f'{wanted.get(path, "absent")} here'
+      for path in sorted(saved.keys() | wanted.keys())
+      if saved.get(path) != wanted.get(path)
+    ]
+    if wrong:
+      raise ValueError(
+        f'{self._manager.directory}/{step} is of another model: go on with '
+        "that run's own config (config.json in the workdir) or choose "
+        f'another --workdir. {"; ".join(wrong)}'
+      )
+
+  def wait(self):
+    """Returns when all that was saved is on disk."""
+    self._manager.wait_until_finished()
+
+
+def load(
+  workdir: pathlib.Path, *, best_metric: str, mode: str = 'max'
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+  """The best checkpoint's variables, extras and step, for inference.
+
+  Without an evaluated checkpoint it is the latest.
+
+  Raises:
+    FileNotFoundError: the workdir has no checkpoint.
+  """
+  if not _directory(workdir).is_dir():
+    raise FileNotFoundError(
+      f'{_directory(workdir)} does not exist: train there first'
+    )
+  options = ocp.CheckpointManagerOptions(
+    best_fn=lambda metrics: metrics[best_metric],
+    best_mode=mode,
+    read_only=True,
+  )
+  with ocp.CheckpointManager(_directory(workdir), options=options) as manager:
+    evaluated = [s for s in manager.all_steps() if manager.metrics(s)]
+    step = manager.best_step() if evaluated else manager.latest_step()
+    if step is None:
+      raise FileNotFoundError(
+        f'{_directory(workdir)} holds no checkpoint: train there first'
+      )
+    restored = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        model=ocp.args.StandardRestore(), extras=ocp.args.JsonRestore()
+      ),
+    )
+  model = restored.model
+  params = model['average'] or model['params']
+  return {'params': params, **model['statistics']}, restored.extras, step
+
+
+def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict):
+  """Stores the experiment in the workdir; logs what differs from before."""
+  path = workdir / 'config.json'
+  new = json.loads(config.to_json())
+  if path.exists():
+    old = _flatten(json.loads(path.read_text()))
+    for name, value in _flatten(new).items():
+      if old.get(name) != value:
+        logging.warning(
+          'config.%s is %r now, %r in %s', name, value, old.get(name), path
+        )
+  if jax.process_index() == 0:
+    write_json(path, new)
+
+
+def _flatten(config: dict[str, Any]) -> dict[str, Any]:
+  return flax.traverse_util.flatten_dict(config, sep='.')
+
+
+def write_json(path: pathlib.Path, value: Any):
+  """Writes JSON beside, then renames: the file is whole or absent."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  beside = path.with_name(path.name + '.tmp')
+  beside.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+  os.replace(beside, path)
+
+
+def _directory(workdir: pathlib.Path) -> pathlib.Path:
+  return workdir / 'checkpoints'
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves, _ = jax.tree.flatten_with_path(tree)
+  return {jax.tree_util.keystr(path): tuple(x.shape) for path, x in leaves}
+
+
+def _model(state: parallel.TrainState) -> dict[str, Any]:
+  return {
+    'params': state.params,
+    'statistics': state.statistics,
+    'average': state.average,
+  }
+
+
+def _training(state: parallel.TrainState) -> dict[str, Any]:
+  return {'step': state.step, 'opt_state': state.opt_state}

@@ -1,0 +1,281 @@
+"""Data parallelism: the only pmap, and what must agree across devices.
+
+Every device of every host holds the whole state and a share of the batch.
+Losses are shares of a global mean (`recurrent.masking.share_of_mean`), so that
+the sum over devices and micro-batches is that mean, and the gradient is the
+same on one device and on eight.
+"""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import metrics as clu_metrics
+from jax.experimental import multihost_utils
+
+from training import optimizers
+
+AXIS = 'devices'
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that changes from step to step; what is saved and restored."""
+
+  step: jax.Array  # i32[]: how many updates were made.
+  params: Any
+  statistics: Any  # Collections that are not trained: batch_stats, or {}.
+  opt_state: Any
+  average: Any = None  # Exponential moving average of params, or None.
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What evaluation uses: the averaged parameters where there are any."""
+    params = self.params if self.average is None else self.average
+    return {'params': params, **self.statistics}
+
+
+@flax.struct.dataclass
+class Update:
+  """What one training step reports, reduced over all devices."""
+
+  objective: jax.Array  # f32[]: what is minimised, regularisation included.
+  gradient_norm: jax.Array  # f32[]: before clipping.
+  metrics: clu_metrics.Collection
+
+
+def create_state(
+  variables: dict[str, Any],
+  optimizer: optax.GradientTransformation,
+  *,
+  frozen: tuple[str, ...] = (),
+  average: bool = False,
+) -> TrainState:
+  """The state before the first step, on every local device.
+
+  Args:
+    variables: `params` and whatever other collections `model.init` returns.
+    optimizer: of the parameters that are trained.
+    frozen: regular expressions of parameter paths that are not.
+    average: keep a moving average of the parameters.
+  """
+  statistics = dict(variables)
+  params = statistics.pop('params')
+  trained, _ = optimizers.partition(params, frozen)
+  return replicate(
+    TrainState(
+      step=np.zeros((), np.int32),
+      params=params,
+      statistics=statistics,
+      opt_state=optimizer.init(trained),
+      average=jax.tree.map(np.array, params) if average else None,
+    )
+  )
+
+
+def _local_mesh() -> jax.sharding.Mesh:
+  return jax.sharding.Mesh(jax.local_devices(), (AXIS,))
+
+
+def replicate(tree: Any) -> Any:
+  """Puts a tree on every local device, laid out as `train_step` returns it.
+
+  A state on one device, or a step that is a Python int, would make the second
+  step compile again.
+  """
+  sharding = jax.sharding.NamedSharding(_local_mesh(), jax.P())
+  return jax.device_put(tree, sharding)
+
+
+def local_batch_size(batch_size: int) -> int:
+  """How many of the global batch's examples this host reads.
+
+  Raises:
+    ValueError: the batch cannot be shared out evenly.
+  """
+  if batch_size % jax.device_count():
+    raise ValueError(
+      f'batch_size={batch_size} must be a multiple of the '
+      f'{jax.device_count()} devices: pass --config.batch_size=...'
+    )
+  return batch_size // jax.process_count()
+
+
+def shard(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Spreads a host's batch over its devices: [B, ...] -> [devices, b, ...].
+
+  Text (example ids) stays behind: devices hold numbers only.
+  """
+  mesh = _local_mesh()
+  sharding = jax.sharding.NamedSharding(mesh, jax.P(AXIS))
+  numbers = {k: v for k, v in batch.items() if v.dtype.kind in 'biuf'}
+  return jax.device_put(
+    {
+      k: v.reshape((mesh.size, len(v) // mesh.size) + v.shape[1:])
+      for k, v in numbers.items()
+    },
+    sharding,
+  )
+
+
+def prefetch(
+  batches: Iterable[dict[str, np.ndarray]], size: int = 2
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
+  """Yields (host batch, device batch), `size` batches ahead of the device."""
+  queue = collections.deque()
+  for batch in batches:
+    queue.append((batch, shard(batch)))
+    if len(queue) > size:
+      yield queue.popleft()
+  yield from queue
+
+
+def train_step(
+  loss_fn: Callable,
+  count_fn: Callable,
+  optimizer: optax.GradientTransformation,
+  *,
+  frozen: tuple[str, ...] = (),
+  microbatches: int = 1,
+  average_decay: float = 0.0,
+) -> Callable[[TrainState, dict, jax.Array], tuple[TrainState, Update]]:
+  """The update of the parameters, over all devices of all hosts.
+
+  Args:
+    loss_fn: `(variables, batch, counts, key) -> (loss, (metrics,
+      statistics))`; pure; the loss is this batch's share of the global mean,
+      metrics a `clu.metrics.Collection` of Averages, statistics the updated
+      collections besides `params` ({} if there are none).
+    count_fn: `batch -> counts`, a pytree of what the means divide by. They
+      are summed over devices before `loss_fn` sees any part of the batch.
+    optimizer: as given to `create_state`.
+    frozen: as given to `create_state`. No gradient is computed for them.
+    microbatches: accumulate the gradient over this many parts of each
+      device's batch; the memory of one, the same gradient as all at once.
+    average_decay: of the moving average of the parameters; 0 for none.
+
+  Returns:
+    `step(state, batch, key) -> (state, update)`. The state is donated. Give
+    it the batch from `shard` and the same key at every step: the key that
+    `loss_fn` receives differs by step, device and micro-batch.
+  """
+
+  def step(state, batch, key):
+    key = jax.random.fold_in(key, state.step)
+    key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+    counts = jax.lax.psum(count_fn(batch), AXIS)
+    trained, rest = optimizers.partition(state.params, frozen)
+
+    def loss(trained, statistics, batch, key):
+      params = optimizers.merge(trained, rest)
+      return loss_fn({'params': params, **statistics}, batch, counts, key)
+
+    def accumulate(carry, inputs):
+      total, gradient, statistics = carry
+      part, index = inputs
+      (share, (metrics, statistics)), part_gradient = jax.value_and_grad(
+        loss, has_aux=True
+      )(trained, statistics, part, jax.random.fold_in(key, index))
+      gradient = jax.tree.map(jnp.add, gradient, part_gradient)
+      return (total + share, gradient, statistics), metrics
+
+    if microbatches == 1:
+      (total, (metrics, statistics)), gradient = jax.value_and_grad(
+        loss, has_aux=True
+      )(trained, state.statistics, batch, key)
+    else:
+      parts = jax.tree.map(
+        lambda x: x.reshape((microbatches, -1) + x.shape[1:]), batch
+      )
+      start = (0.0, jax.tree.map(jnp.zeros_like, trained), state.statistics)
+      (total, gradient, statistics), metrics = jax.lax.scan(
+        accumulate, start, (parts, jnp.arange(microbatches))
+      )
+      metrics = jax.tree.map(lambda x: x.sum(0), metrics)
+
+    gradient, total, metrics = jax.lax.psum((gradient, total, metrics), AXIS)
+    statistics = jax.lax.pmean(statistics, AXIS)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+    params = optimizers.merge(optax.apply_updates(trained, updates), rest)
+    average = state.average
+    if average_decay:
+      average = optax.incremental_update(params, average, 1 - average_decay)
+    state = TrainState(state.step + 1, params, statistics, opt_state, average)
+    return state, Update(total, optax.tree.norm(gradient), metrics)
+
+  return jax.pmap(
+    step,
+    axis_name=AXIS,
+    in_axes=(None, 0, None),
+    out_axes=None,
+    donate_argnums=0,
+  )
+
+
+def eval_step(metrics_fn: Callable) -> Callable:
+  """Metrics of a sharded batch, summed over all devices of all hosts.
+
+  Args:
+    metrics_fn: `(variables, batch) -> metrics`, a Collection of Averages that
+      leave out the padding.
+
+  Returns:
+    `step(variables, batch) -> metrics`; merge them over batches, then compute.
+  """
+
+  def step(variables, batch):
+    return jax.lax.psum(metrics_fn(variables, batch), AXIS)
+
+  return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+
+
+def map_devices(predict_fn: Callable) -> Callable:
+  """Per-example outputs of a sharded batch, on this host's devices alone.
+
+  Args:
+    predict_fn: `(variables, batch) -> pytree` of [b, ...] arrays.
+
+  Returns:
+    `step(variables, batch) -> pytree` of numpy [B, ...] arrays.
+  """
+  mapped = jax.pmap(
+    predict_fn,
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    devices=jax.local_devices(),
+  )
+
+  def step(variables, batch):
+    outputs = jax.device_get(mapped(variables, batch))
+    return jax.tree.map(lambda x: x.reshape((-1,) + x.shape[2:]), outputs)
+
+  return step
+
+
+def predict_step(predict_fn: Callable) -> Callable:
+  """As `map_devices`, with the outputs of all hosts gathered on each.
+
+  The examples of process 0 come first: the order of the global batch.
+  """
+  step = map_devices(predict_fn)
+  return lambda variables, batch: gather(step(variables, batch))
+
+
+def gather(tree: Any) -> Any:
+  """Joins the hosts' numpy arrays along the first axis, in their order."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def wait_for_all(name: str):
+  """Returns when every host has come to the point of this name."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)

@@ -1,0 +1,173 @@
+"""What a run tells: the log, TensorBoard and metrics.jsonl.
+
+The only place that imports TensorFlow (through clu), apart from TFDS.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import time
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from absl import logging
+
+# TensorFlow greets with a page of warnings otherwise.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+from clu import metric_writers  # noqa: E402
+from clu import parameter_overview  # noqa: E402
+
+from training import parallel  # noqa: E402
+
+
+class Report:
+  """Writes scalars, texts and pictures of one run; process 0 alone writes.
+
+  Use it as a context: leaving it flushes.
+  """
+
+  def __init__(
+    self,
+    workdir: pathlib.Path,
+    *,
+    start_step: int,
+    num_steps: int,
+    batch_size: int,
+  ):
+    """Opens the files of a run that is at `start_step`.
+
+    Scalars that an earlier, killed process wrote for later steps are dropped:
+    they are written again.
+    """
+    self._num_steps = num_steps
+    self._batch_size = batch_size
+    self._mark = (start_step, time.monotonic())
+    self._jsonl = None
+    self._writer = None
+    if jax.process_index() == 0:
+      workdir.mkdir(parents=True, exist_ok=True)
+      self._jsonl = _open_from(workdir / 'metrics.jsonl', start_step)
+      self._writer = metric_writers.SummaryWriter(str(workdir / 'tensorboard'))
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    if self._writer:
+      self._writer.close()
+      self._jsonl.close()
+
+  def scalars(self, step: int, values: dict[str, float]):
+    """Writes named numbers everywhere."""
+    values = {name: float(value) for name, value in values.items()}
+    line = ', '.join(f'{name} {value:.4g}' for name, value in values.items())
+    logging.info('step %d | %s', step, line)
+    if self._writer:
+      self._writer.write_scalars(step, values)
+      self._jsonl.write(json.dumps({'step': step, **values}) + '\n')
+      self._jsonl.flush()
+
+  def texts(self, step: int, texts: dict[str, str]):
+    """Writes named texts (Markdown) to TensorBoard."""
+    if self._writer:
+      self._writer.write_texts(step, texts)
+
+  def images(self, step: int, pictures: dict[str, np.ndarray]):
+    """Writes named pictures uint8[N, H, W, 3] to TensorBoard."""
+    if self._writer:
+      self._writer.write_images(step, pictures)
+
+  def progress(self, step: int) -> dict[str, float]:
+    """Logs how far and how fast since the last call; returns the speeds."""
+    last_step, last_time = self._mark
+    now = time.monotonic()
+    self._mark = (step, now)
+    speed = (step - last_step) / max(now - last_time, 1e-9)
+    remaining = (self._num_steps - step) / max(speed, 1e-9)
+    logging.info(
+      'step %d of %d (%.0f%%) | %.2f steps/s, %.1f examples/s, ETA %s',
+      step,
+      self._num_steps,
+      100 * step / self._num_steps,
+      speed,
+      speed * self._batch_size,
+      f'{remaining // 60:.0f}m{remaining % 60:02.0f}s',
+    )
+    return {
+      'steps_per_second': speed,
+      'examples_per_second': speed * self._batch_size,
+    }
+
+  @contextlib.contextmanager
+  def paused(self):
+    """What happens in this context does not count for the speed."""
+    since = time.monotonic()
+    yield
+    step, mark = self._mark
+    self._mark = (step, mark + time.monotonic() - since)
+
+
+def parameters(params: Any):
+  """Logs the table of parameters: name, shape, size, mean and deviation."""
+  parameter_overview.log_parameter_overview(params)
+
+
+def summarize(
+  updates: list[parallel.Update],
+  *,
+  first_step: int,
+  batches: grain.MapDataset,
+  last_good: int | None,
+) -> dict[str, float]:
+  """Means over the updates since the last summary.
+
+  Args:
+    updates: of the steps `first_step`, `first_step` + 1, ...
+    first_step: the number of the first update's batch.
+    batches: `batches[step]` holds the `id` of each example.
+    last_good: the step of the latest checkpoint, to name it.
+
+  Raises:
+    FloatingPointError: an objective is not finite; names the step, the
+      examples of its batch and the last good checkpoint.
+  """
+  updates = jax.device_get(updates)
+  for step, update in enumerate(updates, first_step):
+    if not math.isfinite(update.objective):
+      ids = ', '.join(str(i) for i in batches[step]['id'])
+      raise FloatingPointError(
+        f'the loss of step {step} is {update.objective}. Examples of its '
+        f'batch: {ids}. Last good checkpoint: '
+        f'{"none" if last_good is None else f"step {last_good}"}. Look at '
+        'these examples; a lower learning rate or a tighter clip_norm helps '
+        'if they are fine'
+      )
+  total = updates[0].metrics
+  for update in updates[1:]:
+    total = total.merge(update.metrics)
+  return {
+    'objective': float(np.mean([u.objective for u in updates])),
+    'gradient_norm': float(np.mean([u.gradient_norm for u in updates])),
+    **{name: float(x) for name, x in total.compute().items()},
+  }
+
+
+def _open_from(path: pathlib.Path, start_step: int):
+  """Opens for appending, without the lines of steps after `start_step`."""
+  kept = []
+  if path.exists():
+    for line in path.read_text().splitlines():
+      try:
+        if json.loads(line)['step'] <= start_step:
+          kept.append(line + '\n')
+      except ValueError:
+        break  # The line that a killed process did not finish.
+  beside = path.with_name(path.name + '.tmp')
+  beside.write_text(''.join(kept))
+  os.replace(beside, path)
+  return path.open('a')

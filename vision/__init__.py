@@ -1,0 +1,1 @@
+"""The mathematics of pixels: ResNet, published weights, preprocessing."""

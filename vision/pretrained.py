@@ -1,0 +1,239 @@
+"""Published ResNets, in torchvision's naming, to our variables and back.
+
+Files are `.safetensors` or `.npz`, which hold arrays and nothing that could
+run; pickled checkpoints are refused. Names of tensors are torchvision's
+(`layer1.0.conv1.weight`), which timm shares for its plain ResNets; kernels are
+[outputs, inputs, height, width] there and [height, width, inputs, outputs]
+here. The classifier `fc` is no part of `resnet.ResNet` and is read apart.
+
+A source is a path, or a file of the Hugging Face hub, which is downloaded once:
+`hf://timm/resnet50.a1_in1k/model.safetensors`, or `timm/resnet50.a1_in1k` for
+the `model.safetensors` of a repository.
+
+Axes: D features of the final grid, K classes.
+"""
+
+import collections
+import os
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import huggingface_hub
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from vision import resnet
+
+# Names with these endings are paths, and never repositories of the hub.
+_SUFFIXES = ('.safetensors', '.npz', '.pth', '.pt', '.bin')
+_LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
+}
+
+
+def load(source: str | os.PathLike, depth: int) -> dict[str, Any]:
+  """Returns {'params': ..., 'batch_stats': ...} of a ResNet, all f32.
+
+  The width and the kind of stem follow the file; every other tensor must have
+  the name and the shape that `depth` asks for.
+  """
+  tensors = _read(source)
+  network = _network(tensors, depth)
+  template = jax.eval_shape(
+    lambda: network.init(
+      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
+    )
+  )
+  expected = jax.eval_shape(_to_torchvision, template)
+  _check(source, tensors, expected, depth)
+  flat = {}
+  for path in traverse_util.flatten_dict(template):
+    tensor = tensors[_name(path)]
+    flat[path] = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
+  return traverse_util.unflatten_dict(flat)
+
+
+def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
+  """Returns the parameters of `nn.Dense`, if the file has a classifier.
+
+  kernel f32[D, K], bias f32[K].
+  """
+  tensors = _read(source)
+  if 'fc.weight' not in tensors or 'fc.bias' not in tensors:
+    return None
+  return {'kernel': tensors['fc.weight'].T, 'bias': tensors['fc.bias']}
+
+
+def architecture(source: str | os.PathLike) -> resnet.ResNet:
+  """Returns the network of a file, as its names and its stem tell it."""
+  tensors = _read(source)
+  depth = _depth(tensors)
+  if depth is None:
+    raise ValueError(
+      f'{source} has the blocks of no ResNet-{{18,34,50,101,152}}: use a '
+      "ResNet in torchvision's naming"
+    )
+  return _network(tensors, depth)
+
+
+def save(
+  path: str | os.PathLike,
+  variables: Mapping[str, Any],
+  classifier: Mapping[str, Any] | None = None,
+) -> None:
+  """Writes a ResNet's variables as `.safetensors` in torchvision's naming.
+
+  `classifier` is as `load_classifier` returns it. The file appears complete or
+  not at all.
+  """
+  path = pathlib.Path(path)
+  if path.suffix != '.safetensors':
+    raise ValueError(f'{path}: give a name that ends in .safetensors')
+  tensors = _to_torchvision(jax.device_get(variables))
+  if classifier is not None:
+    tensors['fc.weight'] = classifier['kernel'].T
+    tensors['fc.bias'] = classifier['bias']
+  # safetensors writes the buffer as it lies in memory, whatever the strides.
+  tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
+  partial = path.with_suffix('.partial')
+  partial.write_bytes(safetensors.numpy.save(tensors))
+  os.replace(partial, path)
+
+
+def _name(path: tuple[str, ...]) -> str:
+  """('params', 'layer1', '0', 'bn1', 'scale') -> 'layer1.0.bn1.weight'."""
+  _, *modules, leaf = path
+  return '.'.join([*modules, _LEAVES[leaf]])
+
+
+def _to_torchvision(variables: Mapping[str, Any]) -> dict[str, Any]:
+  flat = traverse_util.flatten_dict(variables)
+  return {
+    _name(path): x.transpose(3, 2, 0, 1) if x.ndim == 4 else x
+    for path, x in flat.items()
+  }
+
+
+def _network(tensors: Mapping[str, np.ndarray], depth: int) -> resnet.ResNet:
+  """The network of this depth whose width and stem are those of the file."""
+  stem = tensors.get('conv1.weight')
+  if stem is None or stem.ndim != 4:
+    return resnet.ResNet(depth)
+  return resnet.ResNet(
+    depth, width=stem.shape[0], small_inputs=stem.shape[-1] == 3
+  )
+
+
+def _depth(tensors: Mapping[str, np.ndarray]) -> int | None:
+  """The depth that has these blocks, be they complete or not."""
+  matches = [re.match(r'layer(\d)\.\d+\.', name) for name in tensors]
+  blocks = {match[0]: match[1] for match in matches if match}
+  counts = collections.Counter(blocks.values())
+  bottleneck = any('.conv3.' in name for name in tensors)
+  for depth, layout in resnet.LAYOUTS.items():
+    if layout == (bottleneck, tuple(counts[stage] for stage in '1234')):
+      return depth
+  return None
+
+
+def _check(
+  source: str | os.PathLike,
+  tensors: Mapping[str, np.ndarray],
+  expected: Mapping[str, jax.ShapeDtypeStruct],
+  depth: int,
+) -> None:
+  """Raises one error that names every tensor that is not as expected."""
+  missing = sorted(set(expected) - set(tensors))
+  unexpected = sorted(
+    name for name in set(tensors) - set(expected) if not name.startswith('fc.')
+  )
+  misshapen = [
+    f'{name} {tensors[name].shape} instead of {expected[name].shape}'
+    for name in sorted(set(tensors) & set(expected))
+    if tensors[name].shape != expected[name].shape
+  ]
+  problems = [
+    f'{len(names)} {kind}: {", ".join(names)}.'
+    for kind, names in (
+      ('missing', missing),
+      ('unexpected', unexpected),
+      ('of another shape', misshapen),
+    )
+    if names
+  ]
+  if not problems:
+    return
+  found = _depth(tensors)
+  if found is None:
+    advice = "Use a ResNet in torchvision's naming."
+  elif found != depth:
+    advice = f'It looks like a ResNet-{found}: load it with depth={found}.'
+  else:
+    advice = 'Download or export the file again.'
+  raise ValueError(
+    '\n'.join([f'{source} is not a ResNet-{depth}.', *problems, advice])
+  )
+
+
+def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Tensors f32 by name, without BatchNorm's counters of batches."""
+  path = _local_path(source)
+  try:
+    if path.suffix == '.safetensors':
+      tensors = safetensors.numpy.load_file(path)
+    elif path.suffix == '.npz':
+      with np.load(path, allow_pickle=False) as arrays:
+        tensors = dict(arrays)
+    else:
+      raise ValueError('only .safetensors and .npz are read: convert it first')
+    tensors = {
+      name: tensor
+      for name, tensor in tensors.items()
+      if not name.endswith('.num_batches_tracked')
+    }
+    for name, tensor in tensors.items():
+      if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        raise ValueError(f'{name} is {tensor.dtype}: export it as float32')
+  except FileNotFoundError:
+    raise
+  except (
+    EOFError,
+    OSError,
+    ValueError,
+    safetensors.SafetensorError,
+    zipfile.BadZipFile,
+    zlib.error,
+  ) as error:
+    raise ValueError(f'cannot read weights from {source}: {error}') from error
+  return {k: v.astype(np.float32) for k, v in tensors.items()}
+
+
+def _local_path(source: str | os.PathLike) -> pathlib.Path:
+  """Downloads what is named on the hub; a path is returned as it is."""
+  path = pathlib.Path(source)
+  named = re.fullmatch(r'hf://([^/]+/[^/]+)(?:/(.+))?', str(source))
+  if not named and not path.exists() and path.suffix not in _SUFFIXES:
+    named = re.fullmatch(r'([\w-][\w.-]*/[\w.-]+)()', str(source))
+  if not named:
+    return path
+  repository, name = named[1], named[2] or 'model.safetensors'
+  try:
+    return pathlib.Path(huggingface_hub.hf_hub_download(repository, name))
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'cannot download {name} of {repository} from the Hugging Face hub: '
+      'check the name and the network, or download the file elsewhere and '
+      f'pass its path ({error})'
+    ) from error

@@ -1,0 +1,235 @@
+"""ResNet-18/34/50/101/152 (He et al. 2016): pictures to grids of features.
+
+The layout is torchvision's, so that weights published for it give the same
+numbers here: explicit symmetric padding, and in the bottleneck the stride sits
+on the 3x3 convolution. The tree of variables has torchvision's names too.
+
+Axes: B batch, H height, W width, C channels, L = H * W locations of the final
+grid, D features of the final grid.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+# Depth -> (is the block a bottleneck, blocks in layer1 ... layer4).
+LAYOUTS = {
+  18: (False, (2, 2, 2, 2)),
+  34: (False, (3, 4, 6, 3)),
+  50: (True, (3, 4, 6, 3)),
+  101: (True, (3, 4, 23, 3)),
+  152: (True, (3, 8, 36, 3)),
+}
+
+
+def adaptive_average_pool(grid: jax.Array, size: int) -> jax.Array:
+  """Averages H x W cells into size x size: f[B, H, W, D] -> f[B, S, S, D].
+
+  Cell i covers the rows floor(i H / S) to ceil((i + 1) H / S), as PyTorch's
+  `adaptive_avg_pool2d` does; S may exceed H, in which case rows repeat.
+  """
+  rows = _averages(grid.shape[1], size).astype(grid.dtype)
+  columns = _averages(grid.shape[2], size).astype(grid.dtype)
+  return jnp.einsum(
+    'sh,tw,bhwd->bstd', rows, columns, grid, precision=jax.lax.Precision.HIGHEST
+  )
+
+
+def _averages(length: int, size: int) -> np.ndarray:
+  """The matrix f32[size, length] that averages neighbours."""
+  cells = np.arange(size)[:, None]
+  starts = cells * length // size
+  ends = -(-(cells + 1) * length // size)
+  inside = (np.arange(length) >= starts) & (np.arange(length) < ends)
+  return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+
+
+class Convolution(nn.Module):
+  """A convolution without bias, padded by half its size on every side."""
+
+  features: int
+  size: int
+  stride: int = 1
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """f[B, H, W, C] -> f[B, H / stride, W / stride, features]."""
+    kernel = self.param(
+      'kernel',
+      nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+      (self.size, self.size, x.shape[-1], self.features),
+    ).astype(self.dtype)
+    x = x.astype(self.dtype)
+    if self.size == 1:
+      # The same numbers; on CPU the gradient of a product is faster.
+      return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      window_strides=(self.stride, self.stride),
+      padding=[(self.size // 2, self.size // 2)] * 2,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+
+class Projection(nn.Module):
+  """The shortcut where a block changes the shape of its input."""
+
+  features: int
+  stride: int
+  norm: Callable[..., nn.Module]
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """f[B, H, W, C] -> f[B, H / stride, W / stride, features]."""
+    x = Convolution(self.features, 1, self.stride, self.dtype, name='0')(x)
+    return self.norm(name='1')(x)
+
+
+class Block(nn.Module):
+  """A residual block: 3x3, 3x3; or, as a bottleneck, 1x1, 3x3, 1x1."""
+
+  features: int
+  stride: int
+  bottleneck: bool
+  norm: Callable[..., nn.Module]
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """f[B, H, W, C] -> f[B, H / stride, W / stride, features or 4 times it]."""
+    if self.bottleneck:
+      # (features, size, stride) of each convolution.
+      layers = (
+        (self.features, 1, 1),
+        (self.features, 3, self.stride),
+        (self.features * 4, 1, 1),
+      )
+    else:
+      layers = ((self.features, 3, self.stride), (self.features, 3, 1))
+    y = x
+    for i, layer in enumerate(layers, 1):
+      y = Convolution(*layer, self.dtype, name=f'conv{i}')(y)
+      y = self.norm(name=f'bn{i}')(y)
+      if i < len(layers):
+        y = nn.relu(y)
+    if x.shape != y.shape:
+      x = Projection(
+        y.shape[-1], self.stride, self.norm, self.dtype, name='downsample'
+      )(x)
+    return nn.relu(x + y)
+
+
+class Stage(nn.Module):
+  """Blocks of equal width; the first one has the stride."""
+
+  blocks: int
+  features: int
+  stride: int
+  bottleneck: bool
+  norm: Callable[..., nn.Module]
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """f[B, H, W, C] -> f[B, H / stride, W / stride, features or 4 times it]."""
+    for i in range(self.blocks):
+      x = Block(
+        self.features,
+        self.stride if i == 0 else 1,
+        self.bottleneck,
+        self.norm,
+        self.dtype,
+        name=str(i),
+      )(x)
+    return x
+
+
+class ResNet(nn.Module):
+  """The network up to its features, without a classifier.
+
+  Attributes:
+    depth: 18, 34, 50, 101 or 152.
+    width: channels of the stem; D is 8 times it, from depth 50 on 32 times.
+    small_inputs: a 3x3 stem without stride or pooling, so that a picture of 32
+      or 64 pixels keeps a grid of 4 x 4 or 8 x 8.
+    grid_size: pools the grid to grid_size x grid_size locations.
+    freeze_at: how many of the parts (the stem, layer1, ..., layer4) are cut off
+      from the gradient and keep their running statistics. An optimizer that
+      decays weights must leave their parameters out as well.
+    dtype: of the computation; parameters are float32.
+    norm_axis_name: the pmapped axis over which training averages the statistics
+      of a batch.
+  """
+
+  depth: int
+  width: int = 64
+  small_inputs: bool = False
+  grid_size: int | None = None
+  freeze_at: int = 0
+  dtype: jnp.dtype = jnp.float32
+  norm_axis_name: str | None = None
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, *, train: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """f32[B, H, W, 3] -> the grid f32[B, L, D] and its mean f32[B, D].
+
+    `images` are normalized. The grid is in reading order. Without `train`
+    batch normalisation uses its running statistics, which is also how a
+    published network is best fine-tuned on small batches.
+    """
+    if self.depth not in LAYOUTS:
+      raise ValueError(f'depth={self.depth}: choose one of {list(LAYOUTS)}')
+    if not 0 <= self.freeze_at <= 5:
+      raise ValueError(f'freeze_at={self.freeze_at}: choose 0 to 5')
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+      raise ValueError(
+        f'images are {images.dtype}: normalize them first, with '
+        'vision.images.normalize'
+      )
+    bottleneck, blocks = LAYOUTS[self.depth]
+    x = images
+    for part in range(5):
+      norm = functools.partial(
+        nn.BatchNorm,
+        use_running_average=not train or part < self.freeze_at,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=self.dtype,
+        axis_name=self.norm_axis_name,
+      )
+      if part == 0:
+        x = self._stem(x, norm)
+      else:
+        x = Stage(
+          blocks[part - 1],
+          self.width * 2 ** (part - 1),
+          1 if part == 1 else 2,
+          bottleneck,
+          norm,
+          self.dtype,
+          name=f'layer{part}',
+        )(x)
+      if part + 1 == self.freeze_at:
+        x = jax.lax.stop_gradient(x)
+    x = x.astype(jnp.float32)
+    pooled = x.mean((1, 2))
+    if self.grid_size is not None:
+      x = adaptive_average_pool(x, self.grid_size)
+    return x.reshape(x.shape[0], -1, x.shape[-1]), pooled
+
+  def _stem(self, x: jax.Array, norm: Callable[..., nn.Module]) -> jax.Array:
+    size, stride = (3, 1) if self.small_inputs else (7, 2)
+    x = Convolution(self.width, size, stride, self.dtype, name='conv1')(x)
+    x = nn.relu(norm(name='bn1')(x))
+    if not self.small_inputs:
+      x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    return x
