@@ -117,15 +117,12 @@ class CiderD:
   def _vectors(self, caption: Sequence[str]):
     """TF-IDF weights and their norm for each n, and the caption's length."""
     vectors = [{} for _ in range(_ORDER)]
-    counts = _ngrams(caption)
-    for ngram, count in counts.items():
+    for ngram, count in _ngrams(caption).items():
       frequency = max(1, self._frequency[ngram])
       weight = count * (self._log_images - math.log(frequency))
       vectors[len(ngram) - 1][ngram] = weight
     norms = [math.hypot(*vector.values()) for vector in vectors]
-    # The official length counts bigrams, one fewer than words.
-    length = sum(n for ngram, n in counts.items() if len(ngram) == 2)
-    return vectors, norms, length
+    return vectors, norms, len(caption)
 
 
 def _check(references, candidates):

@@ -99,7 +99,7 @@ _PARTS = {
   # take for ever.
   'letter': (
     r'(?:[^\W\d_²³¹¼-¾\u2070-\u209c\u2150-\u2189\u2460-\u249b\u24ea-\u24ff'
-    r'\u2776-\u2793\U00010000-\U0010ffff]|[\xad\u02c2-\u036f\u0483-\u0487'
+    r'\u2776-\u2793\U00010000-\U0010ffff]|(?!\w)[\xad\u02c2-\u036f\u0483-\u0487'
     r'\u0591-\u05c5\u064b-\u0670\u0900-\u0963\u0981-\u0e3e\u0e47-\u0ecd]'
     r'|&[a-z](?:acute|grave|circ|tilde|uml|ring|cedil);)'
   ),

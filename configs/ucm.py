@@ -21,7 +21,7 @@ def get_config():
     data_dir=ml_collections.config_dict.placeholder(str),
     vocabulary_threshold=1,
     captions_per_image=5,
-    max_length=26,
+    max_length=20,  # 99.7 % of the captions, EOS included.
     resize=224,
     crop=224,
     flip=False,
@@ -54,13 +54,13 @@ def get_config():
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
-  config.num_steps = 2000
+  config.num_steps = 1500
 
-  config.decoding = dict(beam_size=5, length_penalty=0.0, max_length=26)
+  config.decoding = dict(beam_size=5, length_penalty=0.0, max_length=20)
   config.eval_batch_size = 30
   config.best_metric = 'CIDEr'
   config.best_mode = 'max'
   config.log_every = 50
-  config.eval_every = 200
-  config.checkpoint_every = 200
+  config.eval_every = 150
+  config.checkpoint_every = 150
   return config
