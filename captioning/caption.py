@@ -141,7 +141,9 @@ def main(argv: list[str] | None = None) -> int:
     result.update(caption=caption.text, log_prob=caption.log_prob)
   if arguments.attention and pictures:
     sheet = [
-      figures.caption(picture, caption.text, describer.attention(picture, caption))
+      figures.caption(
+        picture, caption.text, describer.attention(picture, caption)
+      )
       for picture, caption in zip(pictures, captions, strict=True)
     ]
     figures.save(figures.stack(sheet), arguments.attention)

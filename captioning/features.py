@@ -90,6 +90,8 @@ def write(
       f'shard_size ({min(strangers).name}): delete it, or choose another '
       'directory'
     )
+  if _complete(directory, fingerprint):
+    return
   mine = list(shards.items())[process_index::process_count]
   shape = None
   with tqdm.tqdm(
@@ -131,6 +133,15 @@ def write(
   }
   with _replacing(directory / _INDEX) as beside:
     beside.write_text(json.dumps(index, indent=2))
+
+
+def _complete(directory: pathlib.Path, fingerprint: str) -> bool:
+  """Whether an undamaged cache of these features is there."""
+  try:
+    open_features(directory, fingerprint=fingerprint)
+  except (FileNotFoundError, ValueError):
+    return False
+  return True
 
 
 def open_features(

@@ -3,15 +3,21 @@
 Axes: H, W pixels, T words, L locations.
 """
 
-import io
 import math
+import textwrap
 
 import numpy as np
 from matplotlib import figure
+from matplotlib.backends import backend_agg
 from PIL import Image
 
 _COLUMNS = 6
-_SIDE = 1.7  # Inches of one panel.
+# Lengths are in inches.
+_SIDE = 1.6  # Of a panel.
+_GAP = 0.1
+_TITLE = 0.25  # Above a panel.
+_POINT = 1 / 72
+_LINE = 1.25  # Line height, in font sizes.
 
 
 def caption(
@@ -35,27 +41,53 @@ def caption(
     uint8[H', W', 3].
   """
   words = text.split(' ') if attention is not None and text else []
-  rows = 1 + math.ceil(len(words) / _COLUMNS)
-  sheet = figure.Figure(
-    figsize=(_COLUMNS * _SIDE, rows * (_SIDE + 0.25)),
-    dpi=100,
-    layout='constrained',
-  )
-  grid = sheet.add_gridspec(rows, _COLUMNS)
-  _panel(sheet.add_subplot(grid[0, 0]), picture)
-  below = '\n'.join(f'- {reference}' for reference in references)
-  title = sheet.add_subplot(grid[0, 1:])
-  title.axis('off')
-  title.text(0, 0.95, text or '(no words)', fontsize=13, va='top', wrap=True)
-  title.text(0, 0.6, below, fontsize=8, va='top', color='0.35', wrap=True)
+  # A letter of an average text is 0.55 em wide in DejaVu Sans.
+  paragraphs = [(text or '(no words)', 13, 'black')]
+  paragraphs += [(f'- {reference}', 9, '0.35') for reference in references]
+  room = (_COLUMNS - 1) * (_SIDE + _GAP) - _GAP
+  lines = [
+    (line, size, color)
+    for paragraph, size, color in paragraphs
+    for line in textwrap.wrap(paragraph, int(room / (0.6 * size * _POINT)))
+  ]
+  heading = sum(size for _, size, _ in lines) * _LINE * _POINT + _GAP
+  heading = max(heading, _SIDE)
+
+  rows = math.ceil(len(words) / _COLUMNS)
+  width = _GAP + _COLUMNS * (_SIDE + _GAP)
+  height = _GAP + heading + rows * (_TITLE + _SIDE) + _GAP
+  sheet = figure.Figure(figsize=(width, height), dpi=100)
+  canvas = backend_agg.FigureCanvasAgg(sheet)
+
+  def panel(left, top, picture):
+    bottom = height - top - _SIDE
+    axes = sheet.add_axes(
+      (left / width, bottom / height, _SIDE / width, _SIDE / height)
+    )
+    axes.imshow(picture)
+    axes.axis('off')
+
+  def write(left, top, line, **style):
+    sheet.text(
+      left / width, 1 - top / height, line, va='top', parse_math=False, **style
+    )
+
+  panel(_GAP, _GAP, picture)
+  top = _GAP
+  for line, size, color in lines:
+    write(2 * _GAP + _SIDE, top, line, fontsize=size, color=color)
+    top += size * _LINE * _POINT
   for i, word in enumerate(words):
     row, column = divmod(i, _COLUMNS)
-    axes = sheet.add_subplot(grid[1 + row, column])
-    axes.set_title(word, fontsize=11, pad=3)
-    _panel(axes, shade(picture, attention[i]))
-  file = io.BytesIO()
-  sheet.savefig(file, format='png')
-  return np.asarray(Image.open(file).convert('RGB'))
+    left = _GAP + column * (_SIDE + _GAP)
+    top = _GAP + heading + row * (_TITLE + _SIDE)
+    # A long word must not run into its neighbours.
+    word = word if len(word) <= 30 else f'{word[:29]}…'
+    size = min(11, _SIDE / (0.65 * max(len(word), 1) * _POINT))
+    write(left + _SIDE / 2, top + 0.05, word, fontsize=size, ha='center')
+    panel(left, top + _TITLE, shade(picture, attention[i]))
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def shade(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -102,11 +134,3 @@ def stack(pictures: list[np.ndarray]) -> np.ndarray:
 def save(picture: np.ndarray, path):
   """Writes uint8[H, W, 3] to an image file."""
   Image.fromarray(picture).save(path)
-
-
-def _panel(axes, picture):
-  axes.imshow(picture)
-  axes.set_xticks([])
-  axes.set_yticks([])
-  for spine in axes.spines.values():
-    spine.set_visible(False)

@@ -154,6 +154,8 @@ def train_and_evaluate(
     config.optimizer, config.num_steps
   )
   frozen = tuple(config.frozen)
+  if config.cache_features:  # The encoder is not among the parameters then.
+    frozen = tuple(path for path in frozen if not path.startswith('encoder'))
   state = parallel.create_state(
     initial_variables(captioner, examples.evaluation(training[0]), config),
     optimizer,

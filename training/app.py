@@ -61,7 +61,8 @@ def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
     set_up_logging()
     if coordinator.value is not None:
       start_hosts(coordinator.value, num_processes.value, process_id.value)
-    signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+    if jax.process_count() == 1:  # Several hosts have that of `start_hosts`.
+      signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     logging.info(
       'Process %d of %d, devices: %s',
       jax.process_index(),
@@ -89,6 +90,8 @@ def set_up_logging():
 
 def start_hosts(address: str, num_processes: int, process_id: int):
   """Joins the other processes; on CPU they talk through gloo.
+
+  From here on JAX tells all of them when one receives SIGTERM.
 
   Raises:
     ValueError: a flag is missing.

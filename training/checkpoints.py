@@ -113,7 +113,8 @@ class Checkpoints:
     if step in self._manager.all_steps():
       if metrics is None or self.evaluated(step):
         return
-      self._manager.delete(step)
+      self._add_metrics(step, metrics)
+      return
     self._manager.save(
       step,
       args=ocp.args.Composite(
@@ -123,6 +124,16 @@ class Checkpoints:
       ),
       metrics=metrics,
     )
+
+  def _add_metrics(self, step: int, metrics: dict[str, float]):
+    """Puts them where the manager does; what is there is not touched."""
+    self.wait()
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler('metrics')) as writer:
+      writer.save(
+        self._manager.directory / str(step) / 'metrics',
+        args=ocp.args.JsonSave(metrics),
+      )
+    self._manager.reload()
 
   def restore(self, state: parallel.TrainState) -> parallel.TrainState:
     """The latest checkpoint in the form of `state`, or `state` if none.

@@ -1,0 +1,123 @@
+"""Who may import whom: the table of rooms, checked on the source."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Package -> our packages that it may import, besides itself.
+MAY_IMPORT = {
+  'recurrent': (),
+  'vision': (),
+  'training': (),
+  'captioning': ('recurrent', 'vision', 'training'),
+  'sketch_rnn': ('recurrent', 'training'),
+  'video': ('recurrent', 'vision', 'training', 'captioning'),
+  'demo': (
+    'recurrent',
+    'vision',
+    'training',
+    'captioning',
+    'sketch_rnn',
+    'video',
+  ),
+  'configs': (),
+}
+# These run the rest and are imported by nothing.
+OUTSIDE = ('tests', 'scripts')
+# Of captioning, what video may use.
+OF_CAPTIONING = ('captioning.vocabulary', 'captioning.metrics')
+# Modules that start a program when they are run.
+MAINS = ('main', 'classify', 'track')
+# What only one module may name -> those that do.
+ONE_PLACE = {
+  'jax.pmap': {'training/parallel.py'},
+  'clu.metric_writers': {'training/report.py'},
+  'tensorflow': {'training/report.py'},
+}
+
+
+def files(package):
+  return sorted((ROOT / package).rglob('*.py'))
+
+
+def modules(path):
+  """The full names of all that a file imports, wherever in the file."""
+  names = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names += [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}: a relative import'
+      names += [f'{node.module}.{alias.name}' for alias in node.names]
+  return names
+
+
+def attributes(path):
+  """The dotted names that a file uses, as they are written."""
+  return {
+    ast.unparse(node)
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.Attribute)
+  }
+
+
+def test_every_package_is_in_the_table():
+  """A directory of modules is a package whether or not it says so."""
+  packages = {
+    path.parent.relative_to(ROOT).parts[0]
+    for path in ROOT.glob('[a-z]*/**/*.py')
+  }
+  assert packages <= {*MAY_IMPORT, *OUTSIDE}
+  assert packages >= {'recurrent', 'vision', 'training', 'captioning'}
+
+
+@pytest.mark.parametrize('package', MAY_IMPORT)
+def test_packages_import_what_they_may(package):
+  wrong = [
+    f'{path.relative_to(ROOT)} imports {module}'
+    for path in files(package)
+    for module in modules(path)
+    if module.split('.')[0] in (*MAY_IMPORT, *OUTSIDE)
+    and module.split('.')[0] not in (package, *MAY_IMPORT[package])
+  ]
+  assert wrong == []
+
+
+@pytest.mark.parametrize('package', MAY_IMPORT)
+def test_no_main_is_imported(package):
+  wrong = [
+    f'{path.relative_to(ROOT)} imports {module}'
+    for path in files(package)
+    for module in modules(path)
+    if module.split('.')[0] in MAY_IMPORT
+    and module.split('.')[1:2]
+    and module.split('.')[1] in MAINS
+  ]
+  assert wrong == []
+
+
+def test_video_uses_only_words_and_scores_of_captioning():
+  wrong = [
+    f'{path.relative_to(ROOT)} imports {module}'
+    for path in files('video')
+    for module in modules(path)
+    if module.split('.')[0] == 'captioning'
+    and not module.startswith(OF_CAPTIONING)
+  ]
+  assert wrong == []
+
+
+@pytest.mark.parametrize('name', ONE_PLACE)
+def test_one_place_only(name):
+  """Tests may name anything."""
+  named = {
+    str(path.relative_to(ROOT))
+    for package in (*MAY_IMPORT, 'scripts')
+    for path in files(package)
+    for used in (*modules(path), *attributes(path))
+    if used == name or used.startswith(f'{name}.')
+  }
+  assert named <= ONE_PLACE[name]
