@@ -54,13 +54,13 @@ def get_config():
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
-  config.num_steps = 1500
+  config.num_steps = 1000
 
   config.decoding = dict(beam_size=5, length_penalty=0.0, max_length=20)
   config.eval_batch_size = 30
   config.best_metric = 'CIDEr'
   config.best_mode = 'max'
   config.log_every = 50
-  config.eval_every = 150
-  config.checkpoint_every = 150
+  config.eval_every = 100
+  config.checkpoint_every = 100
   return config
