@@ -116,6 +116,14 @@ def main(argv: list[str] | None = None) -> int:
     help='draw the pictures, with where each word looked',
   )
   arguments = parser.parse_args(argv)
+  if arguments.attention:
+    # Before all the work, rather than after it.
+    path = pathlib.Path(arguments.attention)
+    PIL.Image.init()
+    if PIL.Image.EXTENSION.get(path.suffix.lower()) not in PIL.Image.SAVE:
+      parser.error(f'--attention={path}: pass a name that ends in .png')
+    if not path.absolute().parent.is_dir():
+      parser.error(f'--attention={path}: its folder does not exist')
   app.set_up_logging()
   try:
     trained = inference.load(pathlib.Path(arguments.workdir).absolute())

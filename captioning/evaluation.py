@@ -5,8 +5,6 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import platform
-import subprocess
 import time
 from typing import Any
 
@@ -30,6 +28,7 @@ from training import app
 from training import batching
 from training import checkpoints
 from training import parallel
+from training import provenance
 
 
 @flax.struct.dataclass
@@ -210,7 +209,8 @@ def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
     f'| {i} | {caption.text} | {references[i][0]} |'
     for i, caption in itertools.islice(evaluation.captions.items(), 20)
   ]
-  return '\n'.join(['| picture | caption | reference |', '|---|---|---|', *rows])
+  head = ['| picture | caption | reference |', '|---|---|---|']
+  return '\n'.join(head + rows)
 
 
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
@@ -253,15 +253,20 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     },
     'decoding': config.decoding.to_dict(),
     'evaluation_seconds': round(evaluation.seconds, 1),
-    'hardware': hardware(),
-    'commit': commit(),
+    'hardware': provenance.hardware(),
+    'commit': provenance.commit(),
   }
   if jax.process_index() == 0:
     checkpoints.write_json(
       workdir / 'results' / f'{split}.captions.json',
       [
-        {'image_id': i, 'caption': c.text, 'log_prob': c.log_prob}
-        for i, c in evaluation.captions.items()
+        {
+          # COCO's own tools want its ids as numbers.
+          'image_id': int(i) if i.isdigit() else i,
+          'caption': caption.text,
+          'log_prob': caption.log_prob,
+        }
+        for i, caption in evaluation.captions.items()
       ],
     )
     figures.save(
@@ -290,21 +295,3 @@ def log_scores(entry: dict[str, Any], split: str):
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]
   lines.append(f'(most frequent caption: "{frequent["caption"]}")')
   logging.info('%s', '\n'.join(lines))
-
-
-def hardware() -> str:
-  """The devices and the machine, for results files."""
-  devices = jax.devices()
-  return f'{len(devices)} x {devices[0].device_kind} on {platform.platform()}'
-
-
-def commit() -> str | None:
-  """The commit of the source tree, None outside a git checkout."""
-  directory = pathlib.Path(__file__).parent
-  found = subprocess.run(
-    ['git', '-C', str(directory), 'rev-parse', 'HEAD'],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  return found.stdout.strip() or None

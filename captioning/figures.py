@@ -112,7 +112,7 @@ def shade(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
   heat = np.maximum(heat.resize((width, height), Image.BICUBIC), 0)
   heat = heat / max(heat.max(), 1e-9)
   grey = picture.mean(axis=-1, keepdims=True)
-  shaded = 0.25 * grey + 0.75 * heat[..., None] * picture
+  shaded = 0.35 * grey + 0.65 * heat[..., None] * picture
   return shaded.astype(np.uint8)
 
 

@@ -135,7 +135,7 @@ def train_and_evaluate(
   Ends with the best checkpoint's scores on the test split in `results.json`.
   """
   parallel.local_batch_size(config.batch_size)
-  parallel.local_batch_size(config.eval_batch_size)
+  parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
   checkpoints.write_config(workdir, config)
   training = records.open_split(config, workdir, 'train')
   validation = records.open_split(config, workdir, 'validation')

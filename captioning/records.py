@@ -78,7 +78,7 @@ def make_examples(
   workdir: pathlib.Path,
   training: batching.Source,
 ) -> examples_lib.Examples:
-  """With the workdir's vocabulary, built from the training captions at first."""
+  """With the workdir's vocabulary; at first it is built and stored there."""
   path = workdir / 'vocabulary.json'
   if path.exists():
     vocabulary = vocabulary_lib.Vocabulary.load(path)

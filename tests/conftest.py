@@ -1,13 +1,11 @@
-"""Two virtual devices, a compilation cache, and the data beside the checkout."""
+"""Two virtual devices, a compilation cache, the data beside the checkout."""
 
 import os
 import pathlib
 import tempfile
 
 # Before jax is imported anywhere.
-os.environ.setdefault(
-  'XLA_FLAGS', '--xla_force_host_platform_device_count=2'
-)
+os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # Subprocesses that tests start use the cache too.
 os.environ.setdefault(

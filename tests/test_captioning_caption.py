@@ -112,8 +112,9 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
   assert len({result['caption'] for result in results}) > 1
   trained = inference.load(workdir)
   words = trained.vocabulary
+  # A caption of seven words has no EOS.
   tokens = np.stack(
-    [words.encode(result['caption'], 7)[None] for result in results]
+    [words.encode(result['caption'], 8)[None, :7] for result in results]
   )
   crops = np.stack(
     [
@@ -198,6 +199,23 @@ def test_attention_is_drawn(workdir, pictures, tmp_path, capsys):
     inference.Caption(one['caption'], one['log_prob']),
   )
   np.testing.assert_allclose(weights.sum(-1), np.ones(7), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [
+    ('out.txt', 'pass a name that ends in .png'),
+    ('out', 'pass a name that ends in .png'),
+    ('absent/out.png', 'its folder does not exist'),
+  ],
+)
+def test_a_sheet_that_cannot_be_written_is_an_error_at_once(
+  name, message, pictures, tmp_path, capsys
+):
+  path = tmp_path / name
+  with pytest.raises(SystemExit):
+    caption.main(['--workdir=absent', f'--attention={path}', str(pictures[0])])
+  assert f'--attention={path}: {message}' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,15 @@ def small_config(name='show_attend_tell', **decoder):
 
 
 def create(config):
-  """The captioner of grids, and variables far from their initial symmetry."""
+  """The captioner of grids, and variables far from their initial symmetry.
+
+  With this seed, captions differ and some of them end.
+  """
   captioner = model.create(config, V, with_encoder=False)
   example = {'picture': np.ones((L, D)), 'tokens': np.ones((1, 2), np.int32)}
-  rng = np.random.default_rng(1)
+  rng = np.random.default_rng(13)
   variables = jax.tree.map(
-    lambda x: np.array(x + 0.7 * rng.normal(size=x.shape), np.float32),
+    lambda x: (1.2 * rng.normal(size=x.shape)).astype(np.float32),
     main.initial_variables(captioner, example, config),
   )
   return captioner, variables
@@ -234,13 +237,6 @@ def test_captions_of_a_picture_do_not_see_each_other(name, grids, tokens):
     np.testing.assert_allclose(together[:, k], alone[:, 0], rtol=1e-5)
 
 
-def create_talkative(config):
-  """Else the likeliest captions of random parameters are empty."""
-  captioner, variables = create(config)
-  variables['params']['decoder']['output']['bias'][vocabulary.EOS_ID] -= 2
-  return captioner, variables
-
-
 def describe(captioner, variables, grids, config):
   """The search of evaluation: i32[B, T], f32[B]."""
   step = inference.describe_step(captioner, config.decoding)
@@ -250,7 +246,7 @@ def describe(captioner, variables, grids, config):
 @pytest.mark.parametrize('name', MODELS)
 def test_log_prob_of_a_caption_is_its_cross_entropy(name, grids):
   config = small_config(name)
-  captioner, variables = create_talkative(config)
+  captioner, variables = create(config)
   tokens, log_probs = describe(captioner, variables, grids, config)
   assert len(np.unique(tokens, axis=0)) > 1, 'captions depend on the picture'
   assert (tokens == vocabulary.EOS_ID).any()
@@ -262,7 +258,7 @@ def test_log_prob_of_a_caption_is_its_cross_entropy(name, grids):
 @pytest.mark.parametrize('name', MODELS)
 def test_one_beam_is_greedy(name, grids):
   config = small_config(name)
-  captioner, variables = create_talkative(config)
+  captioner, variables = create(config)
   config.decoding.beam_size = 1
   carry, context = captioner.apply(variables, grids, method='begin')
   greedy = jax.jit(

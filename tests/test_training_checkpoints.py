@@ -85,6 +85,20 @@ def test_metrics_can_be_added_to_the_latest(tmp_path):
     assert saved.evaluated(1)
 
 
+def test_adding_metrics_leaves_what_is_there_in_place(tmp_path):
+  save_all(tmp_path, {1: None})
+  directory = tmp_path / 'checkpoints' / '1'
+  before = {path.name: path.stat().st_ino for path in directory.iterdir()}
+  save_all(tmp_path, {1: 2.0, 2: 1.0, 3: None})
+  after = {path.name: path.stat().st_ino for path in directory.iterdir()}
+  # A process that is killed meanwhile has not lost its only checkpoint.
+  assert before.items() < after.items()
+  assert after.keys() - before.keys() == {'metrics'}
+  # And it counts: the second was worse.
+  assert steps(tmp_path) == [1, 3]
+  assert checkpoints.load(tmp_path, best_metric='score')[2] == 1
+
+
 def test_half_written_checkpoint_is_not_taken_for_one(tmp_path):
   save_all(tmp_path, {1: 1.0})
   half = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp-7'

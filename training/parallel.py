@@ -48,6 +48,7 @@ class Update:
 
   objective: jax.Array  # f32[]: what is minimised, regularisation included.
   gradient_norm: jax.Array  # f32[]: before clipping.
+  parameter_norm: jax.Array  # f32[]: after the update.
   metrics: clu_metrics.Collection
 
 
@@ -94,16 +95,20 @@ def replicate(tree: Any) -> Any:
   return jax.device_put(tree, sharding)
 
 
-def local_batch_size(batch_size: int) -> int:
+def local_batch_size(batch_size: int, name: str = 'batch_size') -> int:
   """How many of the global batch's examples this host reads.
+
+  Args:
+    batch_size: over all hosts.
+    name: of the config's field, for the error.
 
   Raises:
     ValueError: the batch cannot be shared out evenly.
   """
   if batch_size % jax.device_count():
     raise ValueError(
-      f'batch_size={batch_size} must be a multiple of the '
-      f'{jax.device_count()} devices: pass --config.batch_size=...'
+      f'{name}={batch_size} must be a multiple of the '
+      f'{jax.device_count()} devices: pass --config.{name}=...'
     )
   return batch_size // jax.process_count()
 
@@ -203,12 +208,19 @@ def train_step(
     gradient, total, metrics = jax.lax.psum((gradient, total, metrics), AXIS)
     statistics = jax.lax.pmean(statistics, AXIS)
     updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
-    params = optimizers.merge(optax.apply_updates(trained, updates), rest)
+    trained = optax.apply_updates(trained, updates)
+    params = optimizers.merge(trained, rest)
     average = state.average
     if average_decay:
       average = optax.incremental_update(params, average, 1 - average_decay)
     state = TrainState(state.step + 1, params, statistics, opt_state, average)
-    return state, Update(total, optax.tree.norm(gradient), metrics)
+    update = Update(
+      objective=total,
+      gradient_norm=optax.tree.norm(gradient),
+      parameter_norm=optax.tree.norm(trained),
+      metrics=metrics,
+    )
+    return state, update
 
   return jax.pmap(
     step,

@@ -18,6 +18,7 @@ from absl import logging
 
 # TensorFlow greets with a page of warnings otherwise.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
 from clu import metric_writers  # noqa: E402
 from clu import parameter_overview  # noqa: E402
@@ -133,16 +134,23 @@ def summarize(
     last_good: the step of the latest checkpoint, to name it.
 
   Raises:
-    FloatingPointError: an objective is not finite; names the step, the
-      examples of its batch and the last good checkpoint.
+    FloatingPointError: an objective is not finite, or what the update made of
+      the parameters is not; names the step, the examples of its batch and the
+      last good checkpoint.
   """
   updates = jax.device_get(updates)
   for step, update in enumerate(updates, first_step):
-    if not math.isfinite(update.objective):
+    numbers = {
+      'loss': update.objective,
+      'gradient norm': update.gradient_norm,
+      'parameter norm': update.parameter_norm,
+    }
+    wrong = [name for name, x in numbers.items() if not math.isfinite(x)]
+    if wrong:
       ids = ', '.join(str(i) for i in batches[step]['id'])
       raise FloatingPointError(
-        f'the loss of step {step} is {update.objective}. Examples of its '
-        f'batch: {ids}. Last good checkpoint: '
+        f'the {wrong[0]} of step {step} is {numbers[wrong[0]]}. Examples of '
+        f'its batch: {ids}. Last good checkpoint: '
         f'{"none" if last_good is None else f"step {last_good}"}. Look at '
         'these examples; a lower learning rate or a tighter clip_norm helps '
         'if they are fine'
@@ -153,6 +161,7 @@ def summarize(
   return {
     'objective': float(np.mean([u.objective for u in updates])),
     'gradient_norm': float(np.mean([u.gradient_norm for u in updates])),
+    'parameter_norm': float(updates[-1].parameter_norm),
     **{name: float(x) for name, x in total.compute().items()},
   }
 

@@ -1,0 +1,482 @@
+"""Training through the command line: what can stop a run, and what is left.
+
+One run is left alone; the others are killed, terminated or spread over two
+processes, and must end where it ended. All are started at once.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from captioning import caption
+from captioning import data
+from captioning import scenes
+from captioning import sources
+from training import batching
+
+ROOT = pathlib.Path(__file__).parents[1]
+PATIENCE = 400  # Seconds, for a machine that is busy with other things.
+NUM_STEPS = 36
+# configs/scenes.py in small; every interval divides other steps.
+SMALL = {
+  'data.name': 'captioned_images/few',
+  'data.resize': 32,
+  'data.crop': 32,
+  'data.max_length': 12,
+  'encoder.width': 4,
+  'decoder.features': 16,
+  'decoder.embedding': 16,
+  'decoder.attention': 16,
+  'optimizer.warmup_steps': 4,
+  'batch_size': 8,
+  'num_steps': NUM_STEPS,
+  'decoding.max_length': 12,
+  'eval_batch_size': 4,
+  'log_every': 4,
+  'checkpoint_every': 5,
+  'eval_every': 12,
+}
+TIMES = (
+  'train/steps_per_second',
+  'train/examples_per_second',
+  'validation/seconds',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """A command that was started, and the file that gets what it says."""
+
+  process: subprocess.Popen
+  output: pathlib.Path
+
+  def finish(self, status: int = 0) -> str:
+    """Waits for the end; what was said."""
+    returned = self.process.wait(PATIENCE)
+    text = self.output.read_text()
+    assert returned == status, f'{self.process.args}\n{text[-5000:]}'
+    return text
+
+  def stop_when(self, happened: Callable[[], bool], number: signal.Signals):
+    """Sends a signal at a moment of the run."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+      assert self.process.poll() is None, self.output.read_text()[-5000:]
+      assert time.monotonic() < deadline, self.output.read_text()[-5000:]
+      time.sleep(0.002)
+    self.process.send_signal(number)
+
+
+class Shell:
+  """Starts commands in the checkout, and ends what is left of them."""
+
+  def __init__(self, directory: pathlib.Path):
+    self.directory = directory
+    self.data_dir = directory / 'data'
+    self._commands = []
+    self._lock = threading.Lock()
+
+  def start(self, *arguments: str, devices: int = 2, java: bool = False):
+    """Starts `python -m arguments` with so many virtual devices."""
+    environment = {
+      **os.environ,
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    }
+    if not java:  # METEOR takes longer than all else; it has its own test.
+      environment['PATH'] = str(self.directory)
+    with self._lock:
+      output = self.directory / f'output-{len(self._commands)}.txt'
+      with output.open('w') as file:
+        process = subprocess.Popen(
+          [sys.executable, '-m', *arguments],
+          cwd=ROOT,
+          env=environment,
+          stdout=file,
+          stderr=subprocess.STDOUT,
+        )
+      self._commands.append(Command(process, output))
+      return self._commands[-1]
+
+  def train(self, workdir: pathlib.Path, *flags: str, **kwargs) -> Command:
+    """Starts a run; `flags` come after those of the small experiment."""
+    small = [f'--config.{name}={value}' for name, value in SMALL.items()]
+    return self.start(
+      'captioning.main',
+      f'--workdir={workdir}',
+      '--config=configs/scenes.py',
+      f'--config.data.data_dir={self.data_dir}',
+      *small,
+      *flags,
+      **kwargs,
+    )
+
+  def resume(self, workdir: pathlib.Path, **kwargs) -> Command:
+    """Goes on with a run by its workdir alone."""
+    return self.start('captioning.main', f'--workdir={workdir}', **kwargs)
+
+  def train_in_two(self, workdir: pathlib.Path, *flags: str) -> list[Command]:
+    """Starts a run on two processes with a device each."""
+    with socket.socket() as found:
+      found.bind(('localhost', 0))
+      port = found.getsockname()[1]
+    return [
+      self.train(
+        workdir,
+        f'--coordinator_address=localhost:{port}',
+        '--num_processes=2',
+        f'--process_id={i}',
+        *flags,
+        devices=1,
+      )
+      for i in range(2)
+    ]
+
+  def end(self):
+    """Kills what still runs."""
+    for command in self._commands:
+      command.process.kill()
+      command.process.wait()
+
+
+def lines(workdir: pathlib.Path, kind: str = '') -> list[dict[str, float]]:
+  """The whole lines of metrics.jsonl, without the times."""
+  path = workdir / 'metrics.jsonl'
+  if not path.exists():
+    return []
+  whole = path.read_text().split('\n')[:-1]
+  values = [json.loads(line) for line in whole]
+  return [
+    {name: x for name, x in line.items() if name not in TIMES}
+    for line in values
+    if any(name.startswith(kind) for name in line if name != 'step')
+  ]
+
+
+def reached(workdir: pathlib.Path, step: int) -> Callable[[], bool]:
+  """Whether the training has reported this step."""
+  return lambda: any(x['step'] >= step for x in lines(workdir, 'train/'))
+
+
+def saving(workdir: pathlib.Path, step: int) -> Callable[[], bool]:
+  """Whether a checkpoint of this step or a later one is being written."""
+
+  def happened():
+    directory = workdir / 'checkpoints'
+    names = os.listdir(directory) if directory.exists() else []
+    return any(
+      'tmp' in name and int(name.partition('.')[0]) >= step for name in names
+    )
+
+  return happened
+
+
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+  names = (path.name for path in (workdir / 'checkpoints').iterdir())
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def saved_state(workdir: pathlib.Path, step: int) -> dict:
+  directory = workdir / 'checkpoints' / str(step)
+  with ocp.StandardCheckpointer() as reader:
+    return {
+      item: reader.restore(directory / item) for item in ('model', 'training')
+    }
+
+
+def results(workdir: pathlib.Path) -> tuple[dict, list]:
+  """The entry of the test split, and its captions."""
+  entry = json.loads((workdir / 'results.json').read_text())['test']
+  del entry['evaluation_seconds']
+  captions = (workdir / 'results' / 'test.captions.json').read_text()
+  return entry, json.loads(captions)
+
+
+def assert_same_end(workdir: pathlib.Path, other: pathlib.Path):
+  """The same state to the last bit, the same captions, the same scores."""
+  assert saved_steps(workdir) == saved_steps(other)
+  for step in saved_steps(workdir):
+    state, expected = saved_state(workdir, step), saved_state(other, step)
+    assert jax.tree.structure(state) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+  assert lines(workdir, 'validation/') == lines(other, 'validation/')
+  assert results(workdir) == results(other)
+
+
+# The runs.
+
+
+def run_uninterrupted(shell: Shell) -> pathlib.Path:
+  workdir = shell.directory / 'here'
+  shell.train(workdir).finish()
+  # Nothing of a run may depend on where it was.
+  return workdir.rename(shell.directory / 'uninterrupted')
+
+
+def run_killed(shell: Shell) -> pathlib.Path:
+  workdir = shell.directory / 'killed'
+  run = shell.train(workdir)
+  run.stop_when(saving(workdir, 10), signal.SIGKILL)
+  run.finish(-signal.SIGKILL)
+  assert 5 <= max(saved_steps(workdir)) < 20
+  run = shell.train(workdir)
+  run.stop_when(reached(workdir, 24), signal.SIGKILL)
+  run.finish(-signal.SIGKILL)
+  assert max(saved_steps(workdir)) < NUM_STEPS
+  shell.resume(workdir).finish()
+  return workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Terminated:
+  """A run that received SIGTERM, and what was there after each time."""
+
+  workdir: pathlib.Path
+  outputs: list[str]
+  saved: list[int]  # The latest step.
+  reported: list[list[dict[str, float]]]
+
+
+def run_terminated(shell: Shell) -> Terminated:
+  workdir = shell.directory / 'terminated'
+  stopped = Terminated(workdir, [], [], [])
+  # What is reported at step 12 is reported before the evaluation, and the
+  # first one has to compile.
+  for run, step in (
+    (shell.train(workdir, '--config.checkpoint_every=1000'), 12),
+    (None, 16),
+  ):
+    run = run or shell.resume(workdir)
+    run.stop_when(reached(workdir, step), signal.SIGTERM)
+    stopped.outputs.append(run.finish())
+    stopped.saved.append(max(saved_steps(workdir)))
+    stopped.reported.append(lines(workdir))
+  shell.resume(workdir).finish()
+  return stopped
+
+
+def run_in_two(shell: Shell) -> Terminated:
+  workdir = shell.directory / 'two'
+  processes = shell.train_in_two(workdir)
+  processes[1].stop_when(reached(workdir, 4), signal.SIGTERM)
+  outputs = [process.finish() for process in processes]
+  stopped = Terminated(
+    workdir, outputs, [max(saved_steps(workdir))], [lines(workdir)]
+  )
+  for process in shell.train_in_two(workdir):
+    process.finish()
+  return stopped
+
+
+def run_exploding(shell: Shell) -> tuple[pathlib.Path, str]:
+  workdir = shell.directory / 'exploding'
+  run = shell.train(
+    workdir,
+    '--config.optimizer.learning_rate=1e30',
+    '--config.checkpoint_every=1',
+  )
+  return workdir, run.finish(1)
+
+
+@pytest.fixture(scope='module')
+def shell(tmp_path_factory):
+  """A directory with a few pictures of `scenes` as a prepared data set."""
+  shell = Shell(tmp_path_factory.mktemp('main'))
+  pictures = []
+  for split, count in {'train': 40, 'validation': 9, 'test': 7}.items():
+    for i in range(count):
+      _, picture, captions = scenes.example(split, i)
+      path = shell.directory / f'{split}-{i}.png'
+      picture.save(path)
+      pictures.append(sources.Picture(path.stem, path, split, captions))
+  data.prepare('few', pictures, shell.data_dir)
+  yield shell
+  shell.end()
+
+
+@pytest.fixture(scope='module')
+def runs(shell):
+  """Name -> the future of a run; as many at once as there are processors."""
+  chains = [
+    run_in_two,
+    run_uninterrupted,
+    run_killed,
+    run_terminated,
+    run_exploding,
+  ]
+  with concurrent.futures.ThreadPoolExecutor(max(os.cpu_count(), 2)) as pool:
+    yield {chain.__name__: pool.submit(chain, shell) for chain in chains}
+    shell.end()
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def uninterrupted(runs):
+  return runs['run_uninterrupted'].result()
+
+
+def test_run_ends_with_results(uninterrupted):
+  assert saved_steps(uninterrupted)[-1] == NUM_STEPS
+  validation = lines(uninterrupted, 'validation/')
+  assert [line['step'] for line in validation] == [12, 24, 36]
+  best = max(validation, key=lambda line: line['validation/CIDEr'])
+  entry, captions = results(uninterrupted)
+  assert entry['step'] == best['step']
+  ids = {caption['image_id'] for caption in captions}
+  assert ids == {f'test-{i}' for i in range(7)}
+  # It learns something: from log(83 words) down.
+  losses = [line['validation/loss'] for line in validation]
+  assert np.log(83) > losses[0] > losses[2]
+  assert 'Java' in entry['absent']['METEOR']
+
+
+def test_killed_run_equals_the_uninterrupted(runs, uninterrupted):
+  workdir = runs['run_killed'].result()
+  assert_same_end(workdir, uninterrupted)
+  assert lines(workdir) == lines(uninterrupted)
+
+
+def test_sigterm_during_evaluation_saves_and_ends_well(runs):
+  stopped = runs['run_terminated'].result()
+  assert 'Stopped by SIGTERM' in stopped.outputs[0]
+  assert stopped.saved[0] == 12
+  assert [x['step'] for x in stopped.reported[0]] == [4, 8, 12]
+  assert 'train/loss' in stopped.reported[0][-1]
+
+
+def test_sigterm_between_steps_saves_the_step_and_ends_well(runs):
+  stopped = runs['run_terminated'].result()
+  assert 'Stopped by SIGTERM' in stopped.outputs[1]
+  assert 16 <= stopped.saved[1] < NUM_STEPS
+  assert stopped.saved[1] == stopped.reported[1][-1]['step']
+
+
+def test_terminated_run_equals_the_uninterrupted(runs, uninterrupted):
+  # Not its means over steps: they begin anew where it was stopped.
+  assert_same_end(runs['run_terminated'].result().workdir, uninterrupted)
+
+
+def test_sigterm_to_one_process_stops_both_at_the_same_step(runs):
+  stopped = runs['run_in_two'].result()
+  for output in stopped.outputs:
+    assert 'Stopped by SIGTERM' in output
+  assert 4 <= stopped.saved[0] < NUM_STEPS
+  assert stopped.saved[0] == stopped.reported[0][-1]['step']
+
+
+def test_two_processes_equal_two_devices(runs, uninterrupted):
+  # To the last bit: a sum of two numbers does not depend on their order.
+  workdir = runs['run_in_two'].result().workdir
+  assert_same_end(workdir, uninterrupted)
+
+
+def test_only_the_first_process_writes(runs):
+  stopped = runs['run_in_two'].result()
+  # One file of events from each of the two starts, no step told twice.
+  assert len(list((stopped.workdir / 'tensorboard').iterdir())) == 2
+  for kind in ('train/', 'validation/'):
+    steps = [line['step'] for line in lines(stopped.workdir, kind)]
+    assert len(steps) == len(set(steps))
+  left = {path.name for path in stopped.workdir.iterdir()}
+  assert left == {
+    'checkpoints',
+    'config.json',
+    'metrics.jsonl',
+    'results',
+    'results.json',
+    'tensorboard',
+    'vocabulary.json',
+  }
+
+
+def test_exploding_run_stops_and_keeps_the_good_checkpoint(shell, runs):
+  workdir, output = runs['run_exploding'].result()
+  # The rate warms up from zero: the second update is the first to explode.
+  batches = batching.training_batches(
+    data.open_split('captioned_images/few', 'train', shell.data_dir),
+    lambda record, rng: {'id': record['id']},
+    batch_size=SMALL['batch_size'],
+    seed=0,
+  )
+  ids = ', '.join(batches[1]['id'])
+  assert 'FloatingPointError: the parameter norm of step 1 is inf' in output
+  assert f'batch: {ids}. Last good checkpoint: step 1.' in output
+  assert saved_steps(workdir) == [1]
+  state = saved_state(workdir, 1)
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
+def test_evaluate_gives_the_scores_that_training_ended_with(
+  shell, uninterrupted, tmp_path
+):
+  workdir = tmp_path / 'moved'
+  shutil.copytree(uninterrupted, workdir)
+  (workdir / 'results.json').unlink()
+  shutil.rmtree(workdir / 'results')
+  shell.start('captioning.evaluate', f'--workdir={workdir}').finish()
+  assert results(workdir) == results(uninterrupted)
+
+
+def test_caption_describes_as_the_evaluation_did(
+  shell, uninterrupted, tmp_path, capsys
+):
+  _, captions = results(uninterrupted)
+  expected = captions[3]
+  picture = shell.directory / f'{expected["image_id"]}.png'
+  broken = tmp_path / 'broken.png'
+  broken.write_bytes(b'not a picture')
+  status = caption.main(
+    [f'--workdir={uninterrupted}', str(broken), str(picture)]
+  )
+  assert status == 1
+  said = capsys.readouterr()
+  assert said.out == (
+    f'{picture}\t{expected["caption"]}\t{expected["log_prob"]:.2f}\n'
+  )
+  assert f'{broken}: error: ' in said.err
+
+
+def test_wrong_flags_end_at_once_and_say_what_to_do(shell):
+  new = shell.directory / 'wrong'
+  cases = [
+    (
+      shell.start('captioning.main', '--config=configs/scenes.py'),
+      'Flag --workdir must have a value',
+    ),
+    (
+      shell.start('captioning.main', f'--workdir={new}'),
+      f'{new}/config.json does not exist: pass --config=configs/NAME.py',
+    ),
+    (
+      shell.train(new, '--config.batch_size=7'),
+      'batch_size=7 must be a multiple of the 2 devices: '
+      'pass --config.batch_size=',
+    ),
+    (
+      shell.train(new, '--config.eval_batch_size=5'),
+      'eval_batch_size=5 must be a multiple of the 2 devices: '
+      'pass --config.eval_batch_size=',
+    ),
+    (
+      shell.train(new / 'unknown', '--config.data.name=flowers'),
+      "'flowers' is no data set: pass scenes, captioned_images/NAME or",
+    ),
+  ]
+  for command, message in cases:
+    assert message in command.finish(1)
+  assert not (new / 'config.json').exists()
+  assert not list(new.rglob('checkpoints'))
