@@ -35,4 +35,4 @@ lint: .venv/current
 	$(BIN)/ruff format --check .
 
 bench: .venv/current
-	$(BIN)/python scripts/benchmark_captioning.py
+	$(BIN)/python scripts/benchmark_captioning.py --output=runs/benchmark.json

@@ -1,6 +1,6 @@
 """Scores the best checkpoint of a run; needs its workdir and nothing else.
 
-  python -m captioning.evaluate --workdir=runs/coco --split=test
+python -m captioning.evaluate --workdir=runs/coco --split=test
 """
 
 from absl import flags

@@ -122,9 +122,7 @@ def report_evaluation(
   table = evaluation_lib.table(evaluation, evaluate.references)
   report.texts(step, {'validation/captions': table})
   pictures = evaluate.show(variables, evaluation, count=4)
-  report.images(
-    step, {f'validation/{i}': x[None] for i, x in pictures.items()}
-  )
+  report.images(step, {f'validation/{i}': x[None] for i, x in pictures.items()})
 
 
 def train_and_evaluate(

@@ -63,7 +63,9 @@ class Decoder(nn.Module):
     """i32[...] -> word vectors [..., E] and what they drive [..., 4 * H]."""
     raise NotImplementedError
 
-  def advance(self, carry: Any, drive: jax.Array, context: Any):
+  def advance(
+    self, carry: Any, drive: jax.Array, context: Any, *, train: bool = False
+  ) -> tuple[Any, dict[str, jax.Array]]:
     """carry, [B, K, 4 * H], context -> carry, y (a dict of [B, K, ...])."""
     raise NotImplementedError
 
@@ -104,7 +106,9 @@ class Decoder(nn.Module):
     context = self.prepare(annotations, train=train)
     word, drive = self.read(inputs, train=train)
     _, y = unroll.scan(
-      lambda self, carry, drive: self.advance(carry, drive, context),
+      lambda self, carry, drive: self.advance(
+        carry, drive, context, train=train
+      ),
       self,
       self.start(context, tokens.shape[1], train=train),
       drive,
@@ -153,8 +157,9 @@ class ShowAndTell(Decoder):
     word = self.dropout(self.words(tokens), deterministic=not train)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context):
+  def advance(self, carry, drive, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`."""
+    del context, train
     carry, hidden = self.cell.step(carry, drive)
     return carry, {'hidden': hidden}
 
@@ -242,10 +247,12 @@ class ShowAttendTell(Decoder):
     word = self.words(tokens)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context):
+  def advance(self, carry, drive, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`, `context` and `attention`."""
     _, hidden = carry
-    seen, weights = self.attend(hidden, context.keys, context.values)
+    seen, weights = self.attend(
+      hidden, context.keys, context.values, train=train
+    )
     seen = nn.sigmoid(self.beta(hidden)) * seen
     carry, hidden = self.cell.step(carry, drive + self.context_gates(seen))
     return carry, {'hidden': hidden, 'context': seen, 'attention': weights}
@@ -262,6 +269,17 @@ DECODERS = {
   'show_and_tell': ShowAndTell,
   'show_attend_tell': ShowAttendTell,
 }
+
+
+def _to_float32(grids: jax.Array) -> jax.Array:
+  """f[B, L, D] -> f32[B, L, D].
+
+  As a loop on CPU: XLA cannot merge it into those that read the grids, each
+  of which would convert, and write, all of them again.
+  """
+  if jax.default_backend() != 'cpu' or grids.dtype == jnp.float32:
+    return grids.astype(jnp.float32)
+  return jax.lax.map(lambda grid: grid.astype(jnp.float32), grids)
 
 
 class Captioner(nn.Module):
@@ -282,7 +300,7 @@ class Captioner(nn.Module):
   def annotate(self, pictures: jax.Array, *, train: bool) -> jax.Array:
     """uint8[B, H, W, 3], or grids f[B, L, D] -> grids f32[B, L, D]."""
     if self.encoder is None:
-      return pictures.astype(jnp.float32)
+      return _to_float32(pictures)
     grid, _ = self.encoder(
       images.normalize(pictures), train=train and self.train_statistics
     )

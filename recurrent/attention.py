@@ -74,12 +74,18 @@ class AdditiveAttention(nn.Module):
       keys = jnp.tanh(layer(keys))
     return keys
 
+  def _scores(self, keys: jax.Array, query: jax.Array) -> jax.Array:
+    """Every location's e: [..., L, A], [..., 1, A] -> [..., L]."""
+    return self.score(jnp.tanh(keys + query))[..., 0]
+
   def __call__(
     self,
     query: jax.Array,
     keys: jax.Array,
     values: jax.Array,
     mask: jax.Array | None = None,
+    *,
+    train: bool = False,
   ) -> tuple[jax.Array, jax.Array]:
     """Attends to one set of locations for each of the K sequences.
 
@@ -88,12 +94,24 @@ class AdditiveAttention(nn.Module):
       keys: f[B, L, A], of `project`.
       values: f[B, L, D], what is averaged; mostly the annotations.
       mask: bool[B, L], False where there is no location, or None.
+      train: whether there is a reverse pass; the result is the same.
 
     Returns:
       The context [B, K, D] and the weights f32[B, K, L].
     """
-    hidden = jnp.tanh(keys[:, None] + self.query(query)[:, :, None])
-    scores = self.score(hidden)[..., 0]
+    query = self.query(query)[:, :, None]
+    many = query.shape[1] > 1
+    if many and not train and jax.default_backend() == 'cpu':
+      # Item by item, K x L x A numbers stay in the cache: measured, 6 % of beam
+      # search's time. The reverse pass would take longer.
+      by_item = nn.scan(
+        lambda self, carry, x: (carry, self._scores(*x)),
+        variable_broadcast='params',
+        split_rngs={'params': False},
+      )
+      _, scores = by_item(self, None, (keys, query))
+    else:
+      scores = self._scores(keys[:, None], query)
     if mask is not None:
       mask = mask[:, None]
     weights = masked_softmax(scores, mask)

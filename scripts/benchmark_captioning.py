@@ -45,12 +45,11 @@ BEAMS = 5
 TRAIN = 'train step, batch 32'
 DECODE = {1: 'beam 5, one picture', 32: 'beam 5, 32 pictures'}
 
-# Columns of the table: who, and how each case is called there. `bound` is the
-# most of that side's time that ours may take.
+# The sides, and the share of a side's time that ours may take at most.
 OURS = 'ours'
 BEST = 'PyTorch at its best'
 TUTORIAL = 'PyTorch as in tutorials'
-BOUNDS = {
+GOALS = {
   (TRAIN, BEST): 0.8,
   (TRAIN, TUTORIAL): 1 / 7,
   (DECODE[1], BEST): 0.5,
@@ -134,7 +133,9 @@ def make_ours() -> tuple[dict[str, Callable], Callable[[], int]]:
   describe_step = inference.describe_step(captioner, config.decoding)
 
   def describe(size):
-    found, _ = describe_step(variables, parallel.shard({'picture': grids[:size]}))
+    found, _ = describe_step(
+      variables, parallel.shard({'picture': grids[:size]})
+    )
     assert found.shape == (size, WORDS) and (found >= first_word).all()
 
   cases = {TRAIN: train}
@@ -265,18 +266,18 @@ def summarize(runs: list[dict]) -> dict[str, float]:
 def table(summary: dict) -> str:
   """Markdown: median (least-most), and the ratio to each PyTorch."""
   rows = [
-    '| CPU seconds of one core | whose | median | min-max | ours / it | bound |',
+    '| CPU seconds of one core | side | median | min-max | ours / it | goal |',
     '|---|---|---|---|---|---|',
   ]
   for case, sides in summary.items():
     for side, times in sides.items():
-      ratio = bound = ''
+      ratio = goal = ''
       if side != OURS:
         ratio = f'{sides[OURS]["median"] / times["median"]:.3f}'
-        bound = f'{BOUNDS[case, side]:.3f}'
+        goal = f'{GOALS[case, side]:.3f}'
       rows.append(
         f'| {case} | {side} | {times["median"]:.3f} | '
-        f'{times["min"]:.3f}-{times["max"]:.3f} | {ratio} | {bound} |'
+        f'{times["min"]:.3f}-{times["max"]:.3f} | {ratio} | {goal} |'
       )
   return '\n'.join(rows)
 

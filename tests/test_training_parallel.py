@@ -169,9 +169,7 @@ def test_keys_differ_by_step_device_and_microbatch(params, batch):
 
   def noisy(variables, batch, counts, key):
     loss, (metrics, statistics) = loss_fn(variables, batch, counts, key)
-    jax.debug.callback(
-      lambda x: seen.append(float(x)), jax.random.uniform(key)
-    )
+    jax.debug.callback(lambda x: seen.append(float(x)), jax.random.uniform(key))
     return loss, (metrics, statistics)
 
   optimizer = optax.sgd(0.1)

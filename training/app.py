@@ -102,6 +102,9 @@ def start_hosts(address: str, num_processes: int, process_id: int):
     )
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(address, num_processes, process_id)
+  # The first meeting, while all are here: gloo gives up after 30 seconds, and
+  # some hosts may have to compile what others find in a cache.
+  multihost_utils.sync_global_devices('start')
 
 
 def stopping(step: int) -> bool:
