@@ -8,6 +8,9 @@ from absl import flags
 from captioning import evaluation
 from training import app
 
+_SPICE_JAR = flags.DEFINE_string(
+  'spice_jar', None, "SPICE's jar, to score by it too; takes minutes."
+)
 _SPLIT = flags.DEFINE_enum(
   'split', 'test', ['validation', 'test'], 'Which pictures to describe.'
 )
@@ -16,7 +19,7 @@ _SPLIT = flags.DEFINE_enum(
 def main(config, workdir):
   """Writes `results.json` and prints the scores."""
   del config  # The workdir's own is read with the checkpoint.
-  evaluation.evaluate_best(workdir, _SPLIT.value)
+  evaluation.evaluate_best(workdir, _SPLIT.value, _SPICE_JAR.value)
 
 
 if __name__ == '__main__':

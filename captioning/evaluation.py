@@ -112,12 +112,19 @@ class Evaluator:
     self._measure = parallel.eval_step(measure)
     self._attend = inference.attention_step(captioner)
 
-  def __call__(self, variables: Any, *, java: bool = False) -> Evaluation:
+  def __call__(
+    self,
+    variables: Any,
+    *,
+    meteor: bool = False,
+    spice_jar: str | None = None,
+  ) -> Evaluation:
     """Describes every picture and scores the descriptions.
 
     Args:
       variables: of the captioner, replicated.
-      java: compute METEOR too, which takes some seconds.
+      meteor: compute METEOR too, which takes seconds and needs Java.
+      spice_jar: where SPICE's jar is, to compute it too.
     """
     start = time.monotonic()
     total = None
@@ -141,7 +148,8 @@ class Evaluator:
     result = metrics.score(
       self.references,
       {i: caption.text for i, caption in captions.items()},
-      meteor=java,
+      meteor=meteor,
+      spice_jar=spice_jar,
     )
     scores = {
       **result['corpus'],
@@ -213,7 +221,9 @@ def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
   return '\n'.join(head + rows)
 
 
-def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
+def evaluate_best(
+  workdir: pathlib.Path, split: str, spice_jar: str | None = None
+) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split and writes the results.
 
   `results.json` gets an entry for the split; under `results/` go the captions
@@ -222,6 +232,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Args:
     workdir: of the run; nothing else is needed.
     split: 'validation' or 'test'.
+    spice_jar: where SPICE's jar is, to score by it too.
 
   Returns:
     The entry of `results.json`.
@@ -237,7 +248,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     trained.captioner,
     config,
   )
-  evaluation = evaluate(trained.variables, java=True)
+  evaluation = evaluate(trained.variables, meteor=True, spice_jar=spice_jar)
   pictures = evaluate.show(trained.variables, evaluation, count=6)
   training = records.open_split(config, workdir, 'train')
   entry = {

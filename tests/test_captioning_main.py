@@ -95,7 +95,10 @@ class Shell:
     """Starts `python -m arguments` with so many virtual devices."""
     environment = {
       **os.environ,
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      # Half of the time goes into compiling, and of two processes the second
+      # never finds anything in the cache.
+      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
+      '--xla_backend_optimization_level=0',
     }
     if not java:  # METEOR takes longer than all else; it has its own test.
       environment['PATH'] = str(self.directory)

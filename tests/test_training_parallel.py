@@ -210,6 +210,11 @@ def test_prefetch_gives_every_batch_once_in_order(batch):
   assert seen == [0, 1, 2, 3, 4]
 
 
+def test_microbatches_that_do_not_divide_the_batch(params, batch):
+  with pytest.raises(ValueError, match='microbatches=3 do not divide the 4'):
+    run(params, batch, optax.sgd(0.1), 1, microbatches=3)
+
+
 def test_batch_that_cannot_be_shared_out_is_an_error():
   with pytest.raises(ValueError, match='batch_size=3 must be a multiple'):
     parallel.local_batch_size(3)

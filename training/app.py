@@ -3,8 +3,8 @@
   python -m captioning.main --config=configs/coco.py --workdir=runs/coco
 
 On several hosts the same command runs on each of them, with
-`--coordinator_address=HOST:PORT --num_processes=N --process_id=I` where the
-platform does not say so itself.
+`--coordinator_address=HOST:PORT --num_processes=N --process_id=I`, or with
+`--coordinator_address=auto` where the platform knows them (TPU pods, Slurm).
 """
 
 import json
@@ -44,7 +44,9 @@ def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
     'workdir', None, 'Where checkpoints, metrics and results go.'
   )
   coordinator = flags.DEFINE_string(
-    'coordinator_address', None, 'HOST:PORT of process 0, for many hosts.'
+    'coordinator_address',
+    None,
+    "HOST:PORT of process 0, for many hosts; 'auto' asks the platform.",
   )
   num_processes = flags.DEFINE_integer('num_processes', None, 'How many hosts.')
   process_id = flags.DEFINE_integer('process_id', None, "This host's number.")
@@ -88,7 +90,9 @@ def set_up_logging():
   )
 
 
-def start_hosts(address: str, num_processes: int, process_id: int):
+def start_hosts(
+  address: str, num_processes: int | None, process_id: int | None
+):
   """Joins the other processes; on CPU they talk through gloo.
 
   From here on JAX tells all of them when one receives SIGTERM.
@@ -96,12 +100,15 @@ def start_hosts(address: str, num_processes: int, process_id: int):
   Raises:
     ValueError: a flag is missing.
   """
-  if num_processes is None or process_id is None:
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  if address == 'auto':
+    jax.distributed.initialize()
+  elif num_processes is None or process_id is None:
     raise ValueError(
       '--coordinator_address needs --num_processes and --process_id too'
     )
-  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
-  jax.distributed.initialize(address, num_processes, process_id)
+  else:
+    jax.distributed.initialize(address, num_processes, process_id)
   # The first meeting, while all are here: gloo gives up after 30 seconds, and
   # some hosts may have to compile what others find in a cache.
   multihost_utils.sync_global_devices('start')

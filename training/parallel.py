@@ -196,6 +196,12 @@ def train_step(
         loss, has_aux=True
       )(trained, state.statistics, batch, key)
     else:
+      size = len(jax.tree.leaves(batch)[0])
+      if size % microbatches:
+        raise ValueError(
+          f'microbatches={microbatches} do not divide the {size} examples '
+          'of a device: change microbatches or batch_size'
+        )
       parts = jax.tree.map(
         lambda x: x.reshape((microbatches, -1) + x.shape[1:]), batch
       )
