@@ -59,6 +59,23 @@ def cross_entropy(logits: jax.Array, tokens: jax.Array) -> jax.Array:
   return jax.nn.logsumexp(logits, -1) - _score(logits, tokens)
 
 
+# By what a checkpoint can be the best: what `Evaluator` computes every time.
+METRICS = (
+  *(f'BLEU-{n}' for n in (1, 2, 3, 4)),
+  'ROUGE-L',
+  'CIDEr',
+  'loss',
+  'accuracy',
+  'perplexity',
+)
+
+
+def check_metric(name: str):
+  """Raises a ValueError unless checkpoints can be ranked by this metric."""
+  if name not in METRICS:
+    raise ValueError(f'best_metric={name!r} is none of {", ".join(METRICS)}')
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
   """What one pass over a split gives."""

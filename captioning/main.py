@@ -134,7 +134,7 @@ def train_and_evaluate(
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
-  checkpoints.write_config(workdir, config)
+  evaluation_lib.check_metric(config.best_metric)
   training = records.open_split(config, workdir, 'train')
   validation = records.open_split(config, workdir, 'validation')
   examples = records.make_examples(config, workdir, training)
@@ -183,6 +183,7 @@ def train_and_evaluate(
     )
     state = saved.restore(state)
     start = int(state.step)
+    checkpoints.write_config(workdir, config)
     report_lib.parameters(state.params)
     report = stack.enter_context(
       report_lib.Report(

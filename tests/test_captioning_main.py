@@ -453,8 +453,9 @@ def test_caption_describes_as_the_evaluation_did(
   assert f'{broken}: error: ' in said.err
 
 
-def test_wrong_flags_end_at_once_and_say_what_to_do(shell):
+def test_wrong_flags_end_at_once_and_say_what_to_do(shell, uninterrupted):
   new = shell.directory / 'wrong'
+  stored = (uninterrupted / 'config.json').read_text()
   cases = [
     (
       shell.start('captioning.main', '--config=configs/scenes.py'),
@@ -478,8 +479,17 @@ def test_wrong_flags_end_at_once_and_say_what_to_do(shell):
       shell.train(new / 'unknown', '--config.data.name=flowers'),
       "'flowers' is no data set: pass scenes, captioned_images/NAME or",
     ),
+    (
+      shell.train(new, '--config.best_metric=SPIDEr'),
+      "best_metric='SPIDEr' is none of BLEU-1,",
+    ),
+    (
+      shell.train(uninterrupted, '--config.decoder.features=9'),
+      "is of another model: go on with that run's own config",
+    ),
   ]
   for command, message in cases:
     assert message in command.finish(1)
   assert not (new / 'config.json').exists()
   assert not list(new.rglob('checkpoints'))
+  assert (uninterrupted / 'config.json').read_text() == stored
