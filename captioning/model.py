@@ -142,7 +142,7 @@ class ShowAndTell(Decoder):
 
   def prepare(self, annotations, *, train):
     """f32[B, L, D] -> the gates that the mean drives, f32[B, 1, 4 * H]."""
-    image = self.image(annotations.mean(axis=1))
+    image = self.image(annotations.mean(axis=1, dtype=jnp.float32))
     image = self.dropout(image, deterministic=not train)
     return self.cell.project(image)[:, None]
 
@@ -228,13 +228,14 @@ class ShowAttendTell(Decoder):
 
   def prepare(self, annotations, *, train):
     """f32[B, L, D] -> `Annotations`; the keys are projected once."""
-    del train
-    annotations = annotations.astype(self.dtype)
-    return Annotations(annotations, self.attend.project(annotations))
+    if not attention.item_by_item(train=train):
+      annotations = annotations.astype(self.dtype)
+    keys = self.attend.project(annotations, train=train)
+    return Annotations(annotations, keys)
 
   def start(self, context, captions, *, train):
     """The state from the mean annotation: (c, h), both f32[B, captions, H]."""
-    x = context.values.mean(axis=1)
+    x = context.values.mean(axis=1, dtype=jnp.float32)
     for layer in self.init_hidden:
       x = self.dropout(nn.relu(layer(x)), deterministic=not train)
     state = jnp.tanh(self.init_state(x)).astype(jnp.float32)
@@ -298,9 +299,10 @@ class Captioner(nn.Module):
   train_statistics: bool = False
 
   def annotate(self, pictures: jax.Array, *, train: bool) -> jax.Array:
-    """uint8[B, H, W, 3], or grids f[B, L, D] -> grids f32[B, L, D]."""
+    """uint8[B, H, W, 3], or grids f[B, L, D] -> grids f[B, L, D]."""
     if self.encoder is None:
-      return _to_float32(pictures)
+      keeps_half = attention.item_by_item(train=train)
+      return pictures if keeps_half else _to_float32(pictures)
     grid, _ = self.encoder(
       images.normalize(pictures), train=train and self.train_statistics
     )

@@ -19,7 +19,7 @@ def get_config():
     data_dir=ml_collections.config_dict.placeholder(str),
     vocabulary_threshold=1,
     captions_per_image=5,
-    max_length=24,
+    max_length=21,  # The longest sentence has 20 words.
     resize=64,
     crop=64,
     flip=False,  # 'left of' would become false.
@@ -31,13 +31,13 @@ def get_config():
   config.encoder_weights = ''
   config.train_statistics = True
   config.decoder = dict(
-    features=256, embedding=128, attention=128, dropout_rate=0.3
+    features=256, embedding=128, attention=128, dropout_rate=0.2
   )
   config.frozen = ()
   config.dtype = 'float32'
 
   config.loss = dict(
-    per='token', attention_penalty=0.01, penalty_reduction='sum'
+    per='token', attention_penalty=0.0, penalty_reduction='sum'
   )
   config.optimizer = dict(
     learning_rate=2e-3,
@@ -52,9 +52,9 @@ def get_config():
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
-  config.num_steps = 1200
+  config.num_steps = 800
 
-  config.decoding = dict(beam_size=3, length_penalty=0.0, max_length=24)
+  config.decoding = dict(beam_size=3, length_penalty=0.0, max_length=21)
   config.eval_batch_size = 50
   config.best_metric = 'CIDEr'
   config.best_mode = 'max'
