@@ -3,6 +3,7 @@
 # make lint   checks style
 # make bench  times training and decoding, beside PyTorch where it is installed
 # Each sets up .venv first, unless it is current. All are safe to repeat.
+# The demo runs on two devices, which on a CPU are two of its cores.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,7 +20,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 demo: .venv/current
 	@echo 'Training a captioner on SYNTHETIC drawn pictures in $(DEMO)'
-	$(BIN)/python -m captioning.main --config=configs/scenes.py \
+	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
+	  $(BIN)/python -m captioning.main --config=configs/scenes.py \
 	  --workdir=$(DEMO)
 	@echo 'Scores: $(DEMO)/results.json'
 	@echo 'Captions with attention: $(DEMO)/results/test.png'
