@@ -62,7 +62,8 @@ def make_loss(captioner: model.Captioner, config: ml_collections.ConfigDict):
     )
   reduce_locations = reductions[config.penalty_reduction]
 
-  def loss_fn(variables, batch, counts, key):
+  def loss_fn(variables, batch, counts, step, key):
+    del step  # Nothing is annealed.
     tokens = batch['tokens']
     mask = tokens != vocabulary_lib.PAD_ID
     statistics = [name for name in variables if name != 'params']

@@ -45,6 +45,7 @@ def get_config():
     warmup_steps=100,
     b1=0.9,
     b2=0.999,
+    epsilon_hat=False,
     weight_decay=1e-4,
     clip_norm=5.0,
     clip_value=0.0,

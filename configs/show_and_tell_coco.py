@@ -50,6 +50,7 @@ def get_config():
     warmup_steps=0,
     b1=0.9,
     b2=0.999,
+    epsilon_hat=False,
     weight_decay=0.0,
     clip_norm=5.0,
     clip_value=0.0,

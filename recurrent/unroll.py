@@ -76,6 +76,7 @@ def unroll(
   carry: Any = None,
   lengths: jax.Array | None = None,
   *,
+  drive: jax.Array | None = None,
   reverse: bool = False,
   recurrent_masks: jax.Array | None = None,
 ) -> tuple[Any, jax.Array]:
@@ -86,6 +87,8 @@ def unroll(
     inputs: f32[B, T, D].
     carry: the state before the first step; zeros by default.
     lengths: i32[B]; all T steps are real by default.
+    drive: f32[B, width], added to the projected inputs of every step: what is
+      constant in time is projected once.
     reverse: whether to read the steps length - 1, ..., 0. The padding is then
       never seen, and outputs stay at the position of their inputs.
     recurrent_masks: f32[B, T, H] of `cells.dropout_masks`, or None.
@@ -102,6 +105,8 @@ def unroll(
 
   def body(cell, carry, x):
     projected, recurrent_mask, real = x
+    if drive is not None:
+      projected = projected + drive
     new_carry, output = cell.step(carry, projected, recurrent_mask)
     if real is not None:
       new_carry = _where(real, new_carry, carry)

@@ -93,6 +93,7 @@ def make_ours() -> tuple[dict[str, Callable], Callable[[], int]]:
     schedule='constant',
     b1=0.9,
     b2=0.999,
+    epsilon_hat=False,
     weight_decay=0.0,
     clip_norm=0.0,
     clip_value=5.0,

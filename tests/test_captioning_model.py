@@ -188,7 +188,9 @@ def make_loss(captioner, config):
 
   def loss(variables, grids, tokens):
     batch = {'picture': grids, 'tokens': tokens}
-    return loss_fn(variables, batch, main.counts(batch), jax.random.key(0))[0]
+    return loss_fn(variables, batch, main.counts(batch), 0, jax.random.key(0))[
+      0
+    ]
 
   return loss
 
@@ -434,6 +436,7 @@ def test_two_devices_train_the_encoder_as_one_does(trained):
         {'params': params, **statistics},
         batch,
         main.counts(batch),
+        0,
         jax.random.key(0),
       )
 
@@ -477,7 +480,7 @@ def test_published_statistics_stay_in_training():
   captioner, variables, batch = whole(config)
   loss_fn = main.make_loss(captioner, config.loss)
   _, (_, updated) = jax.jit(loss_fn)(
-    variables, batch, main.counts(batch), jax.random.key(0)
+    variables, batch, main.counts(batch), 0, jax.random.key(0)
   )
   _, statistics = split(variables)
   jax.tree.map(np.testing.assert_array_equal, updated, statistics)

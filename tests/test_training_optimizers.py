@@ -12,6 +12,7 @@ BASE = dict(
   warmup_steps=0,
   b1=0.9,
   b2=0.999,
+  epsilon_hat=False,
   weight_decay=0.0,
   clip_norm=0.0,
   clip_value=0.0,
@@ -40,6 +41,35 @@ def test_staircase():
     [0.1, 0.1, 0.08, 0.08, 0.064],
     rtol=1e-6,
   )
+
+
+def test_exponential_to_a_floor():
+  rate = optimizers.schedule(
+    config(schedule='exponential', decay_rate=0.9, final_learning_rate=0.01),
+    100,
+  )
+  np.testing.assert_allclose(
+    [rate(i) for i in (0, 1, 2, 1000)],
+    [0.1, 0.01 + 0.09 * 0.9, 0.01 + 0.09 * 0.81, 0.01],
+    rtol=1e-6,
+  )
+
+
+def test_epsilon_hat():
+  """Adam as in the last paragraph of section 2 of its paper, two steps."""
+  gradients = [np.array([1e-8, 3e-7, -2.0]), np.array([2e-8, -1e-7, 1.0])]
+  optimizer, _ = optimizers.create(config(epsilon_hat=True), 10)
+  params = np.zeros(3, np.float32)
+  state = optimizer.init(params)
+  m = v = 0.0
+  for t, gradient in enumerate(gradients, 1):
+    m = 0.9 * m + 0.1 * gradient
+    v = 0.999 * v + 0.001 * gradient**2
+    rate = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+    update, state = optimizer.update(gradient.astype(np.float32), state, params)
+    np.testing.assert_allclose(
+      update, -rate * m / (np.sqrt(v) + 1e-8), rtol=1e-4
+    )
 
 
 def test_unknown_schedule():

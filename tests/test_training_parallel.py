@@ -29,7 +29,7 @@ def count(batch):
   return jnp.sum(batch['mask'])
 
 
-def loss_fn(variables, batch, counts, key):
+def loss_fn(variables, batch, counts, step, key):
   del key
   losses = squared_error(variables['params'], batch)
   loss = masking.share_of_mean(losses, batch['mask'], counts)
@@ -167,8 +167,8 @@ def test_nothing_compiles_after_the_first_step(params, batch, caplog):
 def test_keys_differ_by_step_device_and_microbatch(params, batch):
   seen = []
 
-  def noisy(variables, batch, counts, key):
-    loss, (metrics, statistics) = loss_fn(variables, batch, counts, key)
+  def noisy(variables, batch, counts, step, key):
+    loss, (metrics, statistics) = loss_fn(variables, batch, counts, step, key)
     jax.debug.callback(lambda x: seen.append(float(x)), jax.random.uniform(key))
     return loss, (metrics, statistics)
 

@@ -1,10 +1,13 @@
 """From a config to an optimiser: schedule, clipping, weight decay, freezing."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import flax
+import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
@@ -19,8 +22,9 @@ def schedule(
 
   Args:
     config: `learning_rate`, `warmup_steps` and `schedule`: 'constant',
-      'cosine' (to zero at num_steps) or 'staircase' (times `decay_rate` every
-      `decay_steps`).
+      'cosine' (to zero at num_steps), 'staircase' (times `decay_rate` every
+      `decay_steps`) or 'exponential' (what is above `final_learning_rate`
+      times `decay_rate` at every step).
     num_steps: of the whole run.
 
   Raises:
@@ -33,6 +37,9 @@ def schedule(
     'cosine': lambda: optax.cosine_decay_schedule(peak, max(after, 1)),
     'staircase': lambda: optax.exponential_decay(
       peak, config.decay_steps, config.decay_rate, staircase=True
+    ),
+    'exponential': lambda: _exponential(
+      peak, config.final_learning_rate, config.decay_rate
     ),
   }
   if config.schedule not in schedules:
@@ -47,14 +54,51 @@ def schedule(
   return optax.join_schedules([warmup, main], [config.warmup_steps])
 
 
+def _exponential(start: float, end: float, rate: float) -> optax.Schedule:
+  # Not rate**step: the float32 next to 0.9999 is another number.
+  return lambda step: end + (start - end) * jnp.exp(step * math.log(rate))
+
+
+def scale_by_adam_hat(
+  b1: float, b2: float, epsilon: float = 1e-8
+) -> optax.GradientTransformation:
+  """Adam in the form in which TensorFlow has it.
+
+  The end of section 2 of Kingma and Ba (2015): epsilon-hat is added to the root
+  of the second moment before its bias is corrected, while optax and PyTorch
+  correct first. They differ where gradients are as small as epsilon.
+  """
+
+  def init(params):
+    return optax.ScaleByAdamState(
+      count=jnp.zeros((), jnp.int32),
+      mu=jax.tree.map(jnp.zeros_like, params),
+      nu=jax.tree.map(jnp.zeros_like, params),
+    )
+
+  def update(gradient, state, params=None):
+    del params
+    mu = optax.tree.update_moment(gradient, state.mu, b1, 1)
+    nu = optax.tree.update_moment(gradient, state.nu, b2, 2)
+    count = optax.safe_increment(state.count)
+    scale = jnp.sqrt(1 - b2**count) / (1 - b1**count)
+    change = jax.tree.map(
+      lambda m, v: scale * m / (jnp.sqrt(v) + epsilon), mu, nu
+    )
+    return change, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
+
+
 def create(
   config: ml_collections.ConfigDict, num_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Adam with decoupled weight decay, the gradient clipped before.
 
   Args:
-    config: what `schedule` reads, `b1`, `b2`, `weight_decay`, `clip_norm`
-      (global norm; 0 for none) and `clip_value` (per element; 0 for none).
+    config: what `schedule` reads, `b1`, `b2`, `epsilon_hat` (Adam in
+      TensorFlow's form), `weight_decay`, `clip_norm` (global norm; 0 for
+      none) and `clip_value` (per element; 0 for none).
     num_steps: of the whole run.
 
   Returns:
@@ -66,14 +110,12 @@ def create(
     steps.append(optax.clip(config.clip_value))
   if config.clip_norm:
     steps.append(optax.clip_by_global_norm(config.clip_norm))
-  steps.append(
-    optax.adamw(
-      learning_rate,
-      b1=config.b1,
-      b2=config.b2,
-      weight_decay=config.weight_decay,
-    )
-  )
+  scale = scale_by_adam_hat if config.epsilon_hat else optax.scale_by_adam
+  steps += [
+    scale(config.b1, config.b2),
+    optax.add_decayed_weights(config.weight_decay),
+    optax.scale_by_learning_rate(learning_rate),
+  ]
   return optax.chain(*steps), learning_rate
 
 

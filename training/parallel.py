@@ -154,8 +154,9 @@ def train_step(
   """The update of the parameters, over all devices of all hosts.
 
   Args:
-    loss_fn: `(variables, batch, counts, key) -> (loss, (metrics,
+    loss_fn: `(variables, batch, counts, step, key) -> (loss, (metrics,
       statistics))`; pure; the loss is this batch's share of the global mean,
+      step i32[] says how many updates were made (for what is annealed),
       metrics a `clu.metrics.Collection` of Averages, statistics the updated
       collections besides `params` ({} if there are none).
     count_fn: `batch -> counts`, a pytree of what the means divide by. They
@@ -180,7 +181,8 @@ def train_step(
 
     def loss(trained, statistics, batch, key):
       params = optimizers.merge(trained, rest)
-      return loss_fn({'params': params, **statistics}, batch, counts, key)
+      variables = {'params': params, **statistics}
+      return loss_fn(variables, batch, counts, state.step, key)
 
     def accumulate(carry, inputs):
       total, gradient, statistics = carry
@@ -235,6 +237,14 @@ def train_step(
     out_axes=None,
     donate_argnums=0,
   )
+
+
+def total(share: jax.Array) -> jax.Array:
+  """The sum over all devices of all hosts, for a loss to compare with.
+
+  No gradient flows through it: `train_step` sums those of the shares.
+  """
+  return jax.lax.psum(jax.lax.stop_gradient(share), AXIS)
 
 
 def eval_step(metrics_fn: Callable) -> Callable:
