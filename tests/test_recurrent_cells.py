@@ -154,7 +154,14 @@ def test_recurrent_kernel_is_orthogonal_gate_by_gate():
   assert not np.allclose(blocks[0], blocks[1])
 
 
-@pytest.mark.parametrize('make', [cells.RNN, cells.LSTM, cells.GRU])
+def small_hyper(features, **kwargs):
+  return cells.HyperLSTM(features, hyper_features=3, embedding=2, **kwargs)
+
+
+ALL = [cells.RNN, cells.LSTM, cells.GRU, cells.LayerNormLSTM, small_hyper]
+
+
+@pytest.mark.parametrize('make', ALL)
 def test_half_precision_keeps_parameters_and_state_in_float32(make):
   inputs = jax.random.normal(jax.random.key(0), (BATCH, INPUTS))
   exact, half = make(UNITS), make(UNITS, dtype=jnp.bfloat16)
@@ -166,3 +173,166 @@ def test_half_precision_keeps_parameters_and_state_in_float32(make):
   expected = exact.apply(variables, exact.start((BATCH,)), inputs)[1]
   np.testing.assert_allclose(output, expected, atol=0.02)
   assert not np.array_equal(output, expected)
+
+
+@pytest.mark.parametrize('make', ALL)
+def test_what_drives_is_more_of_the_inputs(make):
+  """Two kernels, one under the other, are one kernel for both inputs."""
+  cell = make(UNITS)
+  inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
+  constant = jax.random.normal(jax.random.key(1), (BATCH, 2))
+  carry = cell.start((BATCH,))
+
+  def both(cell, carry, inputs, constant):
+    projected = cell.project(inputs) + cell.drive(constant)
+    assert projected.shape[-1] == cell.width
+    return cell.step(carry, projected)
+
+  variables = cell.init(
+    jax.random.key(2), carry, inputs[0], constant, method=both
+  )
+  variables = noisy(variables)
+  params = dict(variables['params'])
+  kernels = params['input']['kernel'], params.pop('constant_input')['kernel']
+  params['input'] = {**params['input'], 'kernel': jnp.concatenate(kernels)}
+  expected = carry
+  for x in inputs:
+    carry, output = cell.apply(variables, carry, x, constant, method=both)
+    joined = jnp.concatenate([x, constant], axis=-1)
+    expected, expected_output = cell.apply({'params': params}, expected, joined)
+    np.testing.assert_allclose(output, expected_output, atol=1e-6)
+    np.testing.assert_array_equal(output, cell.hidden(carry))
+
+
+def layer_norm_lstm_by_flax(params, carry, inputs, mask):
+  """The equations of Ba et al. (2016), normalised by flax."""
+  memory, hidden = carry
+
+  def normalize(x, scale, bias):
+    return nn.LayerNorm(epsilon=1e-3).apply(
+      {'params': {'scale': scale, 'bias': bias}}, x
+    )
+
+  gates = inputs @ params['input']['kernel']
+  gates = gates + hidden @ params['recurrent']['kernel']
+  i, f, g, o = (
+    normalize(gate, params['gates_scale'][k], params['gates_bias'][k])
+    for k, gate in enumerate(np.split(gates, 4, -1))
+  )
+  memory = special.expit(f + 1) * memory
+  memory = memory + special.expit(i) * (mask * np.tanh(g))
+  normalized = normalize(memory, params['memory_scale'], params['memory_bias'])
+  return memory, special.expit(o) * np.tanh(normalized)
+
+
+def run(cell, variables, inputs, masks, carry=None):
+  carry = cell.start((BATCH,)) if carry is None else carry
+  for x, mask in zip(inputs, masks, strict=True):
+    projected = cell.apply(variables, x, method='project')
+    carry, output = cell.apply(variables, carry, projected, mask, method='step')
+  return carry, output
+
+
+def test_layer_norm_lstm_is_flax_normalised():
+  cell = cells.LayerNormLSTM(UNITS)
+  inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
+  masks = cells.dropout_masks(jax.random.key(3), 0.4, (6, BATCH, UNITS))
+  start = cell.start((BATCH,))
+  variables = noisy(cell.init(jax.random.key(1), start, inputs[0]))
+  carry, _ = run(cell, variables, inputs, masks)
+  expected = start
+  for x, mask in zip(inputs, masks, strict=True):
+    expected = layer_norm_lstm_by_flax(variables['params'], expected, x, mask)
+  np.testing.assert_allclose(carry[0], expected[0], atol=1e-5)
+  np.testing.assert_allclose(carry[1], expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize('factor', [0.1, 1.0])
+def test_hyper_lstm_without_what_modulates(factor):
+  """A layer-norm LSTM of scaled kernels; at first they are a tenth."""
+  cell, plain = small_hyper(UNITS), cells.LayerNormLSTM(UNITS)
+  inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
+  masks = cells.dropout_masks(jax.random.key(3), 0.4, (6, BATCH, UNITS))
+  start = cell.start((BATCH,))
+  params = cell.init(jax.random.key(1), start, inputs[0])['params']
+  # As initialised, but for the size of the factors.
+  params['factors_kernel'] *= factor / 0.1
+  main = {
+    name: {'kernel': factor * params[name]['kernel'][:, : 4 * UNITS]}
+    for name in ('input', 'recurrent')
+  }
+  main |= {
+    name: params[name]
+    for name in ('gates_scale', 'gates_bias', 'memory_scale', 'memory_bias')
+  }
+  (carry, small), output = run(cell, {'params': params}, inputs, masks)
+  expected, expected_output = run(plain, {'params': main}, inputs, masks)
+  np.testing.assert_allclose(carry[0], expected[0], atol=1e-5)
+  np.testing.assert_allclose(output, expected_output, atol=1e-5)
+  assert np.abs(small[1]).max() > 0.01
+
+
+def test_hyper_lstm_modulates_each_product_of_each_gate():
+  """One step as the paper writes it, gate by gate, after the small LSTM."""
+  cell = small_hyper(UNITS)
+  x = jax.random.normal(jax.random.key(0), (BATCH, INPUTS))
+  carry = jax.tree.map(
+    lambda leaf: 0.5 * jax.random.normal(jax.random.key(4), leaf.shape),
+    cell.start((BATCH,)),
+  )
+  variables = noisy(cell.init(jax.random.key(1), carry, x))
+  (_, output), (_, u) = cell.apply(variables, carry, x)[0]
+  params = variables['params']
+  (memory, hidden), small = carry
+
+  # The small LSTM is a layer-norm LSTM that reads [x; h].
+  kernel = [params[name]['kernel'] for name in ('input', 'recurrent')]
+  reads = jnp.concatenate(kernel)[:, 4 * UNITS :]
+  expected_small = layer_norm_lstm_by_flax(
+    {**params['hyper'], 'input': {'kernel': reads}},
+    small,
+    jnp.concatenate([x, hidden], axis=-1),
+    1.0,
+  )
+  np.testing.assert_allclose(u, expected_small[1], atol=1e-5)
+
+  size, embed = 2, params['embed']['kernel']
+  parts = [embed[:, size * k : size * (k + 1)] for k in range(12)]
+  pre_activations = []
+  for gate in range(4):
+    columns = slice(UNITS * gate, UNITS * (gate + 1))
+    products = x @ kernel[0][:, columns], hidden @ kernel[1][:, columns]
+    total = params['bias'][gate]
+    for index, product in zip((gate, 4 + gate), products, strict=True):
+      embedded = u @ parts[index] + params['factors_bias'][index]
+      total += embedded @ params['factors_kernel'][index] * product
+    total += u @ parts[8 + gate] @ params['shifts_kernel'][gate]
+    pre_activations.append(total)
+  zeros = jnp.zeros((UNITS, 4 * UNITS))
+  _, expected = layer_norm_lstm_by_flax(
+    {
+      **params,
+      'input': {'kernel': jnp.eye(4 * UNITS)},
+      'recurrent': {'kernel': zeros},
+    },
+    (memory, hidden),
+    jnp.concatenate(pre_activations, axis=-1),
+    1.0,
+  )
+  np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+def test_kernels_start_as_the_rows_of_one():
+  """The limit is Glorot's for all the inputs, and every row is another."""
+  cell = cells.LSTM(64, fan_in=500)
+  inputs, constant = jnp.ones((1, 200)), jnp.ones((1, 300))
+
+  def both(cell, inputs, constant):
+    return cell.project(inputs) + cell.drive(constant)
+
+  params = cell.init(jax.random.key(0), inputs, constant, method=both)['params']
+  limit = (6 / (500 + 256)) ** 0.5
+  kernels = [params[name]['kernel'] for name in ('input', 'constant_input')]
+  for kernel in kernels:
+    assert 0.99 * limit < np.abs(kernel).max() <= limit
+  assert not np.allclose(kernels[0], kernels[1][:200])

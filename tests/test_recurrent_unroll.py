@@ -98,13 +98,13 @@ def test_two_halves_with_the_carry_between_are_the_whole():
 def test_recurrent_masks_are_read_step_by_step():
   cell = cells.LSTM(UNITS)
   variables = variables_of(cell)
-  masks = cells.dropout_masks(jax.random.key(5), 0.5, (BATCH, TIME, UNITS))
+  masks = cells.dropout_masks(jax.random.key(5), 0.5, (TIME, BATCH, UNITS))
   _, outputs = unrolled(cell, variables, inputs(), recurrent_masks=masks)
   carry = cell.start((BATCH,))
   projected = cell.apply(variables, inputs(), method='project')
   for t in range(TIME):
     carry, output = cell.apply(
-      variables, carry, projected[:, t], masks[:, t], method='step'
+      variables, carry, projected[:, t], masks[t], method='step'
     )
     np.testing.assert_allclose(outputs[:, t], output, atol=1e-6)
 

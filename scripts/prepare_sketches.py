@@ -1,0 +1,56 @@
+"""Checks files of drawings and prepares them for training.
+
+  python scripts/prepare_sketches.py --name=sheep --input=aaron_sheep.npz
+  python scripts/prepare_sketches.py --name=mine --input=drawings/ more.ndjson
+  python scripts/prepare_sketches.py --name=quickdraw_sketches --input=npz/
+
+Afterwards the data set is called 'sketches/NAME'. Only if NAME is
+'quickdraw_sketches' each category of the drawings becomes a data set of its
+own, 'quickdraw_sketches/CATEGORY', which would be downloaded otherwise.
+
+Files are .npz (as published), .ndjson (QuickDraw's, simplified or raw), .svg or
+.json (a list of lines). Drawings of which the file does not say whether they
+are for training are split by the hash of their id, 80 / 10 / 10.
+"""
+
+import argparse
+
+from sketch_rnn import data
+from sketch_rnn import files
+from sketch_rnn import sources
+
+
+def main():
+  """Checks everything before anything is written."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--name', required=True, help='of the data set')
+  parser.add_argument(
+    '--input', required=True, nargs='+', help='files or directories of them'
+  )
+  parser.add_argument(
+    '--data_dir', help='where to write; the default is that of TFDS'
+  )
+  parser.add_argument(
+    '--skip_bad', action='store_true', help='leave out what is wrong'
+  )
+  args = parser.parse_args()
+  try:
+    sketches, skipped = files.load(args.input, skip_bad=args.skip_bad)
+    names = sources.prepare(args.name, sketches, args.data_dir)
+  except (ValueError, OSError) as error:
+    parser.exit(1, f'{error}\n')
+  if skipped:
+    print(f'Left out:\n{skipped}')
+  for name in names:
+    counts = [
+      f'{split} {len(data.open_split(name, split, args.data_dir))}'
+      for split in sources.open_builder(name, args.data_dir).info.splits
+    ]
+    fingerprint = sources.fingerprint(name, args.data_dir)
+    print(f'{name}: {", ".join(counts)}, fingerprint {fingerprint}')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,274 @@
+"""Reads files of drawings, and checks every drawing.
+
+  .npz     the published format: arrays `train`, `valid` and `test` of stroke-3
+           drawings, int16[n, 3] each. There may be `words`, too, and
+           `label_train` and so on, the number of a word for each drawing.
+  .ndjson  QuickDraw's, one drawing a line: simplified (lines [[x...], [y...]],
+           taken as they are) or raw ([[x...], [y...], [t...]], brought to 256
+           pixels, resampled and simplified as QuickDraw does it).
+  .svg     one drawing: paths and shapes, brought to 256 pixels and simplified.
+  .json    one drawing: lines [[[x, y], ...], ...], taken as they are.
+
+Of .npz files the category of a drawing is its word, or the file's stem; of
+.ndjson files its word; of the others the name of their directory.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+import numpy as np
+
+from sketch_rnn import arrays
+from sketch_rnn import strokes as strokes_lib
+from sketch_rnn import svg
+
+SUFFIXES = ('.npz', '.ndjson', '.svg', '.json')
+# The names of the published files -> ours.
+_SPLITS = {'train': 'train', 'valid': 'validation', 'test': 'test'}
+_MOST_LISTED = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sketch:
+  """A drawing, as a file has it."""
+
+  id: str
+  strokes: np.ndarray  # f32[N, 3]; see strokes.py.
+  category: str
+  split: str | None = None  # 'train', 'validation', 'test'; None: not said.
+
+
+def read(path: str | os.PathLike, *, skip_bad: bool = False) -> list[Sketch]:
+  """The drawings of a file.
+
+  Raises:
+    ValueError: the file cannot be read, or no drawing is left, or (unless
+      `skip_bad`) some are malformed; all these are listed with their index.
+  """
+  sketches, problems = scan(path)
+  if problems and not skip_bad:
+    raise ValueError(
+      f'{os.fspath(path)}: {len(problems)} malformed drawings:\n'
+      f'{describe(problems)}'
+    )
+  if not sketches:
+    raise ValueError(
+      f'{os.fspath(path)}: no drawing in it\n{describe(problems)}'.strip()
+    )
+  return sketches
+
+
+def scan(path: str | os.PathLike) -> tuple[list[Sketch], list[str]]:
+  """The good drawings of a file, and what is wrong with each of the others.
+
+  Raises:
+    ValueError: the file as a whole cannot be read.
+  """
+  path = pathlib.Path(path)
+  readers = {
+    '.npz': _read_npz,
+    '.ndjson': _read_ndjson,
+    '.svg': _read_svg,
+    '.json': _read_json,
+  }
+  if path.suffix not in readers:
+    raise ValueError(
+      f'{path} is no file of drawings: pass one of {", ".join(readers)}'
+    )
+  sketches, problems = [], []
+  for where, sketch in readers[path.suffix](path):
+    try:
+      if isinstance(sketch, str):  # What is wrong, if it could not be made.
+        raise ValueError(sketch)
+      strokes_lib.check(sketch.strokes)
+    except ValueError as error:
+      problems.append(f'{path}: {where}: {error}')
+    else:
+      strokes = np.asarray(sketch.strokes, np.float32)
+      sketches.append(dataclasses.replace(sketch, strokes=strokes))
+  return sketches, problems
+
+
+def load(
+  inputs: Iterable[str | os.PathLike], *, skip_bad: bool = False
+) -> tuple[list[Sketch], str]:
+  """All good drawings of files and directories, and a list of the others.
+
+  Args:
+    inputs: files, and directories of which all files of drawings are read.
+    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+
+  Raises:
+    ValueError: one that lists all that is wrong.
+  """
+  sketches, problems, seen = [], [], set()
+  for path in _paths(inputs):
+    try:
+      found, wrong = scan(path)
+    except ValueError as error:
+      problems.append(str(error))
+      continue
+    problems += wrong
+    for sketch in found:
+      if sketch.id in seen:
+        problems.append(f'{path}: id {sketch.id!r} was there before')
+      else:
+        seen.add(sketch.id)
+        sketches.append(sketch)
+  report = describe(problems)
+  if problems and not skip_bad:
+    raise ValueError(
+      'Correct what is wrong, or leave it out with skip_bad (--skip_bad). '
+      f'{len(problems)} problems:\n{report}'
+    )
+  if not sketches:
+    raise ValueError(f'no drawing is left.\n{report}')
+  return sketches, report
+
+
+def _paths(inputs) -> list[pathlib.Path]:
+  paths = []
+  for path in map(pathlib.Path, inputs):
+    if path.is_dir():
+      inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+      if not inside:
+        raise ValueError(
+          f'{path} has no files of drawings: {", ".join(SUFFIXES)}'
+        )
+      paths += inside
+    elif path.is_file():
+      paths.append(path)
+    else:
+      raise ValueError(f'{path} is neither a file nor a directory')
+  return paths
+
+
+def describe(problems: list[str]) -> str:
+  """The first of them, and how many more there are."""
+  lines = problems[:_MOST_LISTED]
+  if len(problems) > _MOST_LISTED:
+    lines = [*lines, f'and {len(problems) - _MOST_LISTED} more']
+  return '\n'.join(lines)
+
+
+def from_lines(lines: Iterable[np.ndarray]) -> np.ndarray:
+  """Lines in any units, all their points -> a drawing as QuickDraw's.
+
+  It is brought to 256 pixels, and every line is simplified.
+  """
+  return strokes_lib.from_lines(
+    [strokes_lib.simplify(line) for line in strokes_lib.fit(list(lines))]
+  )
+
+
+# Each yields where in the file a drawing is, and it or what is wrong with it.
+_Found = Iterator[tuple[str, Sketch | str]]
+
+
+def _read_npz(path: pathlib.Path) -> _Found:
+  contents = arrays.read_npz(path)
+  present = [name for name in _SPLITS if name in contents]
+  if not present:
+    raise ValueError(
+      f'{path} has none of the arrays train, valid and test, only '
+      f'{", ".join(contents) or "nothing"}'
+    )
+  words = contents.get('words')
+  for name in present:
+    drawings = contents[name]
+    if drawings.ndim == 0:
+      raise ValueError(f'{path}: array {name!r} is no list of drawings')
+    categories = [path.stem] * len(drawings)
+    if words is not None:
+      categories = _categories(path, name, contents, len(drawings))
+    for i, (drawing, category) in enumerate(
+      zip(drawings, categories, strict=True)
+    ):
+      where = f'{name}[{i}]'
+      if not isinstance(drawing, np.ndarray):
+        yield where, f'{type(drawing).__name__} instead of an array [N, 3]'
+        continue
+      if drawing.dtype == object:  # Arrays of Python's numbers.
+        try:
+          drawing = drawing.astype(np.float64)
+        except (TypeError, ValueError):
+          yield where, 'an array of objects instead of numbers'
+          continue
+      split = _SPLITS[name]
+      sketch_id = f'{path.stem}-{split}-{i:05d}'
+      yield where, Sketch(sketch_id, drawing, category, split)
+
+
+def _categories(path, name, contents, count) -> list[str]:
+  words, labels = contents['words'], contents.get(f'label_{name}')
+  if labels is None or labels.dtype.kind not in 'iu' or len(labels) != count:
+    raise ValueError(
+      f'{path}: beside `words` there must be label_{name}, one number for '
+      f'each of the {count} drawings'
+    )
+  if len(labels) and not 0 <= labels.min() <= labels.max() < len(words):
+    raise ValueError(f'{path}: label_{name} has numbers of no word')
+  return [str(words[label]) for label in labels]
+
+
+def _read_ndjson(path: pathlib.Path) -> _Found:
+  with open(path, encoding='utf-8') as file:
+    for number, text in enumerate(file, start=1):
+      if not text.strip():
+        continue
+      where = f'line {number}'
+      try:
+        record = json.loads(text)
+        strokes = _quickdraw(record['drawing'])
+        sketch_id = str(record.get('key_id', f'{path.stem}-{number:06d}'))
+        category = str(record.get('word', path.stem))
+      except (KeyError, TypeError, AttributeError) as error:
+        yield where, f'no such field, or of another type: {error!r}'
+      except ValueError as error:  # JSON's own, too.
+        yield where, str(error)
+      else:
+        yield where, Sketch(sketch_id, strokes, category)
+
+
+def _quickdraw(drawing: list) -> np.ndarray:
+  """`drawing` of a line, simplified or raw -> f32[N, 3]."""
+  lines, raw = [], False
+  for i, line in enumerate(drawing):
+    if len(line) not in (2, 3) or len({len(values) for values in line}) > 1:
+      raise ValueError(
+        f'drawing[{i}] is not [[x...], [y...]] or [[x...], [y...], [t...]] '
+        'with equally many numbers'
+      )
+    raw = raw or len(line) == 3
+    points = np.array(line[:2], np.float64).T
+    if not np.all(np.isfinite(points)):
+      raise ValueError(f'NaN or infinity in drawing[{i}]')
+    if len(points):
+      lines.append(points)
+  if raw and lines:
+    lines = [
+      strokes_lib.simplify(strokes_lib.resample(line))
+      for line in strokes_lib.fit(lines)
+    ]
+  return strokes_lib.from_lines(lines)
+
+
+def _read_svg(path: pathlib.Path) -> _Found:
+  strokes = from_lines(svg.read(path))
+  yield 'drawing', Sketch(path.stem, strokes, path.resolve().parent.name)
+
+
+def _read_json(path: pathlib.Path) -> _Found:
+  try:
+    lines = json.loads(path.read_text(encoding='utf-8'))
+    lines = [np.array(line, np.float64).reshape(-1, 2) for line in lines]
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} is not a list of lines [[[x, y], ...], ...]: {error}'
+    ) from error
+  strokes = strokes_lib.from_lines(lines)
+  yield 'drawing', Sketch(path.stem, strokes, path.resolve().parent.name)

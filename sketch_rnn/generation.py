@@ -1,0 +1,209 @@
+"""Drawing point by point: what samples, completes and reconstructs.
+
+`begin` prepares drawings, with or without a beginning that is given, and
+`advance` goes on with them; a page that draws while one watches calls it for a
+few points at a time.
+
+A drawing depends on its key alone, not on how many are drawn beside it or on
+how often one advances.
+
+Axes: B drawings, T the most points of a drawing, Z latent.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from sketch_rnn import mixture as mixture_lib
+from sketch_rnn import model as model_lib
+from sketch_rnn import strokes
+
+CHOICES = ('paper', 'js')
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How a point is chosen from its mixture.
+
+  Attributes:
+    temperature: below 1 less random, above 1 more (equation 8).
+    greedy: take the likeliest instead; the temperature is not used.
+    sigma: 'paper' or 'tf1': what the temperature does to the standard
+      deviations, see `mixture.tempered`.
+    choices: 'paper' draws component and pen at the same temperature, 'js' at
+      0.5 + 0.5 * temperature, as the authors' page does: at a low one too the
+      pen is then lifted now and then.
+  """
+
+  temperature: float = 1.0
+  greedy: bool = False
+  sigma: str = 'paper'
+  choices: str = 'paper'
+
+  def __post_init__(self):
+    if not 0 < self.temperature < math.inf:
+      raise ValueError(
+        f'temperature={self.temperature} must be above 0: for the limit at 0 '
+        'choose greedy'
+      )
+    if self.sigma not in mixture_lib.SIGMAS:
+      raise ValueError(
+        f'sigma={self.sigma!r} is none of {", ".join(mixture_lib.SIGMAS)}'
+      )
+    if self.choices not in CHOICES:
+      raise ValueError(
+        f'choices={self.choices!r} is none of {", ".join(CHOICES)}'
+      )
+
+
+@flax.struct.dataclass
+class State:
+  """Drawings under way.
+
+  Attributes:
+    rows: f32[B, T + 1, 5], stroke-5: START, the points given, those drawn, and
+      END in all that follow.
+    time: i32[], the index of the last row that is final.
+    given: i32[B], how many points were given.
+    ended: bool[B].
+    keys: key[B].
+    carry: of the model.
+    drive: of the model.
+  """
+
+  rows: jax.Array
+  time: jax.Array
+  given: jax.Array
+  ended: jax.Array
+  keys: jax.Array
+  carry: Any
+  drive: jax.Array | None
+
+
+@functools.partial(jax.jit, static_argnames='model')
+def begin(
+  model: model_lib.SketchRNN,
+  variables: Any,
+  keys: jax.Array,
+  rows: jax.Array,
+  given: jax.Array,
+  z: jax.Array | None = None,
+  labels: jax.Array | None = None,
+) -> State:
+  """The state before the first point.
+
+  Args:
+    model: the network.
+    variables: of the network.
+    keys: key[B], one for each drawing.
+    rows: f32[B, T + 1, 5] of `strokes.to_stroke5`: the points that are given,
+      in the model's units. T is the most points that a drawing can have.
+    given: i32[B], how many they are; below zero: draw nothing (padding).
+    z: f32[B, Z] of a conditional model, else None.
+    labels: i32[B] of a model with classes, else None.
+  """
+  carry, drive = model.apply(variables, z, labels, (len(rows),), method='start')
+  return State(
+    rows=rows,
+    time=jnp.int32(0),
+    given=given,
+    ended=given < 0,
+    keys=keys,
+    carry=carry,
+    drive=drive,
+  )
+
+
+def advance(
+  model: model_lib.SketchRNN,
+  variables: Any,
+  state: State,
+  num_points: int,
+  sampling: Sampling,
+) -> State:
+  """Goes on by so many points, or until every drawing has ended.
+
+  Points that were given are fed as they are; after the last of them the model
+  draws (section 3.4's completion; without any it draws from nothing).
+
+  Args:
+    model: the network.
+    variables: of the network.
+    state: of `begin`, or of `advance`.
+    num_points: those that are given count as well.
+    sampling: how points are chosen. Other temperatures do not compile again.
+  """
+  choice_temperature = sampling.temperature
+  if sampling.choices == 'js':
+    choice_temperature = 0.5 + 0.5 * sampling.temperature
+  return _advance(
+    model,
+    variables,
+    state,
+    num_points,
+    sampling.temperature,
+    choice_temperature,
+    greedy=sampling.greedy,
+    sigma=sampling.sigma,
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'greedy', 'sigma'))
+def _advance(
+  model,
+  variables,
+  state,
+  num_points,
+  temperature,
+  choice_temperature,
+  *,
+  greedy,
+  sigma,
+):
+  last = jnp.minimum(state.time + num_points, state.rows.shape[1] - 1)
+
+  def choose(predicted, key):
+    tempered = mixture_lib.tempered(predicted, temperature, sigma=sigma)
+    return mixture_lib.sample(
+      tempered.replace(
+        log_weights=predicted.log_weights / choice_temperature,
+        pen_logits=predicted.pen_logits / choice_temperature,
+      ),
+      key,
+    )
+
+  def unfinished(state):
+    return (state.time < last) & ~jnp.all(state.ended)
+
+  def draw(state):
+    carry, raw = model.apply(
+      variables,
+      state.carry,
+      state.rows[:, state.time],
+      state.drive,
+      method='step',
+    )
+    predicted = mixture_lib.parameters(raw)
+    if greedy:
+      drawn = mixture_lib.mode(predicted)
+    else:
+      keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.time)
+      drawn = jax.vmap(choose)(predicted, keys)
+    time = state.time + 1
+    # After the end the rows are END already.
+    kept = (time <= state.given) | state.ended
+    drawn = jnp.where(drawn[:, 4:] > 0, strokes.END, drawn)
+    row = jnp.where(kept[:, None], state.rows[:, time], drawn)
+    return state.replace(
+      rows=state.rows.at[:, time].set(row),
+      time=time,
+      ended=state.ended | (row[:, 4] > 0),
+      carry=carry,
+    )
+
+  return jax.lax.while_loop(unfinished, draw, state)

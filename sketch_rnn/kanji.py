@@ -1,0 +1,69 @@
+"""The embedded data set: Japanese characters, stroke by stroke, from KanjiVG.
+
+KanjiVG is copyright Ulrich Apel, released under the Creative Commons
+Attribution-Share Alike 3.0 licence (https://kanjivg.tagaini.net). It comes as
+the PyPI package `kanjivg`; what is made from it carries the same licence.
+"""
+
+import functools
+import importlib.metadata
+import pathlib
+import re
+import unicodedata
+
+from sketch_rnn import files
+from sketch_rnn import strokes
+from sketch_rnn import svg
+
+CATEGORY = 'kanji'
+_PACKAGE = 'kanjivg'
+_BOX = 109  # Width and height of every file.
+
+
+@functools.cache
+def directory() -> pathlib.Path:
+  """Where the installed package has its SVG files."""
+  try:
+    listed = importlib.metadata.files(_PACKAGE) or []
+  except importlib.metadata.PackageNotFoundError as error:
+    raise FileNotFoundError(
+      'the Kanji are drawn from the package kanjivg, which is not installed: '
+      'pip install kanjivg'
+    ) from error
+  for file in listed:
+    if file.suffix == '.svg':
+      return pathlib.Path(file.locate()).parent
+  raise FileNotFoundError(
+    'the installed package kanjivg has no SVG files: reinstall it'
+  )
+
+
+def paths() -> list[pathlib.Path]:
+  """The files of CJK ideographs in their usual form, in order.
+
+  Neither variants nor letters, digits or kana.
+  """
+  return [
+    path
+    for path in sorted(directory().iterdir())
+    if re.fullmatch(r'[0-9a-f]{5}\.svg', path.name)
+    and unicodedata.name(_character(path), '').startswith('CJK UNIFIED')
+  ]
+
+
+def read(path: pathlib.Path) -> files.Sketch:
+  """The character of a file, called as in Unicode: 'U+4E00'.
+
+  Strokes are in the order in which they are written. The box of a character is
+  scaled to 256 pixels, so that all keep their size, and lines are simplified as
+  QuickDraw's are.
+  """
+  lines = [
+    strokes.simplify(line * (strokes.SIZE / _BOX)) for line in svg.read(path)
+  ]
+  name = f'U+{ord(_character(path)):04X}'
+  return files.Sketch(name, strokes.from_lines(lines), CATEGORY)
+
+
+def _character(path: pathlib.Path) -> str:
+  return chr(int(path.stem, 16))

@@ -1,0 +1,162 @@
+"""Latent vectors: paths between them, and files that keep them.
+
+Axes: n drawings, Z latent, S steps of a path, R, C rows and columns of a grid.
+"""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+
+from sketch_rnn import drawing as drawing_lib
+
+# Below this sine the arc between two directions cannot be told from a line.
+_SMALLEST_SINE = 1e-7
+
+
+def lerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+  """On the straight line: `a` at share 0, `b` at 1: [Z], [Z] -> [Z]."""
+  return (1 - share) * a + share * b
+
+
+def slerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
+  """On the arc: `a` at share 0, `b` at 1: [Z], [Z] -> [Z].
+
+  White, "Sampling Generative Networks" (2016), as in the published code: the
+  angle is that between the directions, the lengths are kept. Where there is no
+  arc (parallel, opposite or zero vectors) it is `lerp`.
+  """
+  lengths = np.linalg.norm(a) * np.linalg.norm(b)
+  if lengths == 0:
+    return lerp(a, b, share)
+  angle = np.arccos(np.clip(np.dot(a, b) / lengths, -1, 1))
+  sine = np.sin(angle)
+  if sine < _SMALLEST_SINE:
+    return lerp(a, b, share)
+  return (
+    np.sin((1 - share) * angle) / sine * a + np.sin(share * angle) / (sine) * b
+  )
+
+
+INTERPOLATIONS = {'spherical': slerp, 'linear': lerp}
+
+
+def path(
+  a: np.ndarray,
+  b: np.ndarray,
+  steps: int,
+  between: Callable[..., np.ndarray] = slerp,
+) -> np.ndarray:
+  """From `a` to `b`, both included: [Z], [Z] -> f32[S, Z]."""
+  return np.stack(
+    [between(a, b, share) for share in np.linspace(0, 1, steps)]
+  ).astype(np.float32)
+
+
+def grid(
+  corners: np.ndarray,
+  steps: int,
+  between: Callable[..., np.ndarray] = slerp,
+) -> np.ndarray:
+  """Between four: f32[4, Z] -> f32[R, C, Z], `steps` of both.
+
+  The corners in reading order: top left, top right, bottom left, bottom right.
+  The two sides are paths, and each row is a path from side to side.
+  """
+  left = path(corners[0], corners[2], steps, between)
+  right = path(corners[1], corners[3], steps, between)
+  return np.stack(
+    [path(a, b, steps, between) for a, b in zip(left, right, strict=True)]
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+  """What is known of some drawings' latent vectors; what a file holds.
+
+  Attributes:
+    z: f32[n, Z], one draw each.
+    mean: f32[n, Z] of the posterior.
+    sigma: f32[n, Z] of the posterior, its standard deviations.
+    ids: where the drawings came from.
+    categories: their names, '' where there are none.
+  """
+
+  z: np.ndarray
+  mean: np.ndarray
+  sigma: np.ndarray
+  ids: list[str]
+  categories: list[str]
+
+
+def save(path: str | os.PathLike, latents: Latents):
+  """Writes an .npz of the attributes; it is whole or absent."""
+  drawing_lib.write_file(
+    pathlib.Path(path),
+    lambda file: np.savez(
+      file,
+      z=latents.z,
+      mean=latents.mean,
+      sigma=latents.sigma,
+      ids=np.array(latents.ids, np.str_),
+      categories=np.array(latents.categories, np.str_),
+    ),
+  )
+
+
+def load(path: str | os.PathLike) -> Latents:
+  """Reads what `save` wrote; an .npz with `z` alone will do.
+
+  Raises:
+    OSError: the file cannot be read.
+    ValueError: it holds no latent vectors, or not in this form.
+  """
+  try:
+    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as archive:
+      arrays = {name: archive[name] for name in archive.files}
+  except (ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    raise ValueError(f'{path} is no .npz of numbers: {error}') from error
+  if 'z' not in arrays:
+    raise ValueError(
+      f'{path} has no array `z` of latent vectors but {", ".join(arrays)}: '
+      'write one with `python -m sketch_rnn.sample encode`'
+    )
+  z = arrays['z']
+  if z.ndim != 2 or z.dtype.kind != 'f' or not np.all(np.isfinite(z)):
+    raise ValueError(
+      f'{path}: `z` is {z.dtype}{list(z.shape)}, it must be finite f32[n, Z]'
+    )
+  z = z.astype(np.float32)
+  mean = arrays.get('mean', z)
+  sigma = arrays.get('sigma', np.zeros_like(z))
+  ids = arrays.get('ids', np.arange(len(z)))
+  categories = arrays.get('categories', np.full(len(z), ''))
+  for name, array in (('mean', mean), ('sigma', sigma)):
+    if array.shape != z.shape:
+      raise ValueError(
+        f'{path}: `{name}` is {list(array.shape)}, `z` {list(z.shape)}'
+      )
+  for name, array in (('ids', ids), ('categories', categories)):
+    if array.shape != z.shape[:1]:
+      raise ValueError(
+        f'{path}: `{name}` is {list(array.shape)}, `z` {list(z.shape)}'
+      )
+  return Latents(
+    z=z,
+    mean=mean.astype(np.float32),
+    sigma=sigma.astype(np.float32),
+    ids=[str(i) for i in ids],
+    categories=[str(name) for name in categories],
+  )
+
+
+def is_file(path: str | os.PathLike) -> bool:
+  """Whether a file is one of `save`, told from one of drawings."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return 'z.npy' in archive.namelist()
+  except (OSError, zipfile.BadZipFile):
+    return False

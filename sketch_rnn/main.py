@@ -1,0 +1,233 @@
+"""Trains Sketch-RNN (Ha and Eck 2017), evaluates it and shows what it draws.
+
+python -m sketch_rnn.main --config=configs/sketch_cat.py --workdir=runs/cat
+"""
+
+import contextlib
+import pathlib
+from typing import Any
+
+import clu.metrics
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from recurrent import masking
+from sketch_rnn import data
+from sketch_rnn import drawing as drawing_lib
+from sketch_rnn import evaluation as evaluation_lib
+from sketch_rnn import losses
+from sketch_rnn import model as model_lib
+from training import app
+from training import batching
+from training import checkpoints
+from training import optimizers
+from training import parallel
+from training import report as report_lib
+
+
+@flax.struct.dataclass
+class Metrics(clu.metrics.Collection):
+  """Means over the drawings of the training batches."""
+
+  reconstruction: clu.metrics.Average.from_output('reconstruction')
+  offset: clu.metrics.Average.from_output('offset')
+  pen: clu.metrics.Average.from_output('pen')
+  kl: clu.metrics.Average.from_output('kl')
+  kl_weight: clu.metrics.Average.from_output('kl_weight')
+
+
+def counts(batch: dict[str, jax.Array]) -> jax.Array:
+  """What the means of the loss divide by: the number of drawings."""
+  return jnp.asarray(len(batch['strokes']))
+
+
+def make_loss(
+  model: model_lib.SketchRNN, config: ml_collections.ConfigDict, length: int
+):
+  """The loss of section 3.3, as `parallel.train_step` wants it.
+
+    L_R + w_KL eta(step) max(L_KL, KL_min)
+
+  The floor is on the mean of the whole batch: below it, no gradient.
+
+  Args:
+    model: the network.
+    config: `kl_weight`, `kl_start`, `kl_decay` and `kl_form` (see
+      `losses.kl_weight`), and `kl_floor`.
+    length: N_max, what L_R is divided by.
+  """
+
+  def loss_fn(variables, batch, counts, step, key):
+    strokes = batch['strokes']
+    latent_key, dropout_key = jax.random.split(key)
+    raw, mean, presigma = model.apply(
+      variables,
+      strokes,
+      batch['length'],
+      batch['label'] if model.num_classes else None,
+      train=True,
+      rngs={'latent': latent_key, 'dropout': dropout_key},
+    )
+    parts = evaluation_lib.drawing_losses(raw, mean, presigma, strokes, length)
+    parts['reconstruction'] = parts['offset'] + parts['pen']
+    every = jnp.ones(len(strokes), bool)
+    loss = masking.share_of_mean(parts['reconstruction'], every, counts)
+    weight = losses.kl_weight(
+      step,
+      weight=config.kl_weight,
+      start=config.kl_start,
+      decay=config.kl_decay,
+      form=config.kl_form,
+    )
+    if model.conditional:
+      kl = masking.share_of_mean(parts['kl'], every, counts)
+      floor = config.kl_floor * len(strokes) / counts
+      above = parallel.total(kl) > config.kl_floor
+      loss += weight * jnp.where(above, kl, floor)
+    metrics = Metrics.single_from_model_output(
+      **parts, kl_weight=jnp.broadcast_to(weight, every.shape)
+    )
+    return loss, (metrics, {})
+
+  return loss_fn
+
+
+def initial_variables(
+  model: model_lib.SketchRNN, example: dict[str, np.ndarray], seed: int
+) -> Any:
+  """Random parameters."""
+  keys = jax.random.split(jax.random.key(seed))
+  return jax.jit(model.init)(
+    {'params': keys[0], 'latent': keys[1]},
+    jnp.asarray(example['strokes'])[None],
+    jnp.asarray(example['length'])[None],
+    jnp.asarray(example['label'])[None] if model.num_classes else None,
+  )
+
+
+def check_classes(config: ml_collections.ConfigDict, examples: data.Examples):
+  """Raises a ValueError where labels do not fit `num_classes`."""
+  if config.num_classes not in (0, len(examples.categories)):
+    raise ValueError(
+      f'model.num_classes={config.num_classes} must be 0 (no labels) or the '
+      f'number of categories, {len(examples.categories)}: '
+      f'{", ".join(examples.categories)}'
+    )
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+):
+  """Trains from the latest checkpoint in `workdir`, or from scratch.
+
+  Ends with the best checkpoint's losses on the test split in `results.json`.
+  """
+  parallel.local_batch_size(config.batch_size)
+  parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
+  evaluation_lib.check_metric(config.best_metric)
+  examples, splits = data.load(config.data)
+  check_classes(config.model, examples)
+  training, validation = splits['train'], splits['validation']
+  batches = data.training_batches(
+    training,
+    examples,
+    batch_size=config.batch_size,
+    seed=config.seed,
+    buckets=tuple(config.buckets),
+  )
+
+  model = model_lib.SketchRNN(**config.model)
+  optimizer, learning_rate = optimizers.create(
+    config.optimizer, config.num_steps
+  )
+  state = parallel.create_state(
+    initial_variables(model, examples.evaluation(training[0]), config.seed),
+    optimizer,
+  )
+  train_step = parallel.train_step(
+    make_loss(model, config.loss, examples.length), counts, optimizer
+  )
+  evaluate = evaluation_lib.Evaluator(validation, examples, model, config)
+  key = parallel.replicate(jax.random.key(config.seed + 1))
+  extras = {'config': config.to_dict(), 'drawings': examples.to_dict()}
+
+  with contextlib.ExitStack() as stack:
+    saved = stack.enter_context(
+      checkpoints.Checkpoints(
+        workdir, best_metric=config.best_metric, mode=config.best_mode
+      )
+    )
+    state = saved.restore(state)
+    start = int(state.step)
+    checkpoints.write_config(workdir, config)
+    report_lib.parameters(state.params)
+    report = stack.enter_context(
+      report_lib.Report(
+        workdir,
+        start_step=start,
+        num_steps=config.num_steps,
+        batch_size=config.batch_size,
+      )
+    )
+    ahead = parallel.prefetch(batching.read(batches, start))
+    updates = []
+    # At the top of the loop `step` updates have been made.
+    for step in range(start, config.num_steps + 1):
+      last = step == config.num_steps
+      stop = app.stopping(step)
+      logs = step % config.log_every == 0
+      saves = step > start and step % config.checkpoint_every == 0
+      evaluates = (
+        step > 0
+        and (last or step % config.eval_every == 0)
+        and not saved.evaluated(step)
+      )
+      if updates and (last or stop or logs or saves or evaluates):
+        # Before anything is saved: raises where a loss is not finite.
+        summary = report_lib.summarize(
+          updates,
+          first_step=step - len(updates),
+          batches=batches,
+          last_good=saved.latest_step,
+        )
+        summary['learning_rate'] = learning_rate(step)
+        summary.update(report.progress(step))
+        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
+        updates = []
+      scores = None
+      if evaluates and not stop:
+        with report.paused():
+          try:
+            scores = evaluate(state.variables)
+            report.scalars(
+              step, {f'validation/{k}': v for k, v in scores.items()}
+            )
+            sheets = evaluation_lib.show(
+              model, state.variables, examples, validation, seed=config.seed
+            )
+            report.images(
+              step,
+              {
+                f'validation/{name}': drawing_lib.image(sections)[None]
+                for name, sections in sheets.items()
+              },
+            )
+          except app.Stopped:
+            stop = True
+      if stop or saves or evaluates:
+        saved.save(state, extras=extras, metrics=scores)
+      if stop:
+        raise app.Stopped
+      if not last:
+        _, batch = next(ahead)
+        state, update = train_step(state, batch, key)
+        updates.append(update)
+
+  evaluation_lib.evaluate_best(workdir, 'test')
+
+
+if __name__ == '__main__':
+  app.run(train_and_evaluate)

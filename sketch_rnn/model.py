@@ -1,0 +1,268 @@
+"""Sketch-RNN (Ha and Eck 2017): a sequence VAE, or its decoder alone.
+
+The decoder is written as one step of time, `step`: sampling drives it.
+Training projects the points of all time at once, scans the recurrence alone
+and reads the mixture off all of its outputs at once. What z brings to the
+gates is the same at every step and is computed once for a drawing.
+
+A point is stroke-5: (dx, dy, p1 draws, p2 lifts, p3 ends).
+
+Axes: B drawings, T points, Z latent, M mixtures, H units, K classes, W the
+width of the decoder's gates (`recurrent.cells`).
+"""
+
+import itertools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from recurrent import cells
+from recurrent import unroll
+
+CELLS = {
+  'lstm': cells.LSTM,
+  'layer_norm': cells.LayerNormLSTM,
+  'hyper': cells.HyperLSTM,
+}
+# Numbers of a point.
+POINT = 5
+
+_small = nn.initializers.normal(0.001)
+
+
+def _glorot_bias(key, shape, dtype=jnp.float32):
+  """The published output bias is drawn too, as a kernel [n, n] would be."""
+  limit = jnp.sqrt(3.0 / shape[0])
+  return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+class SketchRNN(nn.Module):
+  """The sequence VAE of section 3.2, or the decoder-only model of 3.4.
+
+  Attributes:
+    encoder: a key of `CELLS`; both directions of the encoder are such cells.
+    encoder_features: units of each direction.
+    decoder: a key of `CELLS`.
+    decoder_features: units of the decoder, H.
+    latent: size of the latent vector, Z.
+    mixtures: components of the distribution of an offset, M.
+    recurrent_dropout: the share of candidates that are dropped, in the encoder
+      and in the decoder (Semeniuta et al. 2016).
+    conditional: whether there is an encoder and a latent vector.
+    num_classes: K; 0 where drawings have no label. With labels, the label as
+      one-hot stands beside z (alone, where the model is not conditional).
+    dtype: of the products; parameters and the state are float32.
+  """
+
+  encoder: str = 'lstm'
+  encoder_features: int = 256
+  decoder: str = 'lstm'
+  decoder_features: int = 512
+  latent: int = 128
+  mixtures: int = 20
+  recurrent_dropout: float = 0.1
+  conditional: bool = True
+  num_classes: int = 0
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    """Declares the layers; their parameters appear on the first use.
+
+    Raises:
+      ValueError: no such cell.
+    """
+    for name, cell in (('encoder', self.encoder), ('decoder', self.decoder)):
+      if cell not in CELLS:
+        raise ValueError(f'{name}={cell!r} is none of {", ".join(CELLS)}')
+    if self.conditional:
+      encoder = CELLS[self.encoder]
+      self.forward_cell, self.backward_cell = (
+        encoder(self.encoder_features, dtype=self.dtype, fan_in=POINT)
+        for _ in range(2)
+      )
+      self.mean, self.presigma = (
+        nn.Dense(self.latent, dtype=self.dtype, kernel_init=_small)
+        for _ in range(2)
+      )
+    constant = self.num_classes + (self.latent if self.conditional else 0)
+    self.decoder_cell = CELLS[self.decoder](
+      self.decoder_features, dtype=self.dtype, fan_in=POINT + constant
+    )
+    if self.conditional:
+      state = jax.tree.leaves(self.decoder_cell.start(()))
+      self.initial_state = nn.Dense(
+        sum(leaf.size for leaf in state), dtype=self.dtype, kernel_init=_small
+      )
+    self.output = nn.Dense(
+      6 * self.mixtures + 3,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.glorot_uniform(),
+      bias_init=_glorot_bias,
+    )
+
+  def encode(
+    self, strokes: jax.Array, lengths: jax.Array, *, train: bool = False
+  ) -> tuple[jax.Array, jax.Array]:
+    """The distribution of z for each drawing.
+
+    Args:
+      strokes: f32[B, T, 5], without the start row.
+      lengths: i32[B], how many of the rows are points: the encoder sees no
+        end row.
+      train: whether to drop out; needs the 'dropout' key.
+
+    Returns:
+      Mean and presigma f32[B, Z]: the standard deviation is exp(presigma / 2).
+    """
+    final = []
+    for cell, reverse in (
+      (self.forward_cell, False),
+      (self.backward_cell, True),
+    ):
+      carry, _ = unroll.unroll(
+        cell,
+        strokes,
+        lengths=lengths,
+        reverse=reverse,
+        recurrent_masks=self._masks(strokes, cell.features, train=train),
+      )
+      final.append(cell.hidden(carry))
+    final = jnp.concatenate(final, axis=-1)
+    mean, presigma = self.mean(final), self.presigma(final)
+    return mean.astype(jnp.float32), presigma.astype(jnp.float32)
+
+  def start(
+    self,
+    z: jax.Array | None = None,
+    labels: jax.Array | None = None,
+    batch_shape: tuple[int, ...] = (),
+  ) -> tuple[Any, jax.Array | None]:
+    """What the decoder has before the first point.
+
+    Args:
+      z: f32[B, Z] of a conditional model, else None.
+      labels: i32[B] of a model with classes, else None.
+      batch_shape: that of the state where there is neither.
+
+    Returns:
+      The carry, and the share of the gates' input that is constant in time:
+      [B, W], or None where there is neither.
+
+    Raises:
+      ValueError: z or the labels are missing, or too much.
+    """
+    if (z is not None) != self.conditional:
+      raise ValueError(
+        f'conditional={self.conditional}: '
+        f'{"pass z" if self.conditional else "pass z=None"}'
+      )
+    if (labels is not None) != (self.num_classes > 0):
+      raise ValueError(
+        f'num_classes={self.num_classes}: '
+        f'{"pass labels" if self.num_classes else "pass labels=None"}'
+      )
+    constant = [] if z is None else [z]
+    if labels is not None:
+      constant.append(jax.nn.one_hot(labels, self.num_classes))
+    if not constant:
+      return self.decoder_cell.start(batch_shape), None
+    constant = jnp.concatenate(constant, axis=-1)
+    carry = self.decoder_cell.start(constant.shape[:-1])
+    if z is not None:
+      state = jnp.tanh(self.initial_state(constant).astype(jnp.float32))
+      leaves, treedef = jax.tree.flatten(carry)
+      ends = list(itertools.accumulate(leaf.shape[-1] for leaf in leaves))
+      carry = treedef.unflatten(jnp.split(state, ends[:-1], axis=-1))
+    return carry, self.decoder_cell.drive(constant)
+
+  def step(
+    self, carry: Any, stroke: jax.Array, drive: jax.Array | None
+  ) -> tuple[Any, jax.Array]:
+    """One step of time.
+
+    Args:
+      carry: of `start`, or of the step before.
+      stroke: f32[B, 5], the point before the one that is predicted.
+      drive: of `start`.
+
+    Returns:
+      The carry, and the next point's mixture f32[B, 6 * M + 3] as
+      `mixture.parameters` reads it.
+    """
+    projected = self.decoder_cell.project(stroke)
+    if drive is not None:
+      projected = projected + drive
+    carry, output = self.decoder_cell.step(carry, projected)
+    return carry, self.output(output).astype(jnp.float32)
+
+  def decode(
+    self,
+    strokes: jax.Array,
+    z: jax.Array | None = None,
+    labels: jax.Array | None = None,
+    *,
+    train: bool = False,
+  ) -> jax.Array:
+    """The mixture of every point given those before it, teacher forced.
+
+    Args:
+      strokes: f32[B, T, 5], the start row and the points but for the last.
+      z: see `start`.
+      labels: see `start`.
+      train: whether to drop out; needs the 'dropout' key.
+
+    Returns:
+      f32[B, T, 6 * M + 3].
+    """
+    carry, drive = self.start(z, labels, strokes.shape[:1])
+    _, outputs = unroll.unroll(
+      self.decoder_cell,
+      strokes,
+      carry,
+      drive=drive,
+      recurrent_masks=self._masks(strokes, self.decoder_features, train=train),
+    )
+    return self.output(outputs).astype(jnp.float32)
+
+  def __call__(
+    self,
+    strokes: jax.Array,
+    lengths: jax.Array,
+    labels: jax.Array | None = None,
+    *,
+    train: bool = False,
+  ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    """Encodes, draws z and predicts every point from those before it.
+
+    Args:
+      strokes: f32[B, T + 1, 5], the start row first.
+      lengths: i32[B], how many points each drawing has.
+      labels: i32[B] of a model with classes, else None.
+      train: whether to drop out; needs the 'dropout' key. A conditional model
+        needs the 'latent' key in any case.
+
+    Returns:
+      The mixtures f32[B, T, 6 * M + 3], and the mean and presigma f32[B, Z]
+      of z, both None where the model is not conditional.
+    """
+    z = mean = presigma = None
+    if self.conditional:
+      mean, presigma = self.encode(strokes[:, 1:], lengths, train=train)
+      noise = jax.random.normal(self.make_rng('latent'), mean.shape)
+      z = mean + jnp.exp(presigma / 2) * noise
+    raw = self.decode(strokes[:, :-1], z, labels, train=train)
+    return raw, mean, presigma
+
+  def _masks(
+    self, strokes: jax.Array, features: int, *, train: bool
+  ) -> jax.Array | None:
+    """The recurrent dropout of all time, f32[T, B, H], drawn once."""
+    if not train or not self.recurrent_dropout:
+      return None
+    return cells.dropout_masks(
+      self.make_rng('dropout'),
+      self.recurrent_dropout,
+      (strokes.shape[1], strokes.shape[0], features),
+    )

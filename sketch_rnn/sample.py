@@ -1,0 +1,233 @@
+"""Draws with a trained Sketch-RNN; the pictures are NAME.svg and NAME.png.
+
+  python -m sketch_rnn.sample MODE [INPUT...] --workdir=runs/cat --output=NAME
+
+  sample                    from the prior, or from a decoder alone
+  reconstruct INPUT...      encodes each and draws it again, several times
+  denoise INPUT...          likewise, once, through the posterior's mean
+  interpolate A B           on the way from A to B
+  interpolate A B C D       a grid between four, in reading order
+  analogy A B C             A - B + C
+  complete INPUT...         many endings of the same beginning
+  predict INPUT             what is expected next; NAME.npz: at every point
+  encode INPUT...           latent vectors of drawings: NAME.npz alone
+  decode LATENT...          drawings of latent vectors
+
+An INPUT is a drawing of the run's data (test:12, or test:0-7), or a file:
+drawing.svg, drawing.json, cat.ndjson:3, cat.npz:0-7 (counted from 0; of the
+whole file without a number). A LATENT is z.npz or z.npz:3, as encode writes
+them; interpolate and analogy take those in place of drawings.
+
+  python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \\
+      --count=20 --temperature=0.1,0.4,0.8
+  python -m sketch_rnn.sample complete head.svg --workdir=runs/cat --output=ends
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+
+import numpy as np
+
+from sketch_rnn import drawing as drawing_lib
+from sketch_rnn import generation
+from sketch_rnn import inference
+from sketch_rnn import inputs
+from sketch_rnn import latent
+from sketch_rnn import mixture
+from sketch_rnn import sheets
+from training import app
+
+# Mode -> (default temperature, default count).
+_MODES = {
+  'sample': (0.4, 10),
+  'reconstruct': (0.4, 4),
+  'denoise': (0.1, 1),
+  'interpolate': (0.1, 10),
+  'analogy': (0.1, 5),
+  'complete': (0.4, 10),
+  'predict': (1.0, 12),
+  'encode': (1.0, 1),
+  'decode': (0.1, 1),
+}
+_MOST_INPUTS = 100  # That fit into a picture.
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('mode', choices=_MODES)
+  parser.add_argument('inputs', nargs='*', metavar='INPUT')
+  parser.add_argument('--workdir', required=True, help='of a trained model')
+  parser.add_argument(
+    '--output', required=True, metavar='NAME', help='files to write, no ending'
+  )
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--temperature',
+    metavar='T[,T...]',
+    help='below 1 less random; the picture has a section for each',
+  )
+  parser.add_argument(
+    '--greedy', action='store_true', help='always the likeliest point'
+  )
+  parser.add_argument(
+    '--sigma',
+    choices=mixture.SIGMAS,
+    default='paper',
+    help='what the temperature multiplies: the variance as in the paper, or '
+    'the standard deviation as in the TensorFlow code',
+  )
+  parser.add_argument(
+    '--choices',
+    choices=generation.CHOICES,
+    default='paper',
+    help='the temperature of component and pen: the same, or half-way to 1 as '
+    "on the authors' page",
+  )
+  parser.add_argument(
+    '--count',
+    type=int,
+    help='how many: drawings of each input or class; points of predict; steps '
+    'of interpolate',
+  )
+  parser.add_argument('--category', help='class, of a model with several')
+  parser.add_argument(
+    '--data_dir', help="of the run's data, if not where its config says"
+  )
+  parser.add_argument(
+    '--method',
+    choices=latent.INTERPOLATIONS,
+    default='spherical',
+    help='of interpolate',
+  )
+  parser.add_argument(
+    '--points', type=int, help='of complete: so many are the beginning'
+  )
+  parser.add_argument(
+    '--pen_down',
+    action='store_true',
+    help='of complete: do not lift the pen after the beginning',
+  )
+  return parser
+
+
+def _samplings(arguments) -> list[generation.Sampling]:
+  """One for each temperature.
+
+  Raises:
+    ValueError: a temperature is no number above 0.
+  """
+  text = arguments.temperature or str(_MODES[arguments.mode][0])
+  temperatures = [float(number) for number in text.split(',')]
+  if arguments.greedy:
+    temperatures = temperatures[:1]
+  return [
+    generation.Sampling(
+      temperature, arguments.greedy, arguments.sigma, arguments.choices
+    )
+    for temperature in temperatures
+  ]
+
+
+def _output(name: str) -> pathlib.Path:
+  """The name without an ending.
+
+  Raises:
+    ValueError: it cannot be written.
+  """
+  path = pathlib.Path(name).absolute()
+  if path.suffix in ('.svg', '.png', '.npz'):
+    path = path.with_suffix('')
+  if not path.parent.is_dir():
+    raise ValueError(f'--output={name}: its folder does not exist')
+  return path
+
+
+def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
+  """Draws, and returns what was written.
+
+  Raises:
+    OSError: something cannot be read or written.
+    ValueError: the arguments do not go with each other, or with the model.
+  """
+  mode = arguments.mode
+  # Before all the work, rather than after it.
+  output = _output(arguments.output)
+  samplings = _samplings(arguments)
+  count = _MODES[mode][1] if arguments.count is None else arguments.count
+  if count < 1 or (mode == 'interpolate' and count < 2):
+    raise ValueError(f'--count={count} is too few for {mode}')
+  if arguments.points is not None and arguments.points < 1:
+    raise ValueError(f'--points={arguments.points}: pass 1 or more')
+  if mode == 'sample' and arguments.inputs:
+    raise ValueError('sample draws from nothing: pass no input')
+  if mode != 'sample' and not arguments.inputs:
+    raise ValueError(f'{mode} needs an input, such as test:12 or drawing.svg')
+
+  workdir = pathlib.Path(arguments.workdir).absolute()
+  artist = sheets.Artist(
+    inference.load(workdir),
+    samplings,
+    seed=arguments.seed,
+    category=arguments.category,
+  )
+  config = app.read_config(workdir)
+  given = [
+    one
+    for text in arguments.inputs
+    for one in inputs.read(text, config.data, arguments.data_dir)
+  ]
+  if len(given) > _MOST_INPUTS and mode != 'encode':
+    raise ValueError(
+      f'{len(given)} inputs do not fit into one picture: choose '
+      f'{_MOST_INPUTS} at most, as in {arguments.inputs[0]}:0-9'
+    )
+
+  numbers = output.with_name(f'{output.name}.npz')
+  if mode == 'encode':
+    latent.save(numbers, artist.encode(given))
+    return [numbers]
+  written = []
+  if mode == 'sample':
+    sections = artist.sample(count)
+  elif mode == 'reconstruct':
+    sections = artist.reconstruct(given, count)
+  elif mode == 'denoise':
+    sections = artist.denoise(given)
+  elif mode == 'interpolate':
+    sections = artist.interpolate(given, arguments.method, count)
+  elif mode == 'analogy':
+    sections = artist.analogy(given, count)
+  elif mode == 'complete':
+    sections = artist.complete(
+      given, count, arguments.points, pen_down=arguments.pen_down
+    )
+  elif mode == 'predict':
+    sections, prediction = artist.predict(given, count)
+    arrays = dataclasses.asdict(prediction)
+    drawing_lib.write_file(numbers, lambda file: np.savez(file, **arrays))
+    written.append(numbers)
+  else:
+    sections = artist.decode(given)
+  return [*drawing_lib.write(output, sections), *written]
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns the exit status."""
+  parser = _parser()
+  arguments = parser.parse_intermixed_args(argv)
+  app.set_up_logging()
+  try:
+    written = run(arguments)
+  except (OSError, ValueError) as error:
+    parser.error(str(error))
+  for path in written:
+    print(path)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
