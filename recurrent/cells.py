@@ -105,8 +105,6 @@ class Cell(nn.Module):
 
   num_gates: ClassVar[int]
   input_bias: ClassVar[bool] = True
-  # Whether a step is `update` of the sum `projected` + U h.
-  sums_products: ClassVar[bool] = False
 
   @property
   def width(self) -> int:
@@ -170,22 +168,33 @@ class Cell(nn.Module):
     Returns:
       The new carry and the output f32[B, H].
     """
-    raise NotImplementedError
+    product = self.recurrent(self.operand(carry, recurrent_mask))
+    return self.update(carry, projected, product, recurrent_mask)
 
   def update(
     self,
     carry: Carry,
-    gates: jax.Array,
+    projected: jax.Array,
+    product: jax.Array,
     recurrent_mask: jax.Array | None = None,
   ) -> tuple[Carry, jax.Array]:
-    """The elementwise part of `step`, of cells with `sums_products`.
+    """What remains of a step after its large product.
 
     Args:
       carry: the state, as `start` makes it.
-      gates: [B, W], `projected` + U h.
+      projected: [B, W], see `step`.
+      product: [B, W], `operand` times the recurrent kernel.
       recurrent_mask: see `step`.
     """
     raise NotImplementedError
+
+  @nn.nowrap
+  def operand(
+    self, carry: Carry, recurrent_mask: jax.Array | None
+  ) -> jax.Array:
+    """What the recurrent kernel is multiplied with: f32[B, H]."""
+    del recurrent_mask
+    return self.hidden(carry)
 
   @nn.nowrap
   def start(self, batch_shape: tuple[int, ...]) -> Carry:
@@ -213,13 +222,16 @@ class RNN(Cell):
 
   num_gates = 1
 
-  def step(self, carry, projected, recurrent_mask=None):
-    """f32[B, H], [B, H] -> f32[B, H], f32[B, H]; see `Cell.step`."""
-    if recurrent_mask is not None:
-      carry = carry * recurrent_mask
-    pre_activation = projected + self.recurrent(carry)
-    hidden = jnp.tanh(pre_activation.astype(jnp.float32))
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """[B, H], [B, H] -> f32[B, H], f32[B, H]; see `Cell.update`."""
+    del carry, recurrent_mask
+    hidden = jnp.tanh((projected + product).astype(jnp.float32))
     return hidden, hidden
+
+  @nn.nowrap
+  def operand(self, carry, recurrent_mask):
+    """h, of which the mask drops units."""
+    return carry if recurrent_mask is None else carry * recurrent_mask
 
 
 class LSTM(Cell):
@@ -241,17 +253,12 @@ class LSTM(Cell):
   forget_bias: float = 1.0
 
   num_gates = 4
-  sums_products = True
 
-  def step(self, carry, projected, recurrent_mask=None):
-    """(c, h), [B, 4 * H] -> (c, h), f32[B, H]; see `Cell.step`."""
-    gates = projected + self.recurrent(carry[1])
-    return self.update(carry, gates, recurrent_mask)
-
-  def update(self, carry, gates, recurrent_mask=None):
-    """(c, h), [B, 4 * H] -> (c, h), f32[B, H]; see `Cell.update`."""
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
     memory, _ = carry
-    i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+    gates = (projected + product).astype(jnp.float32)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
     candidate = jnp.tanh(g)
     if recurrent_mask is not None:
       candidate = candidate * recurrent_mask
@@ -313,9 +320,10 @@ class LayerNormLSTM(LSTM):
     self.memory_scale = self.param('memory_scale', ones, units)
     self.memory_bias = self.param('memory_bias', zeros, units)
 
-  def update(self, carry, gates, recurrent_mask=None):
-    """(c, h), [B, 4 * H] -> (c, h), f32[B, H]; see `Cell.update`."""
-    return self._update(carry[0], self._by_gate(gates), recurrent_mask)
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
+    gates = self._by_gate(projected + product)
+    return self._gated(carry[0], gates, recurrent_mask)
 
   @nn.nowrap
   def _by_gate(self, gates):
@@ -324,7 +332,7 @@ class LayerNormLSTM(LSTM):
     return jnp.moveaxis(gates.astype(jnp.float32).reshape(shape), -2, 0)
 
   @nn.nowrap
-  def _update(self, memory, gates, recurrent_mask):
+  def _gated(self, memory, gates, recurrent_mask):
     """The elementwise part: f32[B, H], f32[4, B, H] -> (c, h), f32[B, H]."""
     i, f, g, o = _layer_norm(
       gates,
@@ -370,8 +378,6 @@ class HyperLSTM(LayerNormLSTM):
 
   hyper_features: int = 256
   embedding: int = 32
-
-  sums_products = False
 
   @property
   def width(self) -> int:
@@ -423,13 +429,12 @@ class HyperLSTM(LayerNormLSTM):
       _side_by_side(recurrent, small, columns),
     )
 
-  def step(self, carry, projected, recurrent_mask=None):
-    """See `Cell.step`; [B, 4 * H + 4 * A] -> f32[B, H]."""
-    (memory, hidden), small_carry = carry
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """See `Cell.update`; [B, 4 * H + 4 * A] twice -> f32[B, H]."""
+    (memory, _), small_carry = carry
     columns = self.num_gates * self.features
-    recurrent = self.recurrent(hidden)
     small_carry, u = self.hyper.step(
-      small_carry, projected[..., columns:] + recurrent[..., columns:]
+      small_carry, projected[..., columns:] + product[..., columns:]
     )
     embedded = self.embed(u).reshape(*u.shape[:-1], -1, self.embedding)
     # Gates first: a product for each, of matrices that lie in memory whole.
@@ -442,9 +447,9 @@ class HyperLSTM(LayerNormLSTM):
     shifts = _expand(shifts, self.shifts_kernel.astype(self.dtype))
     of_inputs, of_hidden = jnp.split(factors, 2)
     gates = of_inputs * self._by_gate(projected[..., :columns])
-    gates = gates + of_hidden * self._by_gate(recurrent[..., :columns])
+    gates = gates + of_hidden * self._by_gate(product[..., :columns])
     gates = gates + shifts + _per_gate(self.bias, gates.ndim)
-    carry, output = self._update(memory, gates, recurrent_mask)
+    carry, output = self._gated(memory, gates, recurrent_mask)
     return (carry, small_carry), output
 
   @nn.nowrap
@@ -479,11 +484,11 @@ class GRU(Cell):
       'candidate_bias', nn.initializers.zeros, (self.features,)
     )
 
-  def step(self, carry, projected, recurrent_mask=None):
-    """f32[B, H], [B, 3 * H] -> f32[B, H], f32[B, H]; see `Cell.step`."""
-    recurrent = self.recurrent(carry).astype(jnp.float32)
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """f32[B, H], [B, 3 * H] twice -> f32[B, H], f32[B, H]; see `Cell`."""
+    product = product.astype(jnp.float32)
     reset_x, update_x, candidate_x = jnp.split(projected, 3, axis=-1)
-    reset_h, update_h, candidate_h = jnp.split(recurrent, 3, axis=-1)
+    reset_h, update_h, candidate_h = jnp.split(product, 3, axis=-1)
     reset = nn.sigmoid(reset_x + reset_h)
     update = nn.sigmoid(update_x + update_h)
     candidate = jnp.tanh(

@@ -3,6 +3,7 @@
 Axes: B batch, T time, D inputs, H units.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,17 @@ from recurrent import masking
 
 # Inputs that are less than this part of the units are few.
 _FEW_INPUTS = 8
-# The parameters of a cell that products use.
-_PRODUCTS = ('input', 'recurrent', 'constant_input')
+# Sums of so many products are dear.
+_DEAR = 64
+
+
+def _dear_products(primitive, *arguments, **options) -> bool:
+  """What a step keeps for its reverse pass: few numbers that cost many."""
+  if primitive is not jax.lax.dot_general_p:
+    return False
+  (contracted, _), _ = options['dimension_numbers']
+  shape = arguments[0].shape
+  return math.prod(shape[axis] for axis in contracted) >= _DEAR
 
 
 def scan(
@@ -49,12 +59,7 @@ def scan(
   """
   if remat:
     # The scan itself keeps the two passes apart, therefore prevent_cse=False.
-    # Results of products are few and dear: those are kept.
-    body = nn.remat(
-      body,
-      prevent_cse=False,
-      policy=jax.checkpoint_policies.dots_saveable,
-    )
+    body = nn.remat(body, prevent_cse=False, policy=_dear_products)
   run = nn.scan(
     body,
     variable_broadcast='params',
@@ -112,7 +117,7 @@ def unroll(
   # gates, where scanning over the second axis would turn each of them.
   inputs = inputs.swapaxes(0, 1)
   few = inputs.shape[-1] * _FEW_INPUTS <= cell.features
-  if cell.sums_products and few and not cell.is_initializing():
+  if few and not cell.is_initializing():
     carry, outputs = _scan_few_inputs(
       cell, inputs, carry, drive, recurrent_masks, mask, reverse=reverse
     )
@@ -161,125 +166,112 @@ def _scan_few_inputs(
   *,
   reverse: bool,
 ) -> tuple[Any, jax.Array]:
-  """The scan over cells with `sums_products`, its reverse pass by hand.
+  """The scan over few inputs f32[T, B, D], its reverse pass by hand.
 
-  Two things make it faster than autodiff of the plain scan, for inputs f32[T,
-  B, D] of which there are few:
+  Two things make it faster than autodiff of the plain scan:
 
-  - they are some more rows of the recurrent product, rather than gates that
-    are written out for all of time;
-  - the kernels' gradients are one product after the reverse scan, rather than
-    a sum of their size that every step reads and writes.
+  - inputs are projected in each step, where that costs next to nothing, rather
+    than to gates that are written out for all of time;
+  - the gradient of the recurrent kernel is one product after the reverse scan,
+    rather than a sum of its size that every step reads and writes.
 
-  No gradient flows to the masks.
+  What `Cell.update` computes is computed again in the reverse pass. No gradient
+  flows to the masks.
   """
   cell, variables = cell.unbind()
-  dtype = cell.dtype
 
-  def kernels(params):
-    both = (params['recurrent']['kernel'], params['input']['kernel'])
-    return jnp.concatenate(both).astype(dtype)
-
-  def operands(carry, x):
-    return jnp.concatenate([cell.hidden(carry), x], axis=-1).astype(dtype)
-
-  def update(params, carry, gates, recurrent_mask, real):
+  def step(params, carry, constant, x, product, recurrent_mask, real):
+    """A step after its large product."""
+    projected = constant + cell.apply({'params': params}, x, method='project')
     new_carry, output = cell.apply(
-      {'params': params}, carry, gates, recurrent_mask, method='update'
+      {'params': params},
+      carry,
+      projected,
+      product,
+      recurrent_mask,
+      method='update',
     )
     return _keep_on_padding(real, carry, new_carry, output)
 
   def forward(params, inputs, carry, constant, recurrent_masks, mask):
-    kernel = kernels(params)
+    kernel = params['recurrent']['kernel'].astype(cell.dtype)
 
     def body(carry, steps):
       x, recurrent_mask, real = steps
-      gates = constant + operands(carry, x) @ kernel
-      new_carry, output = update(params, carry, gates, recurrent_mask, real)
-      return new_carry, (output, (carry, gates))
+      operand = cell.operand(carry, recurrent_mask).astype(cell.dtype)
+      product = operand @ kernel
+      new_carry, output = step(
+        params, carry, constant, x, product, recurrent_mask, real
+      )
+      return new_carry, (output, (carry, product))
 
     carry, (outputs, saved) = jax.lax.scan(
       body, carry, (inputs, recurrent_masks, mask), reverse=reverse
     )
-    residuals = (params, inputs, recurrent_masks, mask, saved)
+    residuals = (params, inputs, constant, recurrent_masks, mask, saved)
     return (carry, outputs), residuals
 
   def backward(residuals, gradients):
-    params, inputs, recurrent_masks, mask, (carries, gates) = residuals
-    kernel = kernels(params)
-    recurrent_kernel = kernel[: cell.features]
-    elementwise = {
-      name: x for name, x in params.items() if name not in _PRODUCTS
-    }
+    params, inputs, constant, recurrent_masks, mask, saved = residuals
+    params = dict(params)
+    recurrent = params.pop('recurrent')
+    transposed = recurrent['kernel'].astype(cell.dtype).T
 
     def body(state, steps):
       d_carry, d_constant, d_params = state
-      carry, gates, recurrent_mask, real, d_output = steps
+      (carry, product), x, recurrent_mask, real, d_output = steps
       _, pull_back = jax.vjp(
-        lambda params, carry, gates: update(
-          params, carry, gates, recurrent_mask, real
-        ),
-        elementwise,
+        lambda *args: step(*args, recurrent_mask, real),
+        params,
         carry,
-        gates,
+        constant,
+        x,
+        product,
       )
-      of_params, d_carry, d_gates = pull_back((d_carry, d_output))
-      _, pull_back = jax.vjp(cell.hidden, carry)
-      (through_product,) = pull_back(
-        (d_gates.astype(dtype) @ recurrent_kernel.T).astype(jnp.float32)
+      of_params, of_carry, of_constant, d_x, d_product = pull_back(
+        (d_carry, d_output)
       )
-      d_carry = jax.tree.map(jnp.add, d_carry, through_product)
-      d_params = jax.tree.map(jnp.add, d_params, of_params)
-      return (d_carry, d_constant + d_gates, d_params), d_gates
+      d_product = d_product.astype(cell.dtype)
+      _, pull_back = jax.vjp(
+        lambda carry: cell.operand(carry, recurrent_mask), carry
+      )
+      (of_operand,) = pull_back((d_product @ transposed).astype(jnp.float32))
+      state = (
+        jax.tree.map(jnp.add, of_carry, of_operand),
+        d_constant + of_constant,
+        jax.tree.map(jnp.add, d_params, of_params),
+      )
+      return state, (d_x, d_product)
 
     d_carry, d_outputs = gradients
-    start = (
-      d_carry,
-      jnp.zeros_like(gates[0]),
-      jax.tree.map(jnp.zeros_like, elementwise),
-    )
-    (d_carry, d_constant, d_params), d_gates = jax.lax.scan(
+    zeros = (jnp.zeros_like(constant), jax.tree.map(jnp.zeros_like, params))
+    (d_carry, d_constant, d_params), (d_inputs, d_products) = jax.lax.scan(
       body,
-      start,
-      (carries, gates, recurrent_masks, mask, d_outputs),
+      (d_carry, *zeros),
+      (saved, inputs, recurrent_masks, mask, d_outputs),
       reverse=not reverse,
     )
-    d_gates = d_gates.astype(dtype)
+    operands = cell.operand(saved[0], recurrent_masks)
     d_kernel = jnp.einsum(
-      't...i,t...g->ig',
-      operands(carries, inputs),
-      d_gates,
+      't...h,t...g->hg',
+      operands.astype(cell.dtype),
+      d_products,
       preferred_element_type=jnp.float32,
     )
-    d_recurrent, d_input = jnp.split(d_kernel, [cell.features])
-    d_params = {
-      **jax.tree.map(jnp.zeros_like, params),
-      **d_params,
-      'recurrent': {'kernel': d_recurrent},
-    }
-    d_params['input'] = {**d_params['input'], 'kernel': d_input}
-    d_inputs = d_gates @ kernel[cell.features :].T
-    return (
-      d_params,
-      d_inputs.astype(inputs.dtype),
-      d_carry,
-      d_constant,
-      None,
-      None,
-    )
+    d_params['recurrent'] = {'kernel': d_kernel}
+    return d_params, d_inputs, d_carry, d_constant, None, None
 
   @jax.custom_vjp
   def run(*args):
     return forward(*args)[0]
 
   run.defvjp(forward, backward)
-  params = variables['params']
-  constant = jnp.zeros((*inputs.shape[1:-1], cell.width), dtype)
+  constant = jnp.zeros((*inputs.shape[1:-1], cell.width), cell.dtype)
   if drive is not None:
     constant = constant + drive
-  if cell.input_bias:
-    constant = constant + params['input']['bias'].astype(dtype)
-  return run(params, inputs, carry, constant, recurrent_masks, mask)
+  return run(
+    dict(variables['params']), inputs, carry, constant, recurrent_masks, mask
+  )
 
 
 def bidirectional(
