@@ -214,3 +214,56 @@ def test_padding_has_no_gradient():
   real = np.arange(TIME) < LENGTHS[:, None]
   np.testing.assert_array_equal(gradient[~real], 0)
   assert np.all(gradient[real] != 0)
+
+
+@pytest.mark.parametrize('reverse', [False, True])
+@pytest.mark.parametrize('padded', [False, True])
+@pytest.mark.parametrize(
+  'cell',
+  [
+    cells.RNN(24),
+    cells.LSTM(24),
+    cells.GRU(24),
+    cells.LayerNormLSTM(24),
+    cells.HyperLSTM(24, hyper_features=16, embedding=4),
+  ],
+  ids=lambda cell: type(cell).__name__,
+)
+def test_reverse_pass_by_hand_is_autodiff(cell, padded, reverse, monkeypatch):
+  """Of few inputs, in all that has a gradient."""
+  keys = iter(jax.random.split(jax.random.key(3), 9))
+  carry = cell.start((BATCH,))
+  variables = cell.init(next(keys), carry, jnp.zeros((BATCH, INPUTS)))
+  # Kernels that start at zero would hide what is before them.
+  variables = jax.tree.map(lambda x: x + 0.05, variables)
+  carry = jax.tree.map(
+    lambda x: jax.random.normal(jax.random.key(x.shape[-1]), x.shape), carry
+  )
+  drive = jax.random.normal(next(keys), (BATCH, cell.width))
+  masks = cells.dropout_masks(next(keys), 0.3, (TIME, BATCH, cell.features))
+  weights = jax.random.normal(next(keys), (BATCH, TIME, cell.features))
+
+  def loss(variables, x, carry, drive):
+    final, outputs = unrolled(
+      cell,
+      variables,
+      x,
+      carry,
+      jnp.asarray(LENGTHS) if padded else None,
+      drive=drive,
+      recurrent_masks=masks,
+      reverse=reverse,
+    )
+    return jnp.sum(weights * outputs) + sum(
+      jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(final)
+    )
+
+  arguments = (variables, inputs(), carry, drive)
+  by_hand = jax.value_and_grad(loss, range(4))(*arguments)
+  monkeypatch.setattr(unroll, '_FEW_INPUTS', cell.features + 1)
+  autodiff = jax.value_and_grad(loss, range(4))(*arguments)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    by_hand,
+    autodiff,
+  )
