@@ -10,8 +10,6 @@ from ArrayRecord files, without TensorFlow (only `coco_captions` imports it).
 Axes: K captions of a picture, T words.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -27,6 +25,7 @@ import tensorflow_datasets as tfds
 from captioning import scenes
 from captioning import sources
 from captioning import vocabulary as vocabulary_lib
+from training import datasets
 
 # Our name of a split -> the names that data sets have for its parts.
 _SPLITS = {
@@ -34,7 +33,6 @@ _SPLITS = {
   'validation': ('validation', 'val'),
   'test': ('test',),
 }
-_FORMAT = 'array_record'
 _PREPARE_COCO = (
   'python -c "import tensorflow_datasets as tfds; tfds.builder('
   "'coco_captions', data_dir={data_dir!r}, file_format='array_record'"
@@ -108,13 +106,7 @@ def prepare(
 
   It appears under its name once it is complete, or not at all.
   """
-  builder = _images_builder(name, data_dir, pictures=pictures)
-  with _alone(builder):
-    if builder.data_path.exists():
-      raise FileExistsError(
-        f'{builder.data_path} exists already: delete it, or choose another name'
-      )
-    builder.download_and_prepare(file_format=_FORMAT)
+  datasets.prepare_new(_images_builder(name, data_dir, pictures=pictures))
 
 
 class Split:
@@ -176,18 +168,7 @@ def open_split(
 
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
   """Sixteen letters and digits that say which contents a data set has."""
-  info = _open(name, data_dir).info
-  content = {
-    'name': info.full_name,
-    'splits': {
-      split.name: [split.shard_lengths, int(split.num_bytes)]
-      for split in info.splits.values()
-    },
-    # Our own builders put the hash of each split here.
-    'metadata': info.metadata,
-  }
-  text = json.dumps(content, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  return datasets.fingerprint(_open(name, data_dir))
 
 
 def directory(
@@ -238,8 +219,7 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
   if name == 'scenes':
     builder = scenes.Scenes(data_dir=data_dir)
     if not builder.data_path.exists():
-      with _alone(builder):  # Whoever comes second finds it prepared.
-        builder.download_and_prepare(file_format=_FORMAT)
+      datasets.prepare(builder)
       builder = scenes.Scenes(data_dir=data_dir)
     return builder
   if name == 'coco_captions':
@@ -260,13 +240,3 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
       f'  {command.format(name=config, data_dir=root)}'
     )
   return builder
-
-
-@contextlib.contextmanager
-def _alone(builder: tfds.core.DatasetBuilder):
-  """Only one process at a time; the lock of one that dies is released."""
-  directory = builder.data_path.parent
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / '.lock', 'w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield

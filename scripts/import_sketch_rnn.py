@@ -17,6 +17,7 @@ import ml_collections
 import optax
 
 from sketch_rnn import published
+from training import app
 from training import checkpoints
 from training import parallel
 
@@ -78,6 +79,7 @@ def main():
   parser.add_argument('--weights', required=True, help='NAME.gen.json')
   parser.add_argument('--workdir', required=True, help='to write')
   args = parser.parse_args()
+  app.set_up_logging()
   workdir = pathlib.Path(args.workdir).absolute()
   try:
     arguments, params, info = published.load(args.weights)

@@ -12,6 +12,7 @@ import argparse
 
 from captioning import data
 from captioning import sources
+from training import app
 
 
 def main():
@@ -34,6 +35,7 @@ def main():
     '--skip_bad', action='store_true', help='leave out what is wrong'
   )
   args = parser.parse_args()
+  app.set_up_logging()
   try:
     pictures, skipped = sources.load(
       args.images, args.captions, splits=args.splits, skip_bad=args.skip_bad

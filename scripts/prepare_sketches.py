@@ -18,6 +18,7 @@ import argparse
 from sketch_rnn import data
 from sketch_rnn import files
 from sketch_rnn import sources
+from training import app
 
 
 def main():
@@ -36,6 +37,7 @@ def main():
     '--skip_bad', action='store_true', help='leave out what is wrong'
   )
   args = parser.parse_args()
+  app.set_up_logging()
   try:
     sketches, skipped = files.load(args.input, skip_bad=args.skip_bad)
     names = sources.prepare(args.name, sketches, args.data_dir)

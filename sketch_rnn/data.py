@@ -202,7 +202,7 @@ class Examples:
     drawing of all splits, and `scale` comes from the training split alone.
 
     Args:
-      config: `categories` (empty: all of the training split, sorted),
+      config: `categories` (empty: all that there are, sorted),
         `max_length`, `limit`, `random_scale` and `drop_probability`.
       splits: by name, 'train' among them.
 
@@ -216,9 +216,10 @@ class Examples:
         record = source[i]
         drawing = record['strokes']
         lengths.append(len(drawing))
-        if split == 'train' and len(drawing) <= config.max_length:
+        if len(drawing) <= config.max_length:
           found.add(record['category'])
-          offsets.append(strokes.clamp(drawing, config.limit))
+          if split == 'train':
+            offsets.append(strokes.clamp(drawing, config.limit))
       lengths = np.array(lengths, np.int32)
       kept = np.flatnonzero(lengths <= config.max_length)
       if not len(kept):

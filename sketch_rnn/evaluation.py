@@ -203,7 +203,7 @@ def show(
     variables: of the network.
     examples: of the run.
     source: the records of a split, of which the first are reconstructed; the
-      first two are interpolated.
+      first two, if there are two, are interpolated.
     seed: of what is drawn.
     temperature: of the points.
   """
@@ -219,7 +219,8 @@ def show(
   found = {'samples': artist.sample(20)}
   if sketcher.model.conditional:
     found['reconstructions'] = artist.denoise(given)
-    found['interpolation'] = artist.interpolate(given[:2], 'spherical', 10)
+    if len(given) > 1:
+      found['interpolation'] = artist.interpolate(given[:2], 'spherical', 10)
   return found
 
 

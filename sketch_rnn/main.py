@@ -4,6 +4,7 @@ python -m sketch_rnn.main --config=configs/sketch_cat.py --workdir=runs/cat
 """
 
 import contextlib
+import functools
 import pathlib
 from typing import Any
 
@@ -58,7 +59,18 @@ def make_loss(
     config: `kl_weight`, `kl_start`, `kl_decay` and `kl_form` (see
       `losses.kl_weight`), and `kl_floor`.
     length: N_max, what L_R is divided by.
+
+  Raises:
+    ValueError: no such `kl_form`.
   """
+  kl_weight = functools.partial(
+    losses.kl_weight,
+    weight=config.kl_weight,
+    start=config.kl_start,
+    decay=config.kl_decay,
+    form=config.kl_form,
+  )
+  kl_weight(0)  # Now, rather than when the first step is compiled.
 
   def loss_fn(variables, batch, counts, step, key):
     strokes = batch['strokes']
@@ -75,13 +87,7 @@ def make_loss(
     parts['reconstruction'] = parts['offset'] + parts['pen']
     every = jnp.ones(len(strokes), bool)
     loss = masking.share_of_mean(parts['reconstruction'], every, counts)
-    weight = losses.kl_weight(
-      step,
-      weight=config.kl_weight,
-      start=config.kl_start,
-      decay=config.kl_decay,
-      form=config.kl_form,
-    )
+    weight = kl_weight(step)
     if model.conditional:
       kl = masking.share_of_mean(parts['kl'], every, counts)
       floor = config.kl_floor * len(strokes) / counts

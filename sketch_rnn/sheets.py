@@ -117,7 +117,7 @@ class Artist:
     """Endings of the first `points` of each drawing (of all of them: None)."""
     sections = []
     for one in given:
-      beginning = one.strokes[:points].copy()
+      beginning = one.require_strokes()[:points].copy()
       z = None
       if self._sketcher.model.conditional:
         # What is there so far, as if it were all.
@@ -157,13 +157,13 @@ class Artist:
     if len(given) != 1:
       raise ValueError(f'predict takes one drawing, given were {len(given)}')
     (one,) = given
+    drawing = one.require_strokes()
     (prediction,) = self._sketcher.predict(
-      [one.strokes], labels=self._labels([one.category])
+      [drawing], labels=self._labels([one.category])
     )
-    chosen = np.linspace(0, len(one.strokes), min(count, len(one.strokes) + 1))
+    chosen = np.linspace(0, len(drawing), min(count, len(drawing) + 1))
     panels = [
-      _expectation(one.strokes, prediction, int(point))
-      for point in chosen.round()
+      _expectation(drawing, prediction, int(point)) for point in chosen.round()
     ]
     section = drawing_lib.Section(
       panels, columns=min(len(panels), 6), heading=one.id

@@ -10,8 +10,6 @@ which, the hash of its id does: one of ten is for validation, one for testing.
 """
 
 import collections
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -29,10 +27,10 @@ import tqdm
 from sketch_rnn import categories as categories_lib
 from sketch_rnn import files
 from sketch_rnn import kanji
+from training import datasets
 
 SPLITS = ('train', 'validation', 'test')
 QUICKDRAW_URL = 'https://storage.googleapis.com/quickdraw_dataset/sketchrnn/'
-_FORMAT = 'array_record'
 _PREPARE = (
   'python scripts/prepare_sketches.py --name={name} --data_dir={data_dir} '
   '--input=...'
@@ -172,16 +170,12 @@ def prepare(
       parts[f'{name}/{sketch.category}'].append(sketch)
   else:
     parts = {f'sketches/{name}': sketches}
-  builders = [
-    _builder(part, data_dir, sketches=of_part)
-    for part, of_part in parts.items()
-  ]
-  for builder in builders:  # Before anything is written.
-    _check_absent(builder)
-  for builder in builders:
-    with _alone(builder):
-      _check_absent(builder)
-      builder.download_and_prepare(file_format=_FORMAT)
+  datasets.prepare_new(
+    *(
+      _builder(part, data_dir, sketches=of_part)
+      for part, of_part in parts.items()
+    )
+  )
   return list(parts)
 
 
@@ -201,33 +195,22 @@ def open_builder(
     raise FileNotFoundError(
       f'{name} is not in {root}: prepare it with\n  {command}'
     )
-  with _alone(builder):  # Whoever comes second finds it prepared.
-    try:
-      builder.download_and_prepare(file_format=_FORMAT)
-    except (OSError, tfds.download.DownloadError) as error:
-      if not isinstance(builder, QuickdrawSketches):
-        raise
-      command = _PREPARE.format(name='quickdraw_sketches', data_dir=root)
-      raise FileNotFoundError(
-        f'{name} is not in {root} and could not be downloaded ({error}). If '
-        'you have its .npz or .ndjson file, prepare it with\n  ' + command
-      ) from error
+  try:
+    datasets.prepare(builder)
+  except (OSError, tfds.download.DownloadError) as error:
+    if not isinstance(builder, QuickdrawSketches):
+      raise
+    command = _PREPARE.format(name='quickdraw_sketches', data_dir=root)
+    raise FileNotFoundError(
+      f'{name} is not in {root} and could not be downloaded ({error}). If '
+      'you have its .npz or .ndjson file, prepare it with\n  ' + command
+    ) from error
   return _builder(name, data_dir)
 
 
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
   """Sixteen letters and digits that say which contents a data set has."""
-  info = open_builder(name, data_dir).info
-  content = {
-    'name': info.full_name,
-    'splits': {
-      split.name: [split.shard_lengths, int(split.num_bytes)]
-      for split in info.splits.values()
-    },
-    'metadata': info.metadata,  # The hash of each split.
-  }
-  text = json.dumps(content, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  return datasets.fingerprint(open_builder(name, data_dir))
 
 
 def _builder(name: str, data_dir, **kwargs) -> _Drawings:
@@ -268,20 +251,3 @@ def _check_reachable(url: str):
   except urllib.error.HTTPError as error:
     error.close()  # It holds the connection.
     raise
-
-
-def _check_absent(builder: tfds.core.DatasetBuilder):
-  if builder.data_path.exists():
-    raise FileExistsError(
-      f'{builder.data_path} exists already: delete it, or choose another name'
-    )
-
-
-@contextlib.contextmanager
-def _alone(builder: tfds.core.DatasetBuilder):
-  """Only one process at a time; the lock of one that dies is released."""
-  directory = builder.data_path.parent
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / '.lock', 'w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield

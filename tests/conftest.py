@@ -16,6 +16,8 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 import pytest  # noqa: E402
 
+pytest.register_assert_rewrite('commands')
+
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
 
 

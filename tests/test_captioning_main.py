@@ -12,15 +12,10 @@ import pathlib
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
 
+import commands
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 
 from captioning import caption
@@ -29,8 +24,6 @@ from captioning import scenes
 from captioning import sources
 from training import batching
 
-ROOT = pathlib.Path(__file__).parents[1]
-PATIENCE = 400  # Seconds, for a machine that is busy with other things.
 NUM_STEPS = 36
 # configs/scenes.py in small; every interval divides other steps.
 SMALL = {
@@ -51,71 +44,22 @@ SMALL = {
   'checkpoint_every': 5,
   'eval_every': 12,
 }
-TIMES = (
-  'train/steps_per_second',
-  'train/examples_per_second',
-  'validation/seconds',
-)
 
 
-@dataclasses.dataclass(frozen=True)
-class Command:
-  """A command that was started, and the file that gets what it says."""
+class Shell(commands.Shell):
+  """Starts runs of the small experiment."""
 
-  process: subprocess.Popen
-  output: pathlib.Path
-
-  def finish(self, status: int = 0) -> str:
-    """Waits for the end; what was said."""
-    returned = self.process.wait(PATIENCE)
-    text = self.output.read_text()
-    assert returned == status, f'{self.process.args}\n{text[-5000:]}'
-    return text
-
-  def stop_when(self, happened: Callable[[], bool], number: signal.Signals):
-    """Sends a signal at a moment of the run."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-      assert self.process.poll() is None, self.output.read_text()[-5000:]
-      assert time.monotonic() < deadline, self.output.read_text()[-5000:]
-      time.sleep(0.002)
-    self.process.send_signal(number)
-
-
-class Shell:
-  """Starts commands in the checkout, and ends what is left of them."""
-
-  def __init__(self, directory: pathlib.Path):
-    self.directory = directory
-    self.data_dir = directory / 'data'
-    self._commands = []
-    self._lock = threading.Lock()
-
-  def start(self, *arguments: str, devices: int = 2, java: bool = False):
-    """Starts `python -m arguments` with so many virtual devices."""
-    environment = {
-      **os.environ,
-      # Half of the time goes into compiling, and of two processes the second
-      # never finds anything in the cache.
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
-      '--xla_backend_optimization_level=0',
-    }
+  def start(self, *arguments: str, java: bool = False, **kwargs):
     if not java:  # METEOR takes longer than all else; it has its own test.
-      environment['PATH'] = str(self.directory)
-    with self._lock:
-      output = self.directory / f'output-{len(self._commands)}.txt'
-      with output.open('w') as file:
-        process = subprocess.Popen(
-          [sys.executable, '-m', *arguments],
-          cwd=ROOT,
-          env=environment,
-          stdout=file,
-          stderr=subprocess.STDOUT,
-        )
-      self._commands.append(Command(process, output))
-      return self._commands[-1]
+      kwargs['PATH'] = str(self.directory)
+    # Half of the time goes into compiling, and of two processes the second
+    # never finds anything in the cache.
+    kwargs['flags'] = '--xla_backend_optimization_level=0'
+    return super().start(*arguments, **kwargs)
 
-  def train(self, workdir: pathlib.Path, *flags: str, **kwargs) -> Command:
+  def train(
+    self, workdir: pathlib.Path, *flags: str, **kwargs
+  ) -> commands.Command:
     """Starts a run; `flags` come after those of the small experiment."""
     small = [f'--config.{name}={value}' for name, value in SMALL.items()]
     return self.start(
@@ -128,11 +72,13 @@ class Shell:
       **kwargs,
     )
 
-  def resume(self, workdir: pathlib.Path, **kwargs) -> Command:
+  def resume(self, workdir: pathlib.Path, **kwargs) -> commands.Command:
     """Goes on with a run by its workdir alone."""
     return self.start('captioning.main', f'--workdir={workdir}', **kwargs)
 
-  def train_in_two(self, workdir: pathlib.Path, *flags: str) -> list[Command]:
+  def train_in_two(
+    self, workdir: pathlib.Path, *flags: str
+  ) -> list[commands.Command]:
     """Starts a run on two processes with a device each."""
     with socket.socket() as found:
       found.bind(('localhost', 0))
@@ -149,57 +95,6 @@ class Shell:
       for i in range(2)
     ]
 
-  def end(self):
-    """Kills what still runs."""
-    for command in self._commands:
-      command.process.kill()
-      command.process.wait()
-
-
-def lines(workdir: pathlib.Path, kind: str = '') -> list[dict[str, float]]:
-  """The whole lines of metrics.jsonl, without the times."""
-  path = workdir / 'metrics.jsonl'
-  if not path.exists():
-    return []
-  whole = path.read_text().split('\n')[:-1]
-  values = [json.loads(line) for line in whole]
-  return [
-    {name: x for name, x in line.items() if name not in TIMES}
-    for line in values
-    if any(name.startswith(kind) for name in line if name != 'step')
-  ]
-
-
-def reached(workdir: pathlib.Path, step: int) -> Callable[[], bool]:
-  """Whether the training has reported this step."""
-  return lambda: any(x['step'] >= step for x in lines(workdir, 'train/'))
-
-
-def saving(workdir: pathlib.Path, step: int) -> Callable[[], bool]:
-  """Whether a checkpoint of this step or a later one is being written."""
-
-  def happened():
-    directory = workdir / 'checkpoints'
-    names = os.listdir(directory) if directory.exists() else []
-    return any(
-      'tmp' in name and int(name.partition('.')[0]) >= step for name in names
-    )
-
-  return happened
-
-
-def saved_steps(workdir: pathlib.Path) -> list[int]:
-  names = (path.name for path in (workdir / 'checkpoints').iterdir())
-  return sorted(int(name) for name in names if name.isdigit())
-
-
-def saved_state(workdir: pathlib.Path, step: int) -> dict:
-  directory = workdir / 'checkpoints' / str(step)
-  with ocp.StandardCheckpointer() as reader:
-    return {
-      item: reader.restore(directory / item) for item in ('model', 'training')
-    }
-
 
 def results(workdir: pathlib.Path) -> tuple[dict, list]:
   """The entry of the test split, and its captions."""
@@ -211,12 +106,7 @@ def results(workdir: pathlib.Path) -> tuple[dict, list]:
 
 def assert_same_end(workdir: pathlib.Path, other: pathlib.Path):
   """The same state to the last bit, the same captions, the same scores."""
-  assert saved_steps(workdir) == saved_steps(other)
-  for step in saved_steps(workdir):
-    state, expected = saved_state(workdir, step), saved_state(other, step)
-    assert jax.tree.structure(state) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, state, expected)
-  assert lines(workdir, 'validation/') == lines(other, 'validation/')
+  commands.assert_same_training(workdir, other)
   assert results(workdir) == results(other)
 
 
@@ -233,13 +123,13 @@ def run_uninterrupted(shell: Shell) -> pathlib.Path:
 def run_killed(shell: Shell) -> pathlib.Path:
   workdir = shell.directory / 'killed'
   run = shell.train(workdir)
-  run.stop_when(saving(workdir, 10), signal.SIGKILL)
+  run.stop_when(commands.saving(workdir, 10), signal.SIGKILL)
   run.finish(-signal.SIGKILL)
-  assert 5 <= max(saved_steps(workdir)) < 20
+  assert 5 <= max(commands.saved_steps(workdir)) < 20
   run = shell.train(workdir)
-  run.stop_when(reached(workdir, 24), signal.SIGKILL)
+  run.stop_when(commands.reached(workdir, 24), signal.SIGKILL)
   run.finish(-signal.SIGKILL)
-  assert max(saved_steps(workdir)) < NUM_STEPS
+  assert max(commands.saved_steps(workdir)) < NUM_STEPS
   shell.resume(workdir).finish()
   return workdir
 
@@ -264,10 +154,10 @@ def run_terminated(shell: Shell) -> Terminated:
     (None, 16),
   ):
     run = run or shell.resume(workdir)
-    run.stop_when(reached(workdir, step), signal.SIGTERM)
+    run.stop_when(commands.reached(workdir, step), signal.SIGTERM)
     stopped.outputs.append(run.finish())
-    stopped.saved.append(max(saved_steps(workdir)))
-    stopped.reported.append(lines(workdir))
+    stopped.saved.append(max(commands.saved_steps(workdir)))
+    stopped.reported.append(commands.lines(workdir))
   shell.resume(workdir).finish()
   return stopped
 
@@ -275,10 +165,13 @@ def run_terminated(shell: Shell) -> Terminated:
 def run_in_two(shell: Shell) -> Terminated:
   workdir = shell.directory / 'two'
   processes = shell.train_in_two(workdir)
-  processes[1].stop_when(reached(workdir, 4), signal.SIGTERM)
+  processes[1].stop_when(commands.reached(workdir, 4), signal.SIGTERM)
   outputs = [process.finish() for process in processes]
   stopped = Terminated(
-    workdir, outputs, [max(saved_steps(workdir))], [lines(workdir)]
+    workdir,
+    outputs,
+    [max(commands.saved_steps(workdir))],
+    [commands.lines(workdir)],
   )
   for process in shell.train_in_two(workdir):
     process.finish()
@@ -333,8 +226,8 @@ def uninterrupted(runs):
 
 
 def test_run_ends_with_results(uninterrupted):
-  assert saved_steps(uninterrupted)[-1] == NUM_STEPS
-  validation = lines(uninterrupted, 'validation/')
+  assert commands.saved_steps(uninterrupted)[-1] == NUM_STEPS
+  validation = commands.lines(uninterrupted, 'validation/')
   assert [line['step'] for line in validation] == [12, 24, 36]
   best = max(validation, key=lambda line: line['validation/CIDEr'])
   entry, captions = results(uninterrupted)
@@ -350,7 +243,7 @@ def test_run_ends_with_results(uninterrupted):
 def test_killed_run_equals_the_uninterrupted(runs, uninterrupted):
   workdir = runs['run_killed'].result()
   assert_same_end(workdir, uninterrupted)
-  assert lines(workdir) == lines(uninterrupted)
+  assert commands.lines(workdir) == commands.lines(uninterrupted)
 
 
 def test_sigterm_during_evaluation_saves_and_ends_well(runs):
@@ -392,7 +285,7 @@ def test_only_the_first_process_writes(runs):
   # One file of events from each of the two starts, no step told twice.
   assert len(list((stopped.workdir / 'tensorboard').iterdir())) == 2
   for kind in ('train/', 'validation/'):
-    steps = [line['step'] for line in lines(stopped.workdir, kind)]
+    steps = [line['step'] for line in commands.lines(stopped.workdir, kind)]
     assert len(steps) == len(set(steps))
   left = {path.name for path in stopped.workdir.iterdir()}
   assert left == {
@@ -418,8 +311,8 @@ def test_exploding_run_stops_and_keeps_the_good_checkpoint(shell, runs):
   ids = ', '.join(batches[1]['id'])
   assert 'FloatingPointError: the parameter norm of step 1 is inf' in output
   assert f'batch: {ids}. Last good checkpoint: step 1.' in output
-  assert saved_steps(workdir) == [1]
-  state = saved_state(workdir, 1)
+  assert commands.saved_steps(workdir) == [1]
+  state = commands.saved_state(workdir, 1)
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 

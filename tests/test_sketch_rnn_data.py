@@ -182,6 +182,9 @@ def test_labels_are_places_among_the_categories():
   assert [examples.evaluation(r)['label'] for r in made] == [1, 1, 0, 0]
   examples, _ = build(made, make_config(categories=('pig', 'cat')))
   assert [examples.evaluation(r)['label'] for r in made] == [0, 0, 1, 1]
+  # A split may have some that the others do not have.
+  examples, _ = build(made, test=records(1, category='ant'))
+  assert examples.categories == ('ant', 'cat', 'pig')
   with pytest.raises(ValueError, match="is of 'dog', which is none of"):
     examples.evaluation({**made[0], 'category': 'dog'})
 

@@ -515,7 +515,10 @@ def test_an_output_that_cannot_be_written_is_an_error_at_once(capsys):
 def test_latent_vectors_are_no_drawings(vae, tmp_path, capsys):
   np.savez(tmp_path / 'z.npz', z=np.zeros((101, 4), np.float32))
   for arguments, message in (
-    (['denoise', f'{tmp_path / "z.npz"}:0'], 'z.npz:0 is a latent vector'),
+    *(
+      ([mode, f'{tmp_path / "z.npz"}:0'], 'z.npz:0 is a latent vector')
+      for mode in ('denoise', 'reconstruct', 'complete', 'predict', 'encode')
+    ),
     (['decode', str(tmp_path / 'z.npz')], 'choose 100 at most, as in'),
   ):
     with pytest.raises(SystemExit):

@@ -88,3 +88,38 @@ def test_sigterm_ends_a_main_with_status_zero(tmp_path):
   assert run.returncode == 0, run.stderr
   assert run.stdout == f'workdir {tmp_path} a 5\n'
   assert 'Stopped by SIGTERM' in run.stderr
+
+
+# As libraries do: one logs while it is imported, one talks all the time.
+_COMMAND = """
+from absl import logging
+logging.info('before')
+from training import app
+app.set_up_logging()
+app.set_up_logging()
+from orbax import noise
+logging.info('ours')
+"""
+_NOISE = """
+from absl import logging
+logging.info('a file')
+logging.warning('another file')
+logging.error('a broken file')
+"""
+
+
+def test_libraries_do_not_tell_of_every_file(tmp_path):
+  (tmp_path / 'orbax').mkdir()
+  (tmp_path / 'orbax' / 'noise.py').write_text(_NOISE)
+  run = subprocess.run(
+    [sys.executable, '-c', _COMMAND],
+    env={
+      **os.environ,
+      'PYTHONPATH': os.pathsep.join([str(tmp_path), *sys.path]),
+    },
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  said = [line.partition('] ')[2] for line in run.stderr.splitlines()]
+  assert said == ['a broken file', 'ours']

@@ -8,6 +8,7 @@ On several hosts the same command runs on each of them, with
 """
 
 import json
+import logging as python_logging
 import pathlib
 import signal
 import threading
@@ -21,8 +22,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
-# Below the level of errors.
-_TALKATIVE = ('orbax', 'tensorflow_datasets')
+# Libraries that tell of every file or device -> the level they are heard from.
+_HEARD_FROM = {
+  'orbax/': logging.converter.STANDARD_ERROR,
+  'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
+  'jax/_src/': logging.converter.STANDARD_WARNING,
+}
 
 _terminated = threading.Event()
 
@@ -81,12 +86,19 @@ def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
 
 def set_up_logging():
   """Logs to stderr from INFO up, without what libraries tell of every file."""
+  if not flags.FLAGS.is_parsed():  # A command that has no flags of absl.
+    flags.FLAGS.mark_as_parsed()
+  # The only handler: what libraries log while they are imported has left
+  # another one, which would tell everything.
+  logging.use_absl_handler()
   logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(
-    lambda record: (
-      record.levelno >= logging.converter.STANDARD_ERROR
-      or not any(name in record.pathname for name in _TALKATIVE)
-    )
+  logging.get_absl_handler().addFilter(_is_heard)
+
+
+def _is_heard(record: python_logging.LogRecord) -> bool:
+  return not any(
+    name in record.pathname and record.levelno < level
+    for name, level in _HEARD_FROM.items()
   )
 
 
