@@ -1,16 +1,21 @@
-# make demo   trains a small captioner on drawn pictures and shows what it says
-# make test   runs the tests
-# make lint   checks style
-# make bench  times training and decoding, beside PyTorch where it is installed
+# make demo         trains a captioner on drawn pictures, shows what it says
+# make demo-sketch  trains Sketch-RNN on Kanji and shows what it draws
+# make test         runs the tests
+# make lint         checks style
+# make bench        times training, decoding and drawing, beside PyTorch where
+#                   it is installed
 # Each sets up .venv first, unless it is current. All are safe to repeat.
-# The demo runs on two devices, which on a CPU are two of its cores.
+# The demos run on two devices, which on a CPU are two of its cores.
 
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
+DEMO_SKETCH ?= runs/demo-sketch
 export TF_CPP_MIN_LOG_LEVEL ?= 2
+# Huge pages for large buffers: page faults were a quarter of a training step.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test test-slow lint bench
+.PHONY: demo demo-sketch test test-slow lint bench
 
 .venv/current: pyproject.toml
 	@echo 'Setting up .venv (once, and when pyproject.toml changes)'
@@ -26,6 +31,14 @@ demo: .venv/current
 	@echo 'Scores: $(DEMO)/results.json'
 	@echo 'Captions with attention: $(DEMO)/results/test.png'
 
+demo-sketch: .venv/current
+	@echo 'Training Sketch-RNN on Kanji in $(DEMO_SKETCH)'
+	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
+	  $(BIN)/python -m sketch_rnn.main --config=configs/sketch_kanji.py \
+	  --workdir=$(DEMO_SKETCH)
+	@echo 'Losses: $(DEMO_SKETCH)/results.json'
+	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
+
 test: .venv/current
 	$(BIN)/python -m pytest
 
@@ -38,3 +51,5 @@ lint: .venv/current
 
 bench: .venv/current
 	$(BIN)/python scripts/benchmark_captioning.py --output=runs/benchmark.json
+	$(BIN)/python scripts/benchmark_sketch_rnn.py \
+	  --output=runs/benchmark_sketch_rnn.json

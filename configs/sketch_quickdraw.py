@@ -41,6 +41,7 @@ def get_config():
     recurrent_dropout=0.1,
     conditional=True,
     num_classes=0,
+    dtype='float32',
   )
   config.loss = dict(
     kl_weight=0.5,

@@ -266,7 +266,8 @@ def _scan_few_inputs(
     return forward(*args)[0]
 
   run.defvjp(forward, backward)
-  constant = jnp.zeros((*inputs.shape[1:-1], cell.width), cell.dtype)
+  # float32 in any case: its gradient is a sum over time.
+  constant = jnp.zeros((*inputs.shape[1:-1], cell.width))
   if drive is not None:
     constant = constant + drive
   return run(

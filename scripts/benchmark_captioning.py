@@ -18,21 +18,15 @@ PyTorch needs an environment of its own, and the yardstick modules:
 """
 
 import argparse
-import contextlib
-import json
 import os
-import pathlib
-import platform
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+
+import side_by_side
 
 # PyTorch's side runs this file too, in an environment without the rest of the
 # product: therefore each side imports its libraries in its own function.
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+YARDSTICK = 'torch_captioners'
 
 BATCH = 32
 LOCATIONS = 14 * 14
@@ -46,7 +40,7 @@ TRAIN = 'train step, batch 32'
 DECODE = {1: 'beam 5, one picture', 32: 'beam 5, 32 pictures'}
 
 # The sides, and the share of a side's time that ours may take at most.
-OURS = 'ours'
+OURS = side_by_side.OURS
 BEST = 'PyTorch at its best'
 TUTORIAL = 'PyTorch as in tutorials'
 GOALS = {
@@ -57,8 +51,8 @@ GOALS = {
 }
 
 
-def make_ours() -> tuple[dict[str, Callable], Callable[[], int]]:
-  """Our cases, and how often anything was compiled so far."""
+def make_ours() -> side_by_side.Side:
+  """The product."""
   import jax
   import ml_collections
   import numpy as np
@@ -70,15 +64,7 @@ def make_ours() -> tuple[dict[str, Callable], Callable[[], int]]:
   from training import optimizers
   from training import parallel
 
-  compilations = []
-
-  def listen(event, duration, **kwargs):
-    del kwargs
-    if event == '/jax/core/compile/backend_compile_duration':
-      compilations.append(duration)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
-
+  compilations = side_by_side.count_compilations()
   config = ml_collections.ConfigDict()
   config.model = 'show_attend_tell'
   config.dtype = 'float32'
@@ -142,13 +128,11 @@ def make_ours() -> tuple[dict[str, Callable], Callable[[], int]]:
   cases = {TRAIN: train}
   for size, name in DECODE.items():
     cases[name] = lambda size=size: describe(size)
-  return cases, lambda: len(compilations)
+  return side_by_side.Side(cases, compilations)
 
 
-def make_torch(
-  yardsticks: str, hoist: bool
-) -> tuple[dict[str, Callable], Callable[[], int]]:
-  """PyTorch's cases; `hoist`: at its best, else as tutorials write it."""
+def make_torch(yardsticks: str, hoist: bool) -> side_by_side.Side:
+  """PyTorch; `hoist`: at its best, else as tutorials write it."""
   sys.path.insert(0, yardsticks)
   import torch
   import torch_captioners
@@ -177,180 +161,60 @@ def make_torch(
     decoder = torch_captioners.SoftAttNaive(hoist=True, late_vocab=True).eval()
     for size, name in DECODE.items():
       cases[name] = lambda size=size: decoder.beam(grids[:size], BEAMS, WORDS)
-  return cases, lambda: 0
-
-
-def work(side: str, yardsticks: str):
-  """Answers the names of cases on stdin with what one run of them took."""
-  # Libraries print: only answers may go to the real stdout.
-  answers = sys.stdout
-  with contextlib.redirect_stdout(sys.stderr):
-    if side == OURS:
-      cases, count = make_ours()
-    else:
-      cases, count = make_torch(yardsticks, hoist=side == BEST)
-    print(json.dumps(list(cases)), file=answers, flush=True)
-    for line in sys.stdin:
-      run = cases[line.strip()]
-      before = count()
-      wall, cpu = time.perf_counter(), time.process_time()
-      run()
-      answer = {
-        'cpu': time.process_time() - cpu,
-        'wall': time.perf_counter() - wall,
-        'compilations': count() - before,
-      }
-      print(json.dumps(answer), file=answers, flush=True)
-
-
-class Worker:
-  """One side, alive from the first turn to the last."""
-
-  def __init__(self, python: str, side: str, yardsticks: str, core: int):
-    """Starts it on one core: libraries make one thread for each they see."""
-    self._process = subprocess.Popen(
-      [python, __file__, f'--side={side}', f'--yardsticks={yardsticks}'],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
-      preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-    )
-    self.cases = self._answer()
-
-  def _answer(self):
-    line = self._process.stdout.readline()
-    if not line:
-      raise RuntimeError('a worker failed; its own message is above')
-    return json.loads(line)
-
-  def run(self, case: str) -> dict:
-    """CPU and wall seconds, and compilations, of one run."""
-    print(case, file=self._process.stdin, flush=True)
-    return self._answer()
-
-  def close(self):
-    """Ends the process."""
-    self._process.stdin.close()
-    self._process.wait()
-
-
-def measure(
-  workers: dict[str, Worker], rounds: int, warmup: int
-) -> tuple[dict, int]:
-  """Lets the sides take turns: {case: {side: runs}}, compilations of ours."""
-  runs, compilations = {}, 0
-  for case in [TRAIN, *DECODE.values()]:
-    sides = {s: w for s, w in workers.items() if case in w.cases}
-    for turn in range(warmup + rounds):
-      for side, worker in sides.items():
-        run = worker.run(case)
-        if turn:
-          compilations += run['compilations']
-        if turn >= warmup:
-          runs.setdefault(case, {}).setdefault(side, []).append(run)
-  return runs, compilations
-
-
-def summarize(runs: list[dict]) -> dict[str, float]:
-  """Median, least and most CPU seconds."""
-  cpu = [run['cpu'] for run in runs]
-  return {
-    'median': statistics.median(cpu),
-    'min': min(cpu),
-    'max': max(cpu),
-    'wall_median': statistics.median(run['wall'] for run in runs),
-    'runs': len(cpu),
-  }
+  return side_by_side.Side(cases)
 
 
 def table(summary: dict) -> str:
   """Markdown: median (least-most), and the ratio to each PyTorch."""
-  rows = [
-    '| CPU seconds of one core | side | median | min-max | ours / it | goal |',
-    '|---|---|---|---|---|---|',
-  ]
+  rows = []
   for case, sides in summary.items():
     for side, times in sides.items():
       ratio = goal = ''
       if side != OURS:
         ratio = f'{sides[OURS]["median"] / times["median"]:.3f}'
         goal = f'{GOALS[case, side]:.3f}'
-      rows.append(
-        f'| {case} | {side} | {times["median"]:.3f} | '
-        f'{times["min"]:.3f}-{times["max"]:.3f} | {ratio} | {goal} |'
-      )
-  return '\n'.join(rows)
+      median, spread = f'{times["median"]:.3f}', '{min:.3f}-{max:.3f}'
+      rows.append([case, side, median, spread.format(**times), ratio, goal])
+  return side_by_side.table(
+    [
+      'CPU seconds of one core',
+      'side',
+      'median',
+      'min-max',
+      'ours / it',
+      'goal',
+    ],
+    rows,
+  )
 
 
 def compare(args: argparse.Namespace):
   """Runs all sides that are there; prints the table and writes the JSON."""
-  pythons = {OURS: sys.executable}
-  if not pathlib.Path(args.torch_python).exists():
-    print(
-      f'Ours alone: there is no PyTorch at {args.torch_python}. To compare:\n'
-      '  python3 -m venv .venv-torch && .venv-torch/bin/pip install torch\n'
-      'or pass --torch_python=PATH.\n'
-    )
-  elif not (args.yardsticks / 'torch_captioners.py').exists():
-    print(
-      f'Ours alone: there is no torch_captioners.py in {args.yardsticks}. '
-      'Pass --yardsticks=DIR.\n'
-    )
-  else:
-    pythons[BEST] = pythons[TUTORIAL] = args.torch_python
-
+  pythons = side_by_side.find_pythons(args, YARDSTICK, (BEST, TUTORIAL))
   core = max(os.sched_getaffinity(0))
-  with contextlib.ExitStack() as stack:
-    workers = {}
-    for side, python in pythons.items():
-      workers[side] = Worker(python, side, args.yardsticks, core)
-      stack.callback(workers[side].close)
-    runs, compilations = measure(workers, args.rounds, args.warmup)
-
-  summary = {
-    case: {side: summarize(times) for side, times in sides.items()}
-    for case, sides in runs.items()
-  }
+  with side_by_side.workers(
+    pythons, __file__, args.yardsticks, {core}
+  ) as workers:
+    groups = [[case] for case in (TRAIN, *DECODE.values())]
+    runs, compilations = side_by_side.measure(
+      workers, groups, args.rounds, args.warmup
+    )
+  summary = side_by_side.summarize(runs)
   print(table(summary))
-  print(f'\nCompilations after the first step: {compilations}')
-  print(f'Load of the machine: {os.getloadavg()[0]:.1f}')
-  if args.output:
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    result = {
-      'cpu_seconds': summary,
-      'compilations_after_first': compilations,
-      'machine': platform.machine(),
-      'load': os.getloadavg(),
-    }
-    args.output.write_text(json.dumps(result, indent=2) + '\n')
-  if compilations:
-    raise SystemExit('Something was compiled again: see above.')
+  side_by_side.finish(args.output, {'cpu_seconds': summary}, compilations)
 
 
 def main():
-  """Reads the command line."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  default = os.environ.get('TORCH_PYTHON', ROOT / '.venv-torch/bin/python')
-  parser.add_argument('--torch_python', default=default, metavar='PATH')
-  parser.add_argument(
-    '--yardsticks',
-    type=pathlib.Path,
-    default=ROOT.parent / 'shared' / 'bench',
-    metavar='DIR',
-    help='where torch_captioners.py is',
-  )
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--warmup', type=int, default=2)
-  parser.add_argument('--output', type=pathlib.Path, metavar='F.json')
-  parser.add_argument('--side', help=argparse.SUPPRESS)
-  args = parser.parse_args()
-  if args.side:
-    work(args.side, str(args.yardsticks))
-  else:
+  """Compares, or is one of the sides."""
+  args = side_by_side.parse(__doc__, YARDSTICK)
+  if not args.side:
     compare(args)
+  elif args.side == OURS:
+    side_by_side.work(make_ours)
+  else:
+    side_by_side.work(
+      lambda: make_torch(str(args.yardsticks), hoist=args.side == BEST)
+    )
 
 
 if __name__ == '__main__':

@@ -126,7 +126,14 @@ class Evaluator:
       examples: makes examples of them.
       model: the network.
       config: `seed`, `eval_batch_size`, `latent_samples` (S), `loss`.
+
+    Raises:
+      ValueError: S is not positive.
     """
+    if config.latent_samples < 1:
+      raise ValueError(
+        f'latent_samples={config.latent_samples} must be at least 1'
+      )
     self._config = config
     self._step = parallel.eval_step(
       _metrics_fn(

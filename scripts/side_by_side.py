@@ -1,0 +1,284 @@
+"""What the benchmarks share: sides that take turns, each a process of its own.
+
+A script makes its `Side` by name and calls `work` where it runs as one, else
+`workers`, `measure` and `finish`. A turn of one side is followed by a turn of
+the other, so that what else the machine does falls on both.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
+
+# PyTorch's side runs the scripts and this module too, in an environment without
+# the rest of the product: libraries are imported where they are used.
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OURS = 'ours'
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+  """What a worker can do.
+
+  Attributes:
+    cases: by name; to be called again and again.
+    compilations: how often anything was compiled so far.
+    facts: what else the report needs to know, as JSON.
+  """
+
+  cases: dict[str, Callable[[], None]]
+  compilations: Callable[[], int] = lambda: 0
+  facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def count_compilations() -> Callable[[], int]:
+  """From now on; returns what tells how many there were."""
+  import jax
+
+  compilations = []
+
+  def listen(event, duration, **kwargs):
+    del kwargs
+    if event == '/jax/core/compile/backend_compile_duration':
+      compilations.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  return lambda: len(compilations)
+
+
+def work(make: Callable[[], Side]):
+  """Answers the names of cases on stdin with what one run of them took."""
+  # Libraries print: only answers may go to the real stdout.
+  answers = sys.stdout
+  with contextlib.redirect_stdout(sys.stderr):
+    side = make()
+    hello = {'cases': list(side.cases), 'facts': side.facts}
+    print(json.dumps(hello), file=answers, flush=True)
+    for line in sys.stdin:
+      run = side.cases[line.strip()]
+      before = side.compilations()
+      wall, cpu = time.perf_counter(), time.process_time()
+      run()
+      answer = {
+        'cpu': time.process_time() - cpu,
+        'wall': time.perf_counter() - wall,
+        'compilations': side.compilations() - before,
+      }
+      print(json.dumps(answer), file=answers, flush=True)
+
+
+class Worker:
+  """One side, alive from the first turn to the last."""
+
+  def __init__(
+    self,
+    python: str,
+    script: str,
+    side: str,
+    yardsticks: pathlib.Path,
+    cores: set[int],
+  ):
+    """Starts it on its cores: libraries make one thread for each they see."""
+    self._process = subprocess.Popen(
+      [python, script, f'--side={side}', f'--yardsticks={yardsticks}'],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      env={
+        # Large buffers in huge pages, for all sides alike: without them a
+        # quarter of our Sketch-RNN step goes into page faults.
+        'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+        **os.environ,
+        'OMP_NUM_THREADS': str(len(cores)),
+        'PYTHONPATH': str(ROOT),
+      },
+      preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    hello = self._answer()
+    self.cases, self.facts = hello['cases'], hello['facts']
+
+  def _answer(self):
+    line = self._process.stdout.readline()
+    if not line:
+      raise RuntimeError('a worker failed; its own message is above')
+    return json.loads(line)
+
+  def run(self, case: str) -> dict:
+    """CPU and wall seconds, and compilations, of one run."""
+    print(case, file=self._process.stdin, flush=True)
+    return self._answer()
+
+  def close(self):
+    """Ends the process."""
+    self._process.stdin.close()
+    self._process.wait()
+
+
+@contextlib.contextmanager
+def workers(
+  pythons: dict[str, str],
+  script: str,
+  yardsticks: pathlib.Path,
+  cores: set[int],
+) -> Iterator[dict[str, Worker]]:
+  """All sides, on the same cores.
+
+  Args:
+    pythons: the interpreter of each side; see `find_pythons`.
+    script: what they run, which calls `work`.
+    yardsticks: where PyTorch's modules are.
+    cores: what they share.
+  """
+  with contextlib.ExitStack() as stack:
+    started = {}
+    for side, python in pythons.items():
+      started[side] = Worker(python, script, side, yardsticks, cores)
+      stack.callback(started[side].close)
+    yield started
+
+
+def measure(
+  workers: dict[str, Worker],
+  groups: Sequence[Sequence[str]],
+  rounds: int,
+  warmup: int,
+  in_a_row: int = 1,
+) -> tuple[dict, int]:
+  """Lets the sides take turns: {case: {side: runs}}, compilations of ours.
+
+  Args:
+    workers: by side.
+    groups: of cases that take turns as well, one group after the other.
+    rounds: turns that count.
+    warmup: turns before, of which the first run may compile.
+    in_a_row: runs of a turn, of which the last counts.
+  """
+  runs, compilations = {}, 0
+  for cases in groups:
+    for turn in range(warmup + rounds):
+      for case in cases:
+        for side, worker in workers.items():
+          if case not in worker.cases:
+            continue
+          for i in range(in_a_row):
+            run = worker.run(case)
+            if turn or i:
+              compilations += run['compilations']
+          if turn >= warmup:
+            runs.setdefault(case, {}).setdefault(side, []).append(run)
+  return runs, compilations
+
+
+def summarize(runs: dict, clock: str = 'cpu') -> dict:
+  """{case: {side: runs}} with, instead of the runs, what sums them up.
+
+  Args:
+    runs: of `measure`.
+    clock: 'cpu' or 'wall', of which the median, the least and the most seconds
+      are taken.
+  """
+
+  def sum_up(runs):
+    seconds = [run[clock] for run in runs]
+    return {
+      'median': statistics.median(seconds),
+      'min': min(seconds),
+      'max': max(seconds),
+      'wall_median': statistics.median(run['wall'] for run in runs),
+      'runs': len(seconds),
+    }
+
+  return {
+    case: {side: sum_up(runs) for side, runs in sides.items()}
+    for case, sides in runs.items()
+  }
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Markdown."""
+  lines = ['| ' + ' | '.join(row) + ' |' for row in (head, *rows)]
+  lines.insert(1, '|' + '---|' * len(head))
+  return '\n'.join(lines)
+
+
+def parse(description: str, yardstick: str) -> argparse.Namespace:
+  """Reads the command line.
+
+  Args:
+    description: the docstring of the script.
+    yardstick: the name of PyTorch's module.
+  """
+  parser = argparse.ArgumentParser(
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  default = os.environ.get('TORCH_PYTHON', ROOT / '.venv-torch/bin/python')
+  parser.add_argument('--torch_python', default=default, metavar='PATH')
+  parser.add_argument(
+    '--yardsticks',
+    type=pathlib.Path,
+    default=ROOT.parent / 'shared' / 'bench',
+    metavar='DIR',
+    help=f'where {yardstick}.py is',
+  )
+  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--warmup', type=int, default=2)
+  parser.add_argument('--output', type=pathlib.Path, metavar='F.json')
+  parser.add_argument('--side', help=argparse.SUPPRESS)
+  return parser.parse_args()
+
+
+def find_pythons(
+  args: argparse.Namespace, yardstick: str, torch_sides: Sequence[str]
+) -> dict[str, str]:
+  """The interpreter of each side that is there; says which is not."""
+  pythons = {OURS: sys.executable}
+  if not pathlib.Path(args.torch_python).exists():
+    print(
+      f'Ours alone: there is no PyTorch at {args.torch_python}. To compare:\n'
+      '  python3 -m venv .venv-torch && .venv-torch/bin/pip install torch\n'
+      'or pass --torch_python=PATH.\n'
+    )
+  elif not (args.yardsticks / f'{yardstick}.py').exists():
+    print(
+      f'Ours alone: there is no {yardstick}.py in {args.yardsticks}. '
+      'Pass --yardsticks=DIR.\n'
+    )
+  else:
+    pythons.update(dict.fromkeys(torch_sides, args.torch_python))
+  return pythons
+
+
+def finish(output: pathlib.Path | None, figures: dict, compilations: int):
+  """Writes the JSON; ends with an error if anything was compiled again.
+
+  Args:
+    output: where to, or None.
+    figures: what was measured.
+    compilations: those after the first step.
+  """
+  print(f'\nCompilations after the first step: {compilations}')
+  print(f'Load of the machine: {os.getloadavg()[0]:.1f}')
+  if output:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    result = {
+      **figures,
+      'compilations_after_first': compilations,
+      'machine': platform.machine(),
+      'load': os.getloadavg(),
+    }
+    output.write_text(json.dumps(result, indent=2) + '\n')
+  if compilations:
+    raise SystemExit('Something was compiled again: see above.')
