@@ -9,8 +9,9 @@ what the product runs, from float16 grids on the host to the updated state;
 PyTorch starts from float32 tensors.
 
 Each side is a process on one core, the same, and they take turns step by step.
-What counts is the CPU time of the process: on a machine that does other work
-too, wall time tells little. Linux.
+A turn is two runs, of which the second counts: of a process that waits the
+machine may take the memory back. What counts is the CPU time of the process: on
+a machine that does other work too, wall time tells little. Linux.
 
 PyTorch needs an environment of its own, and the yardstick modules:
 
@@ -197,7 +198,7 @@ def compare(args: argparse.Namespace):
   ) as workers:
     groups = [[case] for case in (TRAIN, *DECODE.values())]
     runs, compilations = side_by_side.measure(
-      workers, groups, args.rounds, args.warmup
+      workers, groups, args.rounds, args.warmup, in_a_row=2
     )
   summary = side_by_side.summarize(runs)
   print(table(summary))
