@@ -40,7 +40,7 @@ demo-sketch: .venv/current
 	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
 
 test: .venv/current
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/current
 	$(BIN)/python -m pytest -m slow
