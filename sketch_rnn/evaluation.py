@@ -3,6 +3,7 @@
 Axes: B drawings, T points (the longest drawing's), Z latent, S draws of z.
 """
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -228,7 +229,13 @@ def show(
     found['reconstructions'] = artist.denoise(given)
     if len(given) > 1:
       found['interpolation'] = artist.interpolate(given[:2], 'spherical', 10)
-  return found
+  return {
+    name: [
+      dataclasses.replace(section, heading=f'{name}, {section.heading}')
+      for section in sections
+    ]
+    for name, sections in found.items()
+  }
 
 
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
