@@ -12,7 +12,7 @@ BIN := .venv/bin
 DEMO ?= runs/demo
 DEMO_SKETCH ?= runs/demo-sketch
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# Huge pages for large buffers: page faults were a quarter of a training step.
+# Huge pages for large buffers, which saves the time of page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo demo-sketch test test-slow lint bench

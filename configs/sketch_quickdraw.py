@@ -1,6 +1,6 @@
 """Sketch-RNN on any category of QuickDraw, or on several, as published code.
 
-  python -m sketch_rnn.main --config=configs/sketch_quickdraw.py \\
+  python -m sketch_rnn.main --config=configs/sketch_quickdraw.py \
     --config.data.categories="('cat', 'pig')" --workdir=runs/cat_pig
 
 Several categories are one data set without labels, as in the paper. With

@@ -280,6 +280,8 @@ def bidirectional(
   backward_cell: cells.Cell,
   inputs: jax.Array,
   lengths: jax.Array | None = None,
+  *,
+  recurrent_masks: tuple[jax.Array | None, jax.Array | None] = (None, None),
 ) -> tuple[tuple[Any, Any], jax.Array]:
   """Reads sequences in both directions (Schuster and Paliwal 1997).
 
@@ -288,14 +290,22 @@ def bidirectional(
     backward_cell: reads the steps length - 1, ..., 0.
     inputs: f32[B, T, D].
     lengths: i32[B]; all T steps are real by default.
+    recurrent_masks: of the two cells; see `unroll`.
 
   Returns:
     The two final carries, and the outputs of both side by side:
     f32[B, T, H forward + H backward], zero on the padding.
   """
-  forward, outputs = unroll(forward_cell, inputs, lengths=lengths)
+  forward_masks, backward_masks = recurrent_masks
+  forward, outputs = unroll(
+    forward_cell, inputs, lengths=lengths, recurrent_masks=forward_masks
+  )
   backward, reversed_outputs = unroll(
-    backward_cell, inputs, lengths=lengths, reverse=True
+    backward_cell,
+    inputs,
+    lengths=lengths,
+    reverse=True,
+    recurrent_masks=backward_masks,
   )
   outputs = jnp.concatenate([outputs, reversed_outputs], axis=-1)
   return (forward, backward), outputs

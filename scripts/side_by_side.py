@@ -97,8 +97,8 @@ class Worker:
       stdout=subprocess.PIPE,
       text=True,
       env={
-        # Large buffers in huge pages, for all sides alike: without them a
-        # quarter of our Sketch-RNN step goes into page faults.
+        # Large buffers in huge pages, for all sides alike: page faults take
+        # much of a step without them.
         'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
         **os.environ,
         'OMP_NUM_THREADS': str(len(cores)),

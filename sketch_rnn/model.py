@@ -116,19 +116,18 @@ class SketchRNN(nn.Module):
     Returns:
       Mean and presigma f32[B, Z]: the standard deviation is exp(presigma / 2).
     """
-    final = []
-    for cell, reverse in (
-      (self.forward_cell, False),
-      (self.backward_cell, True),
-    ):
-      carry, _ = unroll.unroll(
-        cell,
-        strokes,
-        lengths=lengths,
-        reverse=reverse,
-        recurrent_masks=self._masks(strokes, cell.features, train=train),
-      )
-      final.append(cell.hidden(carry))
+    both = (self.forward_cell, self.backward_cell)
+    carries, _ = unroll.bidirectional(
+      *both,
+      strokes,
+      lengths,
+      recurrent_masks=tuple(
+        self._masks(strokes, cell.features, train=train) for cell in both
+      ),
+    )
+    final = [
+      cell.hidden(carry) for cell, carry in zip(both, carries, strict=True)
+    ]
     final = jnp.concatenate(final, axis=-1)
     mean, presigma = self.mean(final), self.presigma(final)
     return mean.astype(jnp.float32), presigma.astype(jnp.float32)
