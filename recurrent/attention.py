@@ -1,10 +1,11 @@
-"""Soft attention over a set of features.
+"""Soft, hard and adaptive attention over a set of features.
 
 Axes: B batch, K sequences that share one set (captions of one picture in
 training, beams in search), L locations, D features of a location, H units of
 the state that asks, A attention units.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,28 @@ def masked_softmax(
   # A finite floor: with -inf a row without locations would be NaN.
   scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
   return jnp.where(mask, nn.softmax(scores), 0)
+
+
+def likeliest(weights: jax.Array) -> jax.Array:
+  """The location of most weight, the first of equals: one-hot f32[..., L]."""
+  hit = weights == jnp.max(weights, axis=-1, keepdims=True)
+  # Several times as fast on CPU as an argmax.
+  first = jnp.cumsum(hit, axis=-1) == 1
+  return (hit & first).astype(jnp.float32)
+
+
+def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
+  """Draws a location, with its weight as probability: one-hot f32[..., L].
+
+  Args:
+    weights: f32[..., L], which sum to 1.
+    uniform: f32[...] in [0, 1).
+  """
+  cumulative = jnp.cumsum(weights, axis=-1)
+  # Rounding: never past the end, and never a location without weight.
+  threshold = uniform[..., None] * cumulative[..., -1:]
+  hit = (cumulative > threshold) & (weights > 0)
+  return likeliest(hit.astype(jnp.float32))
 
 
 def item_by_item(*, train: bool) -> bool:
@@ -103,8 +126,10 @@ class AdditiveAttention(nn.Module):
     values: jax.Array,
     mask: jax.Array | None = None,
     *,
+    select: Callable[[jax.Array], jax.Array] | None = None,
+    extra: tuple[jax.Array, jax.Array] | None = None,
     train: bool = False,
-  ) -> tuple[jax.Array, jax.Array]:
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Attends to one set of locations for each of the K sequences.
 
     Args:
@@ -112,16 +137,23 @@ class AdditiveAttention(nn.Module):
       keys: f[B, L, A], of `project`.
       values: f[B, L, D], what is averaged; mostly the annotations.
       mask: bool[B, L], False where there is no location, or None.
+      select: makes of the weights those that average: f32[..., L] -> f32[...,
+        L], for hard attention one-hot (`likeliest`, `draw`). None: soft.
+      extra: key f[B, K, A] and value f[B, K, D] of one location more, each
+        sequence's own and the first of its locations: the visual sentinel of
+        Lu et al. 2017. Not with `select`.
       train: whether there is a reverse pass; the result is the same.
 
     Returns:
-      The context [B, K, D] and the weights f32[B, K, L].
+      The context [B, K, D], the weights f32[B, K, L] (L + 1 with `extra`) and
+      what averaged, of the same shape.
     """
     query = self.query(query)[:, :, None]
+    attend = functools.partial(AdditiveAttention._attend, select=select)
     if item_by_item(train=train):
-      inputs = (keys, query, values, mask)
-      return _over_items(AdditiveAttention._attend, self, inputs)
-    return self._attend(keys[:, None], query, values, mask)
+      inputs = (keys, query, values, mask, extra)
+      return _over_items(attend, self, inputs)
+    return attend(self, keys[:, None], query, values, mask, extra)
 
   def _project(self, annotations):
     """[..., L, D] -> [..., L, A]."""
@@ -130,11 +162,25 @@ class AdditiveAttention(nn.Module):
       keys = jnp.tanh(layer(keys))
     return keys
 
-  def _attend(self, keys, query, values, mask):
+  def _attend(self, keys, query, values, mask, extra, *, select):
     """[..., L, A], [..., K, 1, A], [..., L, D], [..., L] -> as `__call__`."""
     scores = self.score(jnp.tanh(keys + query))[..., 0]
     if mask is not None:
       mask = mask[..., None, :]
+    if extra is not None:
+      extra_key, extra_value = extra
+      first = self.score(jnp.tanh(extra_key[..., None, :] + query))[..., 0]
+      scores = jnp.concatenate([first, scores], axis=-1)
+      if mask is not None:
+        mask = jnp.pad(
+          mask, [(0, 0)] * (mask.ndim - 1) + [(1, 0)], constant_values=True
+        )
     weights = masked_softmax(scores, mask)
-    context = weights.astype(self.dtype) @ values.astype(self.dtype)
-    return context, weights
+    selected = weights if select is None else select(weights)
+    averaged = selected.astype(self.dtype)
+    if extra is not None:
+      own, averaged = averaged[..., :1], averaged[..., 1:]
+    context = averaged @ values.astype(self.dtype)
+    if extra is not None:
+      context = context + own * extra_value.astype(self.dtype)
+    return context, weights, selected

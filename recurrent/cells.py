@@ -279,6 +279,60 @@ class LSTM(Cell):
     return carry[1]
 
 
+class MaxoutLSTM(LSTM):
+  """LSTM whose candidate is a maxout, as in Att2in (Rennie et al. 2017).
+
+    i, f, o, g, g' = split(W x + U h + b)            (gates in this order)
+    c' = sigmoid(f + forget_bias) c + sigmoid(i) max(g, g')
+    h' = sigmoid(o) tanh(c')
+
+  The carry is (c, h), both f32[B, H]. The recurrent mask falls on the candidate
+  alone.
+  """
+
+  num_gates = 5
+
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """(c, h), [B, 5 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
+    gates = (projected + product).astype(jnp.float32)
+    i, f, o, first, second = jnp.split(gates, 5, axis=-1)
+    candidate = jnp.maximum(first, second)
+    if recurrent_mask is not None:
+      candidate = candidate * recurrent_mask
+    memory = nn.sigmoid(f + self.forget_bias) * carry[0]
+    memory = memory + nn.sigmoid(i) * candidate
+    hidden = nn.sigmoid(o) * jnp.tanh(memory)
+    return (memory, hidden), hidden
+
+
+class SentinelLSTM(LSTM):
+  """LSTM with a visual sentinel (Lu et al. 2017, equations 9 and 10).
+
+    i, f, g, o, q = split(W x + U h + b)             (gates in this order)
+    s' = sigmoid(q) tanh(c')              c' and h' as in `LSTM`
+
+  The carry is (c, h, s), each f32[B, H]: nothing reads s in the next step.
+  """
+
+  num_gates = 5
+
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """(c, h, s), [B, 5 * H] twice -> (c, h, s), f32[B, H]."""
+    width = 4 * self.features
+    (memory, hidden), _ = super().update(
+      carry[:2], projected[..., :width], product[..., :width], recurrent_mask
+    )
+    gate = (projected[..., width:] + product[..., width:]).astype(jnp.float32)
+    sentinel = nn.sigmoid(gate) * jnp.tanh(memory)
+    return (memory, hidden, sentinel), hidden
+
+  @nn.nowrap
+  def start(self, batch_shape):
+    """The zero state (c, h, s), each f32[batch_shape, H]."""
+    memory, hidden = super().start(batch_shape)
+    return memory, hidden, jnp.zeros_like(hidden)
+
+
 def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
   """Layer normalisation over the last axis (Ba et al. 2016), eps 1e-3.
 

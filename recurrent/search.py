@@ -5,17 +5,27 @@ of the carry has the leading axes [B, K]. What is the same for all sequences of
 an item (the annotations of a picture) is closed over by the step and never
 tiled. Everything can be jitted, and stops when every sequence has ended.
 
-Axes: B items, K sequences of an item (samples or beams), T time, V vocabulary,
-N candidates.
+Axes: B items, K sequences of an item (samples or beams), T time, V vocabulary;
+in beam search G groups, S sets of met requirements, M beams of a group, W of
+them with the same set (M = S * W, K = G * M), N candidates.
 """
 
+import functools
+import math
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from recurrent import categorical
+from recurrent import rules as rules_lib
+
+Rules = rules_lib.Rules
+NO_RULES = Rules()
 
 Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
@@ -47,6 +57,7 @@ class _State:
   tokens: jax.Array  # i32[B, K, T]
   lengths: jax.Array
   log_probs: jax.Array
+  penalties: jax.Array  # For likeness to other groups of beams.
   ended: jax.Array  # bool[B, K]
 
 
@@ -60,6 +71,7 @@ def _start(carry: Any, bos: int, pad: int, max_length: int) -> _State:
     tokens=jnp.full((*shape, max_length), pad, jnp.int32),
     lengths=jnp.zeros(shape, jnp.int32),
     log_probs=jnp.zeros(shape),
+    penalties=jnp.zeros(shape),
     ended=jnp.zeros(shape, bool),
   )
 
@@ -74,74 +86,38 @@ def _run(advance: Callable[[_State], _State], state: _State) -> _State:
   return jax.lax.while_loop(unfinished, advance, state)
 
 
-def _allow(logits: jax.Array, forbid: tuple[int, ...]) -> jax.Array:
-  """Puts the forbidden tokens out of reach: f32[..., V] -> f32[..., V]."""
-  forbidden = np.isin(np.arange(logits.shape[-1]), forbid)
-  return jnp.where(forbidden, -jnp.inf, logits)
-
-
-def _first(hit: jax.Array) -> jax.Array:
-  """Index of the first True on the last axis: bool[..., N] -> i32[...].
-
-  A minimum over an iota is several times as fast on CPU as an argmax.
-  """
-  size = hit.shape[-1]
-  return jnp.min(jnp.where(hit, jnp.arange(size), size - 1), axis=-1)
-
-
-def _inverse_cdf(probs: jax.Array, uniform: jax.Array) -> jax.Array:
-  """Draws indices: unnormalised f32[..., N], f32[...] in [0, 1) -> i32[...]."""
-  cumulative = jnp.cumsum(probs, axis=-1)
-  # A sum rounded in another order need not be monotone: even then, never
-  # choose a probability of zero.
-  total = jnp.max(jnp.where(probs > 0, cumulative, 0), axis=-1)
-  return _first((probs > 0) & (cumulative > (uniform * total)[..., None]))
-
-
-def _draw(key: jax.Array, probs: jax.Array) -> jax.Array:
-  """Draws from unnormalised probabilities: f32[B, K, V] -> i32[B, K].
-
-  First a block of the vocabulary, then a token in it: two random numbers and
-  two short cumulative sums. On CPU that is an order of magnitude faster than
-  `jax.random.categorical`, which draws V random numbers.
-  """
-  size = probs.shape[-1]
-  width = int(np.ceil(np.sqrt(size)))
-  num_blocks = -(-size // width)
-  padding = num_blocks * width - size
-  blocks = jnp.pad(probs, ((0, 0), (0, 0), (0, padding)))
-  blocks = blocks.reshape(*probs.shape[:2], num_blocks, width)
-  uniform = jax.random.uniform(key, (2, *probs.shape[:2]))
-  block = _inverse_cdf(jnp.sum(blocks, axis=-1), uniform[0])
-  inside = jnp.take_along_axis(blocks, block[..., None, None], axis=2)
-  return block * width + _inverse_cdf(inside[:, :, 0], uniform[1])
-
-
-def _nucleus(probs: jax.Array, top_p: float) -> jax.Array:
-  """Zeroes all but the likeliest tokens that hold a share of the mass.
-
-  Halves the interval around the smallest probability that stays: a sort of the
-  vocabulary takes ten times as long on CPU.
+def ensemble(steps: Sequence[Step]) -> Step:
+  """One step of several models, which vote with their probabilities.
 
   Args:
-    probs: unnormalised f32[..., V].
-    top_p: the share, in (0, 1].
+    steps: of the models, which share the vocabulary.
 
   Returns:
-    f32[..., V].
+    A step whose carry is the tuple of theirs, and whose logits are the log of
+    the mean of their probabilities, f32[B, K, V].
   """
-  wanted = top_p * jnp.sum(probs, axis=-1, keepdims=True)
+  if not steps:
+    raise ValueError('an ensemble needs at least one step')
 
-  def halve(_, bounds):
-    low, high = bounds
-    middle = (low + high) / 2
-    mass = jnp.sum(jnp.where(probs >= middle, probs, 0), axis=-1, keepdims=True)
-    enough = mass >= wanted
-    return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+  def step(carry, tokens):
+    carry, logits = zip(
+      *(step(own, tokens) for step, own in zip(steps, carry, strict=True)),
+      strict=True,
+    )
+    return carry, mean_probability(logits)
 
-  high = jnp.max(probs, axis=-1, keepdims=True)
-  low, _ = jax.lax.fori_loop(0, 32, halve, (jnp.zeros_like(high), high))
-  return jnp.where(probs >= low, probs, 0)
+  return step
+
+
+def mean_probability(logits: Sequence[jax.Array]) -> jax.Array:
+  """Logits of the mean of several models' probabilities: f32[..., V].
+
+  Those of a single model are its own.
+  """
+  if len(logits) == 1:
+    return logits[0]
+  log_probs = [jax.nn.log_softmax(x.astype(jnp.float32)) for x in logits]
+  return functools.reduce(jnp.logaddexp, log_probs) - math.log(len(logits))
 
 
 def sample(
@@ -156,7 +132,7 @@ def sample(
   top_k: int | None = None,
   top_p: float | None = None,
   pad: int = 0,
-  forbid: tuple[int, ...] = (),
+  rules: Rules = NO_RULES,
 ) -> Sequences:
   """Draws sequences from the model, token by token.
 
@@ -172,38 +148,52 @@ def sample(
     top_p: draw among the likeliest tokens that together have this share of the
       probability, after `temperature` and `top_k` (Holtzman et al. 2020).
     pad: fills the tokens after EOS.
-    forbid: tokens that are never produced.
+    rules: what the sequences may hold. Where they leave no token at all, the
+      sequence ends: with EOS, even if they forbid that.
 
   Returns:
     Sequences in no particular order. `log_probs` are the model's own: before
-    temperature, truncation and `forbid`. `scores` equal them.
+    temperature, truncation and `rules`. `scores` equal them.
   """
   if temperature > 0 and key is None:
     raise ValueError(
       f'sampling at temperature={temperature} needs a random key: pass '
       'key=jax.random.key(...), or temperature=0.0 for greedy decoding'
     )
+  if rules.required:
+    raise ValueError(
+      'sampling and greedy decoding cannot make sure of required tokens: use '
+      'beam_search, or rules without `required`'
+    )
+  rules.check(eos, max_length)
 
   def choose(time, logits):
     highest = jnp.max(logits, axis=-1, keepdims=True)
+    dead_end = highest == -jnp.inf
     if temperature == 0:
-      return _first(logits == highest)
-    probs = jnp.exp((logits - highest) / temperature)
-    if top_k is not None:
-      least = jax.lax.top_k(logits, top_k)[0][..., -1:]
-      probs = jnp.where(logits >= least, probs, 0)
-    if top_p is not None:
-      probs = _nucleus(probs, top_p)
-    return _draw(jax.random.fold_in(key, time), probs)
+      token = categorical.first(logits == highest)
+    else:
+      highest = jnp.where(dead_end, 0, highest)  # No NaN.
+      probs = jnp.exp((logits - highest) / temperature)
+      if top_k is not None:
+        least = jax.lax.top_k(logits, top_k)[0][..., -1:]
+        probs = jnp.where(logits >= least, probs, 0)
+      if top_p is not None:
+        probs = categorical.nucleus(probs, top_p)
+      token = categorical.draw(jax.random.fold_in(key, time), probs)
+    return jnp.where(dead_end[..., 0], eos, token)
 
   def advance(state):
     carry, logits = step(state.carry, state.last)
     logits = logits.astype(jnp.float32)
-    token = choose(state.time, _allow(logits, forbid))
+    token = choose(
+      state.time,
+      rules.ban(logits, state.tokens, state.last, state.time, eos),
+    )
     gained = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
     gained = gained - jax.nn.logsumexp(logits, axis=-1)
     token = jnp.where(state.ended, pad, token)
-    return _State(
+    return state.replace(
       time=state.time + 1,
       carry=carry,
       last=token,
@@ -230,7 +220,7 @@ def greedy(
   eos: int,
   max_length: int,
   pad: int = 0,
-  forbid: tuple[int, ...] = (),
+  rules: Rules = NO_RULES,
 ) -> Sequences:
   """Takes the likeliest token at every step: `sample` at temperature 0."""
   return sample(
@@ -241,7 +231,7 @@ def greedy(
     max_length=max_length,
     temperature=0.0,
     pad=pad,
-    forbid=forbid,
+    rules=rules,
   )
 
 
@@ -255,28 +245,48 @@ def beam_search(
   max_length: int,
   length_penalty: float = 0.0,
   pad: int = 0,
-  forbid: tuple[int, ...] = (),
+  rules: Rules = NO_RULES,
+  groups: int = 1,
+  diversity: float = 0.0,
 ) -> Sequences:
   """Keeps the `beam_size` best sequences, finished or not, at every step.
 
   The candidates of a step are every extension of every unfinished beam, and
   every finished beam as itself. With one beam this is greedy decoding.
 
+  Diverse beam search (Vijayakumar et al. 2016): the beams form groups, which
+  take each step one after the other. A token costs a group `diversity` for
+  every beam of the groups before it that has taken the token at this step (the
+  paper's Hamming diversity). As in the authors' code a beam keeps the costs
+  that it has paid. At a diversity of 0 all groups are equal.
+
+  Constrained beam search (Anderson et al. 2017), where rules require tokens:
+  every set of met requirements has beams of its own, the required tokens are
+  always among the candidates, and EOS waits until all are met. The step then
+  sees 2**R times as many beams for R requirements, and `max_length` times,
+  since the beams that lack a token never end.
+
   Args:
     step: see the module's docstring. It is called with [B, 1] tokens once and
-      with [B, beam_size] tokens from then on.
+      with [B, beam_size * 2**R] tokens from then on.
     carry: the state before the first token, leaves [B, 1, ...].
     bos: the token fed first.
     eos: the token that ends a sequence.
-    beam_size: K.
+    beam_size: how many sequences to find, those of all groups together.
     max_length: T, the most tokens of a sequence, EOS included.
     length_penalty: 0 ranks by log-probability, 1 by its mean over the tokens.
     pad: fills the tokens after EOS.
-    forbid: tokens that are never produced.
+    rules: what the sequences may and must hold. A beam that they leave no
+      token is dropped.
+    groups: G, of beam_size / G beams each.
+    diversity: the cost of a token for every beam that has taken it, in nats.
 
   Returns:
-    Sequences, K of them, best score first. Where the vocabulary has fewer than
-    K sequences, the rest have length 0 and a log-probability of -inf.
+    Sequences, `beam_size` of them, best score first, whatever their group. A
+    sequence that several groups have found is there several times. Scores and
+    log-probabilities are the model's own: before `rules` and `diversity`.
+    Where there are fewer sequences to find, the rest have length 0 and a
+    log-probability of -inf.
   """
   state = _start(carry, bos, pad, max_length)
   num_items, num_sequences = state.last.shape
@@ -285,39 +295,115 @@ def beam_search(
       f'beam_search starts from one sequence for each item, not from '
       f'{num_sequences}: pass a carry whose leaves have the axes [B, 1, ...]'
     )
+  if groups < 1 or beam_size % groups:
+    raise ValueError(
+      f'beam_size={beam_size} must be a multiple of groups={groups}: every '
+      'group has the same number of beams'
+    )
+  rules.check(eos, max_length)
+  width = beam_size // groups
+  num_sets = 2 ** len(rules.required)
+  required = np.array(rules.required_tokens, np.int32)
+  # The required tokens come after the best of the others.
+  meets = np.concatenate([np.zeros(width, np.int32), rules.meets])
+  num_candidates = len(meets)
   items = jnp.arange(num_items)[:, None]
+
+  def met(num_beams):
+    """The sets of requirements that the beams meet, i32[K]."""
+    return np.arange(num_beams) // width % num_sets
 
   def score(log_probs, lengths):
     lengths = jnp.maximum(lengths, 1).astype(jnp.float32)
     return log_probs / lengths**length_penalty
 
+  def extend(logits, costs):
+    """The candidates of beams that have not ended.
+
+    Args:
+      logits: f32[B, M, V], -inf at what must not be.
+      costs: f32[B, V], of the tokens.
+
+    Returns:
+      tokens i32[B, M, N] and their logits f32[B, M, N].
+    """
+    others = logits
+    if required.size:
+      others = jnp.where(
+        np.isin(np.arange(logits.shape[-1]), required), -jnp.inf, logits
+      )
+    # The extensions of one beam have one length, therefore the best by logit
+    # are the best by score and only they need to be normalised.
+    num_others = min(width, logits.shape[-1])
+    ranks = others - costs[:, None] if diversity else others
+    _, tokens = jax.lax.top_k(ranks, num_others)
+    values = jnp.take_along_axis(others, tokens, axis=-1)
+    missing = ((0, 0), (0, 0), (0, width - num_others))
+    tokens = jnp.pad(tokens, missing, constant_values=pad)
+    values = jnp.pad(values, missing, constant_values=-jnp.inf)
+    words = jnp.broadcast_to(required, (*tokens.shape[:2], len(required)))
+    tokens = jnp.concatenate([tokens, words], axis=-1)
+    values = jnp.concatenate([values, logits[..., required]], axis=-1)
+    return tokens, values
+
   def advance(state):
     carry, logits = step(state.carry, state.last)
     logits = logits.astype(jnp.float32)
-
-    # The extensions of one beam have one length, therefore the best by logit
-    # are the best by score and only they need to be normalised.
-    num_extensions = min(beam_size, logits.shape[-1])
-    best, tokens = jax.lax.top_k(_allow(logits, forbid), num_extensions)
-    gained = best - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-    missing = ((0, 0), (0, 0), (0, beam_size - num_extensions))
-    gained = jnp.pad(gained, missing, constant_values=-jnp.inf)
-    tokens = jnp.pad(tokens, missing, constant_values=pad)
-
-    itself = jnp.where(jnp.arange(beam_size) == 0, 0, -jnp.inf)
-    gained = jnp.where(state.ended[..., None], itself, gained)
-    tokens = jnp.where(state.ended[..., None], pad, tokens)
-    log_probs = state.log_probs[..., None] + gained  # [B, K, N]
+    normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    num_beams, num_tokens = logits.shape[1:]
+    sets = met(num_beams)
+    logits = rules.ban(
+      logits,
+      state.tokens,
+      state.last,
+      state.time,
+      eos,
+      unmet=sets < num_sets - 1,
+    )
     lengths = state.lengths + ~state.ended
+    itself = jnp.where(jnp.arange(num_candidates) == 0, 0, -jnp.inf)
+    # At first there is one beam, of all groups: equal beams would all have the
+    # same extensions.
+    size = max(num_beams // groups, 1)
+    costs = jnp.zeros((num_items, num_tokens))
+    found = []
+    for group in range(groups):
+      start = group * size % num_beams
+      own = slice(start, start + size)
+      ended = state.ended[:, own, None]
+      tokens, values = extend(logits[:, own], costs)
+      tokens = jnp.where(ended, pad, tokens)
+      gained = jnp.where(ended, itself, values - normalizer[:, own])
+      log_probs = state.log_probs[:, own, None] + gained  # [B, M, N]
+      penalties = jnp.broadcast_to(
+        state.penalties[:, own, None], log_probs.shape
+      )
+      if diversity:
+        penalties += jnp.where(ended, 0, costs[items[..., None], tokens])
 
-    scores = score(log_probs, lengths[..., None]).reshape(num_items, -1)
-    _, chosen = jax.lax.top_k(scores, beam_size)  # [B, K] into [B, K * N]
-    parents = chosen // beam_size
-    log_probs = log_probs.reshape(num_items, -1)[items, chosen]
-    token = tokens.reshape(num_items, -1)[items, chosen]
-    # Fewer candidates than beams, in a small vocabulary: the rest are no
-    # sequences, and nothing may wait for them.
-    exists = log_probs > -jnp.inf
+      scores = score(log_probs - penalties, lengths[:, own, None])
+      goals = (sets[own, None] | meets).ravel()  # The sets that they meet.
+      fits = goals == np.arange(num_sets)[:, None]
+      scores = jnp.where(fits, scores.reshape(num_items, 1, -1), -jnp.inf)
+      # [B, S, W], which count the M * N candidates.
+      scores, chosen = jax.lax.top_k(scores, width)
+      scores, chosen = (x.reshape(num_items, -1) for x in (scores, chosen))
+      parents = start + chosen // num_candidates
+      token, log_probs, penalties = (
+        x.reshape(num_items, -1)[items, chosen]
+        for x in (tokens, log_probs, penalties)
+      )
+      # Fewer candidates than beams, in a small vocabulary: the rest are no
+      # sequences, and nothing may wait for them.
+      exists = scores > -jnp.inf
+      log_probs = jnp.where(exists, log_probs, -jnp.inf)
+      grown = exists & ~state.ended[items, parents]
+      costs = costs.at[items, token].add(diversity * grown)
+      found.append((parents, token, exists, log_probs, penalties))
+
+    parents, token, exists, log_probs, penalties = (
+      jnp.concatenate(x, axis=1) for x in zip(*found, strict=True)
+    )
     return _State(
       time=state.time + 1,
       carry=jax.tree.map(lambda x: x[items, parents], carry),
@@ -325,15 +411,20 @@ def beam_search(
       tokens=state.tokens[items, parents].at[:, :, state.time].set(token),
       lengths=jnp.where(exists, lengths[items, parents], 0),
       log_probs=log_probs,
+      penalties=penalties,
       ended=state.ended[items, parents] | (token == eos) | ~exists,
     )
 
-  # One beam at first: K equal beams would all have the same extensions.
   state = _run(advance, advance(state))
-  real = jnp.arange(max_length) < state.lengths[..., None]
+  whole = np.flatnonzero(met(state.last.shape[1]) == num_sets - 1)
+  scores = score(state.log_probs, state.lengths)[:, whole]
+  scores, order = jax.lax.top_k(scores, beam_size)
+  beams = jnp.asarray(whole)[order]
+  lengths = state.lengths[items, beams]
+  real = jnp.arange(max_length) < lengths[..., None]
   return Sequences(
-    tokens=jnp.where(real, state.tokens, pad),
-    lengths=state.lengths,
-    log_probs=state.log_probs,
-    scores=score(state.log_probs, state.lengths),
+    tokens=jnp.where(real, state.tokens[items, beams], pad),
+    lengths=lengths,
+    log_probs=state.log_probs[items, beams],
+    scores=scores,
   )

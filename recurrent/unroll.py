@@ -45,7 +45,7 @@ def scan(
     body: `(module, carry, x) -> (carry, y)`, one step of time. It may close
       over arrays that are constant in time, but must reach submodules through
       its own argument: `module.cell`, not a `cell` from outside.
-    module: shares its parameters with every step; 'dropout' keys differ.
+    module: shares its parameters with every step; random keys differ.
     carry: the state before the first step.
     inputs: pytree of arrays that have T at `time_axis`.
     time_axis: where time is, in `inputs` and in the outputs.
@@ -63,7 +63,7 @@ def scan(
   run = nn.scan(
     body,
     variable_broadcast='params',
-    split_rngs={'params': False, 'dropout': True},
+    split_rngs={'params': False, nn.DenyList('params'): True},
     in_axes=time_axis,
     out_axes=time_axis,
     reverse=reverse,

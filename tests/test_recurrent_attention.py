@@ -20,8 +20,11 @@ def problem(**kwargs):
   return module, {'params': params}, query, annotations
 
 
-def attend(module, query, annotations, mask=None):
-  return module(query, module.project(annotations), annotations, mask)
+def attend(module, query, annotations, mask=None, **options):
+  """The context and the weights."""
+  keys = module.project(annotations)
+  context, weights, _ = module(query, keys, annotations, mask, **options)
+  return context, weights
 
 
 def by_hand(params, query, annotations, layers):
@@ -120,3 +123,113 @@ def test_half_precision_is_close_and_its_weights_are_float32():
   expected, _ = exact.apply(variables, query, annotations, method=attend)
   assert weights.dtype == jnp.float32
   np.testing.assert_allclose(context, expected, atol=0.05)
+
+
+def test_weights_average_as_they_are_unless_selected():
+  module, variables, query, annotations = problem()
+  mask = jnp.arange(L) < jnp.array([3, 5])[:, None]
+
+  def run(**options):
+    return module.apply(
+      variables,
+      query,
+      annotations,
+      method=lambda module, query, annotations: module(
+        query, module.project(annotations), annotations, mask, **options
+      ),
+    )
+
+  context, weights, selected = run()
+  np.testing.assert_array_equal(weights, selected)
+  hard, same, selected = run(select=attention.likeliest)
+  np.testing.assert_array_equal(same, weights)
+  best = np.argmax(weights, -1)
+  np.testing.assert_array_equal(selected, np.eye(L)[best])
+  wanted = np.take_along_axis(np.asarray(annotations), best[..., None], 1)
+  np.testing.assert_allclose(hard, wanted, rtol=1e-6)
+  assert np.abs(hard - context).max() > 0.1
+
+
+@pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize('masked', [False, True])
+def test_an_extra_location_is_the_first_of_each_sequence(masked, train):
+  """As if it were among the locations, whose key is given rather than made."""
+  module, variables, query, annotations = problem()
+  extra_key = jax.random.normal(jax.random.key(5), (B, K, A))
+  extra_value = jax.random.normal(jax.random.key(6), (B, K, D))
+  mask = jnp.arange(L) < jnp.array([3, 5])[:, None] if masked else None
+
+  def project(module, annotations):
+    return module.project(annotations, train=train)
+
+  keys = module.apply(variables, annotations, method=project)
+  got = module.apply(
+    variables,
+    query,
+    keys,
+    annotations,
+    mask,
+    extra=(extra_key, extra_value),
+    train=train,
+  )
+  for k in range(K):
+    longer = [
+      jnp.concatenate([extra[:, k : k + 1], own], axis=1)
+      for extra, own in ((extra_key, keys), (extra_value, annotations))
+    ]
+    wanted = module.apply(
+      variables,
+      query[:, k : k + 1],
+      *longer,
+      None
+      if mask is None
+      else jnp.pad(mask, [(0, 0), (1, 0)], constant_values=True),
+      train=train,
+    )
+    for x, y in zip(got, wanted, strict=True):
+      np.testing.assert_allclose(x[:, k : k + 1], y, atol=1e-6)
+  np.testing.assert_allclose(got[1].sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize('select', [None, attention.likeliest])
+def test_item_by_item_is_all_at_once(select):
+  """What a CPU does without a reverse pass, and with one."""
+  module, variables, query, annotations = problem(layers=2)
+  mask = jnp.arange(L) < jnp.array([3, 5])[:, None]
+
+  def run(module, *, train):
+    keys = module.project(annotations, train=train)
+    return module(query, keys, annotations, mask, select=select, train=train)
+
+  one, all_ = (
+    module.apply(variables, method=run, train=train) for train in (False, True)
+  )
+  for x, y in zip(one, all_, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-6)
+
+
+def test_likeliest_is_one_hot_at_the_first_maximum():
+  weights = jax.random.uniform(jax.random.key(0), (50, 3, L))
+  weights = jnp.round(weights, 1)  # Many equals.
+  np.testing.assert_array_equal(
+    attention.likeliest(weights), np.eye(L)[np.argmax(weights, -1)]
+  )
+
+
+def test_draws_have_the_weights_as_frequencies():
+  """Exactly, where the random numbers are spread evenly."""
+  weights = jax.nn.softmax(2 * jax.random.normal(jax.random.key(0), (3, L)))
+  size = 10_000
+  uniform = (jnp.arange(size) + 0.5) / size
+  drawn = attention.draw(weights[:, None], jnp.broadcast_to(uniform, (3, size)))
+  np.testing.assert_array_equal(np.unique(drawn), [0, 1])
+  np.testing.assert_array_equal(drawn.sum(-1), 1)
+  np.testing.assert_allclose(drawn.mean(1), weights, atol=1.5 / size)
+
+
+def test_a_location_without_weight_is_never_drawn():
+  weights = jnp.array([0.0, 0.3, 0.0, 0.7, 0.0])
+  uniform = jnp.array([0, 1e-7, 0.2999, 0.3001, 0.5, 1 - 2**-24])
+  drawn = attention.draw(jnp.broadcast_to(weights, (6, 5)), uniform)
+  np.testing.assert_array_equal(np.argmax(drawn, -1), [1, 1, 1, 3, 3, 3])
+  np.testing.assert_array_equal(drawn.sum(-1), 1)

@@ -158,7 +158,15 @@ def small_hyper(features, **kwargs):
   return cells.HyperLSTM(features, hyper_features=3, embedding=2, **kwargs)
 
 
-ALL = [cells.RNN, cells.LSTM, cells.GRU, cells.LayerNormLSTM, small_hyper]
+ALL = [
+  cells.RNN,
+  cells.LSTM,
+  cells.GRU,
+  cells.LayerNormLSTM,
+  small_hyper,
+  cells.MaxoutLSTM,
+  cells.SentinelLSTM,
+]
 
 
 @pytest.mark.parametrize('make', ALL)
@@ -336,3 +344,59 @@ def test_kernels_start_as_the_rows_of_one():
   for kernel in kernels:
     assert 0.99 * limit < np.abs(kernel).max() <= limit
   assert not np.allclose(kernels[0], kernels[1][:200])
+
+
+def gates_by_hand(params, hidden, x, names):
+  """Every gate from the columns that are its own: name -> f[B, H]."""
+  gates = {}
+  for index, name in enumerate(names):
+    columns = slice(UNITS * index, UNITS * (index + 1))
+    gates[name] = (
+      x @ params['input']['kernel'][:, columns]
+      + params['input']['bias'][columns]
+      + hidden @ params['recurrent']['kernel'][:, columns]
+    )
+  return gates
+
+
+def test_maxout_lstm_takes_the_larger_candidate():
+  """Rennie et al. (2017), section 3; recurrent dropout spares the memory."""
+  cell = cells.MaxoutLSTM(UNITS, forget_bias=0.5)
+  inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
+  masks = cells.dropout_masks(jax.random.key(3), 0.4, (6, BATCH, UNITS))
+  variables = noisy(
+    cell.init(jax.random.key(1), cell.start((BATCH,)), inputs[0])
+  )
+  carry, output = run(cell, variables, inputs, masks)
+  memory, hidden = cell.start((BATCH,))
+  for x, mask in zip(inputs, masks, strict=True):
+    gates = gates_by_hand(variables['params'], hidden, x, 'ifoab')
+    candidate = np.where(gates['a'] > gates['b'], gates['a'], gates['b'])
+    memory = special.expit(gates['f'] + 0.5) * memory
+    memory = memory + special.expit(gates['i']) * candidate * mask
+    hidden = special.expit(gates['o']) * np.tanh(memory)
+  np.testing.assert_allclose(carry[0], memory, atol=1e-5)
+  np.testing.assert_allclose(output, hidden, atol=1e-5)
+  np.testing.assert_array_equal(output, cell.hidden(carry))
+
+
+def test_sentinel_lstm_is_an_lstm_with_a_gate_more():
+  """Lu et al. (2017), equations 9 and 10: m is c after the step."""
+  cell, plain = cells.SentinelLSTM(UNITS), cells.LSTM(UNITS)
+  inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
+  masks = cells.dropout_masks(jax.random.key(3), 0.4, (6, BATCH, UNITS))
+  variables = noisy(
+    cell.init(jax.random.key(1), cell.start((BATCH,)), inputs[0])
+  )
+  params = variables['params']
+  four = jax.tree.map(lambda x: x[..., : 4 * UNITS], params)
+  before, _ = run(plain, {'params': four}, inputs[:-1], masks[:-1])
+  wanted, wanted_output = run(plain, {'params': four}, inputs, masks)
+  (memory, hidden, sentinel), output = run(cell, variables, inputs, masks)
+  np.testing.assert_allclose(memory, wanted[0], atol=1e-6)
+  np.testing.assert_allclose(hidden, wanted[1], atol=1e-6)
+  np.testing.assert_allclose(output, wanted_output, atol=1e-6)
+  gate = gates_by_hand(params, before[1], inputs[-1], 'ifgoq')['q']
+  np.testing.assert_allclose(
+    sentinel, special.expit(gate) * np.tanh(memory), atol=1e-6
+  )

@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import itertools
 
 import jax
@@ -8,7 +10,14 @@ from scipy import stats
 
 from recurrent import search
 
+Rules = search.Rules
+
 BOS, EOS, PAD = 1, 2, 0
+
+# These tests spend their time compiling: this takes half of it.
+jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
 
 
 def model(num_words, units=6, scale=2.0):
@@ -46,13 +55,45 @@ def options(**kwargs):
   return {'bos': BOS, 'eos': EOS, 'pad': PAD, **kwargs}
 
 
-def sequences_of(num_words, max_length, forbid):
+def obeys(sequence, rules):
+  """Whether a whole sequence does what the rules say, in plain words."""
+  *words, last = sequence
+  before = words[-1] if words else BOS
+  n = rules.no_repeat
+  ngrams = [sequence[i : i + n] for i in range(len(sequence) - n + 1)]
+  return (
+    not set(sequence) & set(rules.forbid)
+    and (n == 0 or len(set(ngrams)) == len(ngrams))
+    and all(set(sequence) & set(group) for group in rules.required)
+    and (last != EOS or len(words) >= rules.min_length)
+    and (last != EOS or before not in rules.bad_endings)
+  )
+
+
+def sequences_of(num_words, max_length, rules):
   """All sequences that end with EOS, or that are full without it."""
-  words = [w for w in range(num_words) if w != EOS and w not in forbid]
-  for length in range(max_length):
-    for prefix in itertools.product(words, repeat=length):
-      yield (*prefix, EOS)
-  yield from itertools.product(words, repeat=max_length)
+  words = [w for w in range(num_words) if w != EOS]
+  sequences = [
+    (*prefix, EOS)
+    for length in range(max_length)
+    for prefix in itertools.product(words, repeat=length)
+  ]
+  sequences += itertools.product(words, repeat=max_length)
+  return [sequence for sequence in sequences if obeys(sequence, rules)]
+
+
+def sequences_in(found, item):
+  """The tokens of an item's sequences, without padding."""
+  tokens, lengths = found.tokens[item].tolist(), found.lengths[item].tolist()
+  return [
+    tuple(row[:length]) for row, length in zip(tokens, lengths, strict=True)
+  ]
+
+
+def run_beam(step, carry, **kwargs):
+  """Beam search, compiled."""
+  arguments = options(max_length=7, length_penalty=0.7) | kwargs
+  return jit(lambda carry: search.beam_search(step, carry, **arguments))(carry)
 
 
 def check(found, log_probs_of, carry, length_penalty=0.0):
@@ -62,9 +103,12 @@ def check(found, log_probs_of, carry, length_penalty=0.0):
   for b, k in np.ndindex(lengths.shape):
     length = lengths[b, k]
     real = tokens[b, k, :length]
+    np.testing.assert_array_equal(tokens[b, k, length:], PAD)
+    if length == 0:
+      assert found.log_probs[b, k] == found.scores[b, k] == -np.inf
+      continue
     assert EOS not in real[:-1]
     assert length == tokens.shape[-1] or real[-1] == EOS
-    np.testing.assert_array_equal(tokens[b, k, length:], PAD)
     expected = log_probs_of(hidden[b, 0], real).sum()
     np.testing.assert_allclose(found.log_probs[b, k], expected, rtol=1e-4)
     np.testing.assert_allclose(
@@ -72,21 +116,53 @@ def check(found, log_probs_of, carry, length_penalty=0.0):
     )
 
 
-@pytest.mark.parametrize(
-  'length_penalty, forbid', [(0.0, ()), (0.7, ()), (1.0, (PAD, BOS))]
+# Each by itself, and in company. In one nothing but dead ends: of two words
+# there are not three that differ.
+RULES = (
+  Rules(),
+  Rules(forbid=(PAD, BOS)),
+  Rules(min_length=3),
+  Rules(min_length=4),
+  Rules(no_repeat=1),
+  Rules(no_repeat=2),
+  Rules(no_repeat=3),
+  Rules(bad_endings=(BOS, 3)),
+  Rules(required=((3,),)),
+  Rules(required=((PAD, 3), (3, BOS))),
+  Rules(required=((PAD,), (BOS,), (3,))),
+  Rules(forbid=(PAD,), min_length=1, no_repeat=2, bad_endings=(3,)),
+  Rules(forbid=(PAD,), min_length=3, no_repeat=1),
+  Rules(bad_endings=(3,), required=((3,),)),
+  Rules(
+    forbid=(BOS,),
+    min_length=3,
+    no_repeat=2,
+    bad_endings=(BOS,),
+    required=((3, BOS),),
+  ),
 )
-def test_a_wide_beam_finds_every_sequence_in_order(length_penalty, forbid):
-  num_words, max_length = 4, 3
+
+
+@pytest.mark.parametrize(
+  'length_penalty, rules', [(0.0, Rules()), *((0.7, x) for x in RULES)]
+)
+def test_a_wide_beam_finds_every_sequence_in_order(length_penalty, rules):
+  """All that obey the rules, against a list of all that there are."""
+  num_words, max_length = 4, 4
   step, log_probs_of = model(num_words)
   carry = start(2)
-  universe = list(sequences_of(num_words, max_length, forbid))
-  found = search.beam_search(
+  universe = sequences_of(num_words, max_length, rules)
+  # As wide as that for the beams that do not obey yet.
+  width = len(sequences_of(num_words, max_length, Rules())) + 2
+  found = run_beam(
     step,
     carry,
-    **options(max_length=max_length, forbid=forbid),
-    beam_size=len(universe) + 2,
+    max_length=max_length,
+    rules=rules,
+    beam_size=width,
     length_penalty=length_penalty,
   )
+  check(found, log_probs_of, carry, length_penalty)
   hidden = np.asarray(carry['hidden'])
   for b in range(2):
     scores = {
@@ -95,91 +171,202 @@ def test_a_wide_beam_finds_every_sequence_in_order(length_penalty, forbid):
       for tokens in universe
     }
     expected = sorted(universe, key=scores.get, reverse=True)
-    actual = [
-      tuple(tokens[:length])
-      for tokens, length in zip(
-        found.tokens[b].tolist(), found.lengths[b].tolist(), strict=True
-      )
-    ]
-    # Two beams more than there are sequences: those do not exist.
-    assert actual == [*expected, (), ()]
-    np.testing.assert_allclose(
-      found.scores[b, :-2], [scores[s] for s in expected], rtol=1e-4
-    )
-    np.testing.assert_array_equal(found.log_probs[b, -2:], -np.inf)
-    np.testing.assert_array_equal(found.tokens[b, -2:], PAD)
-  # Finished and unfinished sequences both took part.
-  ended = [EOS in sequence for sequence in actual[:-2]]
-  assert any(ended) and not all(ended)
+    # More beams than there are sequences: those do not exist.
+    missing = width - len(universe)
+    assert sequences_in(found, b) == [*expected, *[()] * missing]
+    np.testing.assert_array_equal(found.log_probs[b, -missing:], -np.inf)
 
 
-@pytest.mark.parametrize('length_penalty', [0.0, 0.7])
-def test_beam_search_equals_its_definition(length_penalty):
-  """A narrow beam, against the candidates spelled out one by one."""
-  num_words, max_length, beam_size = 8, 7, 3
+def test_the_list_of_all_sequences_has_the_cases_of_interest():
+  sizes = [len(sequences_of(4, 4, rules)) for rules in RULES]
+  assert sizes.count(0) == 1 and max(sizes) == sizes[0] == 40 + 81
+  ended = [[EOS in s for s in sequences_of(4, 4, rules)] for rules in RULES]
+  assert sum(any(x) and not all(x) for x in ended) >= 12
+
+
+def beams_by_definition(
+  log_probs_of, num_words, max_length, width, penalty, rules, groups, diversity
+):
+  """The beams of every group after every step, candidate by candidate.
+
+  A beam is (tokens, what it has paid for likeness to other groups).
+  """
+
+  def met(tokens):
+    return tuple(bool(set(tokens) & set(group)) for group in rules.required)
+
+  def score(beam):
+    tokens, paid = beam
+    return (log_probs_of(tokens).sum() - paid) / len(tokens) ** penalty
+
+  # Rules of the whole apply to a beginning, but for what must yet come.
+  beginning = dataclasses.replace(rules, required=())
+  states = [[((), 0.0)] for _ in range(groups)]
+  history = [states]
+  for _ in range(max_length):
+    taken = np.zeros(num_words)
+    new_states = []
+    for beams in states:
+      costs = diversity * taken
+      candidates = []
+      for tokens, paid in beams:
+        if EOS in tokens:
+          candidates.append((tokens, paid))
+          continue
+        for word in range(num_words):
+          new = (*tokens, word)
+          if obeys(new, rules if word == EOS else beginning):
+            candidates.append((new, paid + costs[word]))
+      chosen = []
+      for subset in itertools.product(
+        [False, True], repeat=len(rules.required)
+      ):
+        fit = [x for x in candidates if met(x[0]) == subset]
+        chosen += sorted(fit, key=score, reverse=True)[:width]
+      old = [tokens for tokens, _ in beams]
+      for tokens, _ in chosen:
+        taken[tokens[-1]] += tokens not in old
+      new_states.append(chosen)
+    states = new_states
+    history.append(states)
+  return history
+
+
+@pytest.mark.parametrize(
+  'length_penalty, groups, diversity, rules',
+  [
+    (0.0, 1, 0.0, Rules()),
+    (0.7, 1, 0.0, Rules()),
+    (0.7, 1, 0.0, Rules(min_length=3, no_repeat=2, bad_endings=(4, 5))),
+    (0.0, 1, 0.0, Rules(required=((7,), (6, 1)))),
+    (0.7, 2, 0.4, Rules()),
+    (0.0, 3, 1.0, Rules(forbid=(PAD, BOS), min_length=2)),
+    (0.7, 2, 0.4, Rules(no_repeat=1, required=((7,), (6, 1)))),
+  ],
+)
+def test_beam_search_equals_its_definition(
+  length_penalty, groups, diversity, rules
+):
+  """Narrow beams, against the candidates spelled out one by one."""
+  num_words, max_length, width = 8, 6, 3
   step, log_probs_of = model(num_words, scale=1.0)
-  carry = start(5)
-  found = search.beam_search(
+  carry = start(4)
+  found = run_beam(
     step,
     carry,
-    **options(max_length=max_length),
-    beam_size=beam_size,
+    max_length=max_length,
+    rules=rules,
+    beam_size=width * groups,
     length_penalty=length_penalty,
+    groups=groups,
+    diversity=diversity,
   )
   check(found, log_probs_of, carry, length_penalty)
   hidden = np.asarray(carry['hidden'])
   num_displaced = 0
-  for b in range(5):
+  for b in range(4):
+    cached = functools.cache(
+      lambda tokens, first=hidden[b, 0]: log_probs_of(first, tokens)
+    )
 
-    def score(tokens, first=hidden[b, 0]):
-      return log_probs_of(first, tokens).sum() / len(tokens) ** length_penalty
+    def score(tokens, log_probs_of=cached):
+      return log_probs_of(tokens).sum() / len(tokens) ** length_penalty
 
-    beams = [()]
-    for _ in range(max_length):
-      candidates = []
-      for beam in beams:
-        if EOS in beam:
-          candidates.append(beam)
-        else:
-          candidates.extend((*beam, word) for word in range(num_words))
-      finished = {beam for beam in beams if EOS in beam}
-      beams = sorted(candidates, key=score, reverse=True)[:beam_size]
-      num_displaced += len(finished - set(beams))
-    assert [
-      tuple(tokens[:length])
-      for tokens, length in zip(
-        found.tokens[b].tolist(), found.lengths[b].tolist(), strict=True
-      )
-    ] == beams
+    history = beams_by_definition(
+      cached,
+      num_words,
+      max_length,
+      width,
+      length_penalty,
+      rules,
+      groups,
+      diversity,
+    )
+    expected = [s for beams in history[-1] for s, _ in beams]
+    expected = [s for s in expected if obeys(s, rules)]
+    expected.sort(key=score, reverse=True)
+    expected += [()] * (width * groups - len(expected))
+    assert sequences_in(found, b) == expected
+    for before, after in itertools.pairwise(history):
+      for old, new in zip(before, after, strict=True):
+        finished = {s for s, _ in old if EOS in s}
+        num_displaced += len(finished - {s for s, _ in new})
   # The case that is easily wrong: a live beam displaces a finished one.
-  assert num_displaced > 0 or length_penalty == 0
+  assert num_displaced > 0 or length_penalty == 0 or rules != Rules()
+
+
+def assert_equal(actual, expected):
+  """The same sequences, and the same numbers but for the order of sums."""
+  np.testing.assert_array_equal(actual.tokens, expected.tokens)
+  np.testing.assert_array_equal(actual.lengths, expected.lengths)
+  np.testing.assert_allclose(actual.log_probs, expected.log_probs, rtol=1e-5)
+  np.testing.assert_allclose(actual.scores, expected.scores, rtol=1e-5)
+
+
+def test_one_group_has_nobody_to_differ_from():
+  step, _ = model(12)
+  plain = run_beam(step, start(8), beam_size=4)
+  diverse = run_beam(step, start(8), beam_size=4, diversity=5.0)
+  assert_equal(diverse, plain)
+
+
+@pytest.mark.parametrize('rules', [Rules(), Rules(required=((5, 6),))])
+def test_groups_that_may_agree_do(rules):
+  step, _ = model(12)
+  one = run_beam(step, start(8), beam_size=2, rules=rules)
+  three = run_beam(step, start(8), beam_size=6, groups=3, rules=rules)
+  assert_equal(three, jax.tree.map(lambda x: np.repeat(x, 3, axis=1), one))
+
+
+def test_groups_differ_more_the_more_it_costs_not_to():
+  """One beam a group: at a great price no word is said twice at a time."""
+  step, log_probs_of = model(12)
+  carry = start(40)
+  best = run_beam(step, carry, beam_size=1)
+  num_first, mean = [], []
+  for diversity in (0.0, 0.7, 1000.0):
+    found = run_beam(step, carry, beam_size=4, groups=4, diversity=diversity)
+    check(found, log_probs_of, carry, 0.7)
+    # The first of the groups is the plain search.
+    for b in range(40):
+      assert sequences_in(best, b)[0] in sequences_in(found, b)
+    num_first.append(sum(len(set(x)) for x in found.tokens[:, :, 0].tolist()))
+    mean.append(float(found.log_probs.mean()))
+  assert num_first == sorted(set(num_first))
+  assert num_first[0] == 40 and num_first[-1] == 4 * 40
+  assert mean == sorted(set(mean), reverse=True)
+  for b in range(40):
+    for words in itertools.zip_longest(*sequences_in(found, b)):
+      words = [word for word in words if word is not None]
+      assert len(set(words)) == len(words)
 
 
 def test_scores_descend():
   step, _ = model(30)
-  found = search.beam_search(
-    step, start(4), **options(max_length=8), beam_size=5, length_penalty=0.7
-  )
+  found = run_beam(step, start(4), max_length=8, beam_size=5)
   assert np.all(np.diff(found.scores, axis=1) <= 0)
   assert np.all(np.diff(found.log_probs, axis=1) != 0)
 
 
 @pytest.mark.parametrize(
-  'length_penalty, forbid', [(0.0, ()), (1.0, (PAD, BOS, 5))]
+  'length_penalty, rules',
+  [
+    (0.0, Rules()),
+    (1.0, Rules(forbid=(PAD, BOS, 5))),
+    (0.7, Rules(min_length=4, no_repeat=1, bad_endings=(3, 4))),
+  ],
 )
-def test_a_beam_of_one_is_greedy(length_penalty, forbid):
+def test_a_beam_of_one_is_greedy(length_penalty, rules):
   step, log_probs_of = model(30, scale=0.5)
   carry = start(16)
-  arguments = options(max_length=9, forbid=forbid)
-  greedy = search.greedy(step, carry, **arguments)
-  beam = search.beam_search(
-    step, carry, **arguments, beam_size=1, length_penalty=length_penalty
-  )
+  arguments = options(max_length=9, rules=rules)
+  greedy = jit(lambda carry: search.greedy(step, carry, **arguments))(carry)
+  arguments = {'length_penalty': length_penalty, **arguments}
+  beam = run_beam(step, carry, beam_size=1, **arguments)
   np.testing.assert_array_equal(beam.tokens, greedy.tokens)
   np.testing.assert_array_equal(beam.lengths, greedy.lengths)
   np.testing.assert_allclose(beam.log_probs, greedy.log_probs, rtol=1e-6)
   check(greedy, log_probs_of, carry)
-  assert not np.isin(greedy.tokens[:, :, 0], forbid).any()
 
 
 def test_greedy_is_the_argmax_of_every_step():
@@ -290,15 +477,9 @@ def test_top_p_after_top_k_is_a_share_of_what_is_left():
 def test_forbidden_tokens_are_never_drawn():
   logits = np.random.default_rng(4).normal(size=20)
   logits[3] = 30.0
-  found = draw(logits, forbid=(0, 3, 19))
+  found = draw(logits, rules=Rules(forbid=(0, 3, 19)))
   kept = ~np.isin(np.arange(20), [0, 3, 19])
   assert_drawn_from(found.tokens, np.exp(logits) * kept)
-
-
-def test_zero_probability_is_never_drawn_at_either_end():
-  probs = jnp.array([0.0, 0.0, 1e-30, 0.0, 1.0, 0.0, 0.0])
-  for uniform in (0.0, 1e-7, 0.5, 1 - 2**-24):
-    assert search._inverse_cdf(probs, jnp.float32(uniform)) in (2, 4)
 
 
 def test_sampling_needs_a_key():
@@ -312,27 +493,176 @@ def test_beam_search_starts_from_one_sequence():
     search.beam_search(step, start(2, 3), **options(max_length=4), beam_size=3)
 
 
-def methods():
-  def beam(step, carry, **kwargs):
-    return search.beam_search(
-      step, jax.tree.map(lambda x: x[:, :1], carry), beam_size=4, **kwargs
+@pytest.mark.parametrize('groups', [0, 2, 4])
+def test_groups_are_of_one_size(groups):
+  step, _ = model(5)
+  with pytest.raises(ValueError, match='multiple of groups'):
+    run_beam(step, start(2), beam_size=3, groups=groups)
+
+
+@pytest.mark.parametrize(
+  'match, rules',
+  [
+    ('negative', {'min_length': -1}),
+    ('negative', {'no_repeat': -1}),
+    ('at most 6', {'required': ((3,),) * 7}),
+    ('not forbidden', {'forbid': (3,), 'required': ((3,),)}),
+    ('not forbidden', {'required': ((),)}),
+    ('raise max_length', {'min_length': 4}),
+    ('raise max_length', {'required': ((1,), (3,), (4,), (0,))}),
+    ('EOS', {'required': ((EOS, 3),)}),
+    ('vocabulary', {'required': ((3,), (4, 5))}),
+    ('vocabulary', {'required': ((-1,),)}),
+  ],
+)
+def test_rules_that_cannot_be_kept(match, rules):
+  step, _ = model(5)
+  with pytest.raises(ValueError, match=match):
+    run_beam(step, start(1), beam_size=2, max_length=3, rules=Rules(**rules))
+
+
+def test_one_word_may_meet_two_requirements():
+  step, _ = model(5)
+  rules = Rules(required=((3,), (3, 4), (0, 4)))
+  found = run_beam(step, start(1), beam_size=3, max_length=2, rules=rules)
+  assert obeys(sequences_in(found, 0)[0], rules)
+
+
+@pytest.mark.parametrize('method', [search.greedy, search.sample])
+def test_only_beams_can_require(method):
+  step, _ = model(5)
+  with pytest.raises(ValueError, match='use beam_search'):
+    method(
+      step,
+      start(1),
+      **options(max_length=4, rules=Rules(required=((3,),))),
+      **({} if method is search.greedy else {'key': jax.random.key(0)}),
     )
 
-  def sample(step, carry, **kwargs):
-    return search.sample(
-      step, carry, key=jax.random.key(1), top_k=5, top_p=0.9, **kwargs
-    )
 
-  return pytest.mark.parametrize('method', [search.greedy, sample, beam])
+def beam(step, carry, **kwargs):
+  return search.beam_search(
+    step, jax.tree.map(lambda x: x[:, :1], carry), beam_size=4, **kwargs
+  )
 
 
-@methods()
+def diverse(step, carry, **kwargs):
+  return beam(step, carry, groups=2, diversity=0.5, **kwargs)
+
+
+def sample(step, carry, **kwargs):
+  return search.sample(
+    step, carry, key=jax.random.key(1), top_k=5, top_p=0.9, **kwargs
+  )
+
+
+@pytest.mark.parametrize(
+  'method, extra',
+  [(sample, ()), (diverse, ()), (diverse, ((3, 5), (4, 6), (7, 3)))],
+)
+def test_every_sequence_obeys_the_rules(method, extra):
+  """Of a model from a hundred states; without the rules, many do not."""
+  step, log_probs_of = model(9, scale=0.8)
+  carry = start(100, 4)
+
+  def run(rules):
+    arguments = options(max_length=8, rules=rules)
+    return jit(lambda carry: method(step, carry, **arguments))(carry)
+
+  free = run(Rules())
+  free = [x for b in range(100) for x in sequences_in(free, b)]
+  for rules in (
+    Rules(forbid=(PAD, BOS, 8)),
+    Rules(min_length=5, no_repeat=1),
+    Rules((PAD, BOS), 4, 3, (3, 4, 5, 6)),
+  ):
+    rules = dataclasses.replace(rules, required=extra)
+    found = run(rules)
+    check(found, log_probs_of, carry)
+    for b in range(100):
+      kept = [x for x in sequences_in(found, b) if x]
+      assert kept and all(obeys(x, rules) for x in kept)
+    assert not all(obeys(x, rules) for x in free)
+
+
+def test_a_dead_end_is_no_beam_and_ends_a_sample():
+  """Three words, no word twice, at least five before EOS."""
+  step, log_probs_of = model(4)
+  rules = Rules(min_length=5, no_repeat=1)
+  found = run_beam(step, start(3), max_length=6, rules=rules, beam_size=2)
+  np.testing.assert_array_equal(found.lengths, 0)
+  np.testing.assert_array_equal(found.log_probs, -np.inf)
+  carry = start(3, 20)
+  drawn = search.sample(
+    step, carry, **options(max_length=6, rules=rules), key=jax.random.key(0)
+  )
+  check(drawn, log_probs_of, carry)
+  assert {
+    tuple(sorted(tokens)) for tokens in drawn.tokens.reshape(-1, 6).tolist()
+  } == {tuple(sorted((PAD, BOS, 3, EOS, PAD, PAD)))}
+  np.testing.assert_array_equal(drawn.lengths, 4)
+  greedy = search.greedy(step, carry, **options(max_length=6, rules=rules))
+  np.testing.assert_array_equal(greedy.lengths, 4)
+
+
+def test_a_cut_sequence_has_not_ended():
+  """Neither rule of endings concerns it."""
+  step, _ = model(4)
+  rules = Rules(min_length=3, bad_endings=(PAD, BOS, 3))
+  found = run_beam(step, start(3), max_length=3, rules=rules, beam_size=27)
+  assert set(sequences_in(found, 0)) == set(
+    itertools.product((PAD, BOS, 3), repeat=3)
+  )
+
+
+def test_an_ensemble_of_a_model_with_itself_is_the_model():
+  step, log_probs_of = model(12)
+  together = search.ensemble([step] * 3)
+  carry = start(5)
+  one = run_beam(step, carry, beam_size=4)
+  three = run_beam(together, (carry,) * 3, beam_size=4)
+  assert_equal(three, one)
+  check(three, log_probs_of, carry, 0.7)
+
+
+def test_an_ensemble_has_the_mean_probability():
+  step, _ = model(6)
+  other, _ = model(6, scale=0.3)
+  never = memoryless([0.0, -np.inf, 1.0, 0.0, 0.0, -np.inf])
+  carries = (start(2, 3), start(2, 3), jnp.zeros((2, 3), jnp.int32))
+  tokens = jnp.array([[0, 1, 2], [3, 4, 5]])
+  steps = (step, other, never)
+  carry, logits = search.ensemble(steps)(carries, tokens)
+  apart = [step(own, tokens) for step, own in zip(steps, carries, strict=True)]
+  jax.tree.map(
+    np.testing.assert_array_equal, carry, tuple(own for own, _ in apart)
+  )
+  probs = np.mean([jax.nn.softmax(x, axis=-1) for _, x in apart], axis=0)
+  np.testing.assert_allclose(np.exp(logits), probs, rtol=1e-5)
+  np.testing.assert_allclose(np.exp(logits).sum(-1), 1, rtol=1e-5)
+  # What none of them believes in stays impossible, without a NaN.
+  _, logits = search.ensemble([never, never])((carries[2],) * 2, tokens)
+  assert np.all(logits[..., 1] == -np.inf)
+
+
+def test_an_ensemble_has_members_and_their_carries():
+  with pytest.raises(ValueError, match='at least one'):
+    search.ensemble([])
+  step, _ = model(5)
+  with pytest.raises(ValueError):
+    search.ensemble([step, step])((start(1),), jnp.zeros((1, 1), jnp.int32))
+
+
+@pytest.mark.parametrize('method', [search.greedy, sample, diverse])
 def test_jit_changes_nothing_and_log_probs_are_the_models(method):
   step, log_probs_of = model(12)
   carry = start(3, 4)
+  rules = Rules((PAD,), 3, 2, (4, 5))
+  if method is diverse:
+    rules = dataclasses.replace(rules, required=((7, 8), (9,)))
 
   def run(carry):
-    return method(step, carry, **options(max_length=6))
+    return method(step, carry, **options(max_length=6, rules=rules))
 
   found = run(carry)
   check(found, log_probs_of, carry)
@@ -341,7 +671,7 @@ def test_jit_changes_nothing_and_log_probs_are_the_models(method):
   np.testing.assert_allclose(jitted.log_probs, found.log_probs, rtol=1e-5)
 
 
-@methods()
+@pytest.mark.parametrize('method', [search.greedy, sample, beam])
 @pytest.mark.parametrize('batch_endings', [[1, 1], [2, 4], [3, 99]])
 def test_the_search_stops_when_all_have_ended(method, batch_endings):
   endings = np.array(batch_endings)
@@ -359,7 +689,7 @@ def test_the_search_stops_when_all_have_ended(method, batch_endings):
     found = method(
       step,
       jnp.zeros((2, 4), jnp.int32),
-      **options(max_length=max_length, forbid=(PAD, BOS)),
+      **options(max_length=max_length, rules=Rules(forbid=(PAD, BOS))),
     )
   lengths = np.minimum(endings, max_length)
   assert len(calls) == lengths.max()

@@ -1,0 +1,159 @@
+"""What a decoded sequence may and must hold.
+
+Axes: B items, K sequences of an item, T time, V vocabulary.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Every requirement doubles the number of beams.
+MOST_REQUIREMENTS = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+  """Rules of decoding; as they are by default, there are none.
+
+  A sequence that is cut at the greatest length has not ended: `min_length`
+  and `bad_endings` say nothing about it.
+
+  Attributes:
+    forbid: tokens that are never produced.
+    min_length: the least number of tokens before EOS.
+    no_repeat: n, no n tokens in a row occur twice in a sequence; 3 is trigram
+      blocking (Paulus et al. 2018), 0 is no such rule.
+    bad_endings: tokens that EOS may not follow. BOS among them: there is no
+      empty sequence.
+    required: of each of these groups (a word, its alternatives) at least one
+      token occurs in the sequence. By beam search only.
+  """
+
+  forbid: tuple[int, ...] = ()
+  min_length: int = 0
+  no_repeat: int = 0
+  bad_endings: tuple[int, ...] = ()
+  required: tuple[tuple[int, ...], ...] = ()
+
+  def __post_init__(self):
+    if self.min_length < 0 or self.no_repeat < 0:
+      raise ValueError(
+        f'min_length={self.min_length} and no_repeat={self.no_repeat} must '
+        'not be negative: pass 0 for no such rule'
+      )
+    if len(self.required) > MOST_REQUIREMENTS:
+      raise ValueError(
+        f'{len(self.required)} requirements need 2**{len(self.required)} sets '
+        f'of beams: require at most {MOST_REQUIREMENTS}'
+      )
+    for group in self.required:
+      if not set(group) - set(self.forbid):
+        raise ValueError(
+          f'none of the required tokens {group} may be produced: name at '
+          'least one that is not forbidden'
+        )
+
+  @property
+  def required_tokens(self) -> tuple[int, ...]:
+    """All tokens of `required` that may be produced, each once."""
+    tokens = {token for group in self.required for token in group}
+    return tuple(sorted(tokens - set(self.forbid)))
+
+  @property
+  def meets(self) -> np.ndarray:
+    """Of each of the `required_tokens`, the set of requirements that it meets.
+
+    A set is a number: bit i stands for group i. i32[len(required_tokens)].
+    """
+    return np.array(
+      [
+        sum((token in group) << i for i, group in enumerate(self.required))
+        for token in self.required_tokens
+      ],
+      np.int32,
+    )
+
+  def check(self, eos: int, max_length: int):
+    """Raises if no sequence of at most `max_length` tokens can do."""
+    if self.min_length > max_length:
+      raise ValueError(
+        f'no sequence has min_length={self.min_length} tokens, at '
+        f'max_length={max_length}: raise max_length'
+      )
+    if eos in self.required_tokens:
+      raise ValueError(f'EOS ({eos}) cannot be required: leave it out')
+    # One token may meet several requirements.
+    met, needed = {0}, 0
+    while 2 ** len(self.required) - 1 not in met:
+      met = {old | int(new) for old in met for new in self.meets}
+      needed += 1
+    if needed > max_length:
+      raise ValueError(
+        f'the {len(self.required)} requirements take {needed} tokens, more '
+        f'than max_length={max_length}: raise max_length'
+      )
+
+  def ban(
+    self,
+    logits: jax.Array,
+    tokens: jax.Array,
+    last: jax.Array,
+    time: jax.Array,
+    eos: int,
+    *,
+    unmet: np.ndarray | bool = False,
+  ) -> jax.Array:
+    """Puts the tokens that may not come next out of reach.
+
+    Args:
+      logits: f32[B, K, V] of the next token.
+      tokens: i32[B, K, T], the sequences; those of unequal length have ended.
+      last: i32[B, K], the tokens before the next.
+      time: i32[], how many tokens there are.
+      eos: the token that ends a sequence.
+      unmet: bool[K], the sequences that lack a required token: they go on.
+
+    Returns:
+      f32[B, K, V], -inf at what the rules forbid.
+    """
+    size = logits.shape[-1]
+    if not all(0 <= token < size for token in self.required_tokens):
+      raise ValueError(
+        f'the required tokens {self.required_tokens} are not all in the '
+        f'vocabulary of {size}: require words that the model knows'
+      )
+    token = np.arange(size)
+    if self.forbid:
+      logits = jnp.where(np.isin(token, self.forbid), -jnp.inf, logits)
+    if self.min_length or self.bad_endings or self.required:
+      bad = [last == ending for ending in self.bad_endings]
+      bad = functools.reduce(jnp.logical_or, bad, time < self.min_length)
+      goes_on = jnp.broadcast_to(bad | unmet, last.shape)
+      banned = (token == eos) & goes_on[..., None]
+      logits = jnp.where(banned, -jnp.inf, logits)
+    if 0 < self.no_repeat < tokens.shape[-1]:
+      logits = self._ban_repeats(logits, tokens, time)
+    return logits
+
+  def _ban_repeats(self, logits, tokens, time):
+    """See `ban`: the tokens that would complete an n-gram a second time."""
+    num_items, num_sequences, max_length = tokens.shape
+    before = self.no_repeat - 1  # Tokens of the n-gram that are there already.
+    starts = max_length - before
+    repeated = jnp.arange(starts) + before < time
+    # Where there are too few tokens, the slice is of others; but then there is
+    # no n-gram to repeat either.
+    suffix = jax.lax.dynamic_slice_in_dim(tokens, time - before, before, axis=2)
+    for i in range(before):
+      same = tokens[:, :, i : i + starts] == suffix[:, :, i : i + 1]
+      repeated = repeated & same
+    repeated = jnp.broadcast_to(repeated, (num_items, num_sequences, starts))
+    # A few entries of the vocabulary: no mask of its size.
+    return logits.at[
+      jnp.arange(num_items)[:, None, None],
+      jnp.arange(num_sequences)[:, None],
+      tokens[:, :, before:],
+    ].min(jnp.where(repeated, -jnp.inf, jnp.inf))
