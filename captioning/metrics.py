@@ -9,9 +9,9 @@ for ROUGE-L and none for the others.
 """
 
 import collections
-import functools
 import math
 from collections.abc import Hashable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -48,11 +48,11 @@ def score(
   guesses = {i: _tokenized(candidates[i]) for i in ids}
 
   words = {i: [text.split() for text in targets[i]] for i in ids}
-  results = dict(_bleu([(guesses[i].split(), words[i]) for i in ids]))
+  results = bleu([(guesses[i].split(), words[i]) for i in ids])
   rouge = [_rouge_l(targets[i], guesses[i]) for i in ids]
   results['ROUGE-L'] = np.mean(rouge), rouge
-  cider_d = CiderD(words)
-  cider = [cider_d.score(guesses[i].split(), i) for i in ids]
+  cider_d = CiderD.count(words.values())
+  cider = [cider_d.score(guesses[i].split(), words[i]) for i in ids]
   results['CIDEr'] = np.mean(cider), cider
 
   absent = {}
@@ -76,28 +76,81 @@ def score(
 
 
 class CiderD:
-  """CIDEr-D against the references of a set of images.
+  """CIDEr-D (Vedantam et al. 2015), given in how many images n-grams occur.
 
-  How many images use an n-gram is counted once, here, so that scoring one
-  caption is cheap enough to be a reward in training.
+  Words may be anything hashable: text, or numbers of a vocabulary.
+
+  Attributes:
+    frequency: n-gram of one to four words -> in how many images it occurs. One
+      that is absent counts as if it occurred in one image.
+    num_images: in how many images it could occur.
   """
 
-  def __init__(self, references: Mapping[Hashable, Sequence[Sequence[str]]]):
-    """Counts the n-grams of each image's references, given as words."""
-    self._references = references
-    self._log_images = math.log(len(references))
-    self._frequency = collections.Counter()
-    for captions in references.values():
-      self._frequency.update(set().union(*map(_ngrams, captions)))
-    # A batch scores several captions of each image one after the other; the
-    # vectors of a whole training set would take gigabytes.
-    self._image = functools.lru_cache(maxsize=1024)(self._image_vectors)
+  def __init__(
+    self, frequency: Mapping[tuple[Hashable, ...], int], num_images: int
+  ):
+    """Takes document frequencies that were counted before; see `count`."""
+    self.frequency = frequency
+    self.num_images = num_images
+    self._log_images = math.log(num_images)
 
-  def score(self, candidate: Sequence[str], image: Hashable) -> float:
-    """Scores the words of a caption of the image: 0 to 10."""
-    vectors, norms, length = self._vectors(candidate)
+  @classmethod
+  def count(
+    cls, references: Iterable[Sequence[Sequence[Hashable]]]
+  ) -> 'CiderD':
+    """Counts the n-grams of each image's references, given as words."""
+    frequency = collections.Counter()
+    num_images = 0
+    for captions in references:
+      frequency.update(set().union(*map(_ngrams, captions)))
+      num_images += 1
+    return cls(frequency, num_images)
+
+  def score(
+    self,
+    candidate: Sequence[Hashable],
+    references: Sequence[Sequence[Hashable]],
+  ) -> float:
+    """Scores the words of a caption against those of its image: 0 to 10."""
+    return self.scores([candidate], references)[0]
+
+  def scores(
+    self,
+    candidates: Sequence[Sequence[Hashable]],
+    references: Sequence[Sequence[Hashable]],
+  ) -> list[float]:
+    """Scores several captions of one image, whose references are read once."""
+    targets = [self._vectors(reference) for reference in references]
+    return [
+      self._score(self._vectors(candidate), targets) for candidate in candidates
+    ]
+
+  def similarities(self, captions: Sequence[Sequence[Hashable]]) -> np.ndarray:
+    """How alike every two captions of m are, from 0 to 1: f64[m, m].
+
+    The mean over n of the cosines of their vectors of n-grams: a tenth of
+    CIDEr, which unlike CIDEr-D is symmetric.
+    """
+    matrix = np.zeros((len(captions), len(captions)))
+    vectors = [self._vectors(caption) for caption in captions]
+    for i, (first, first_norms, _) in enumerate(vectors):
+      for j, (second, second_norms, _) in enumerate(vectors[: i + 1]):
+        for n in range(_ORDER):
+          if not first_norms[n] or not second_norms[n]:
+            continue
+          product = sum(
+            weight * second[n].get(ngram, 0)
+            for ngram, weight in first[n].items()
+          )
+          matrix[i, j] += product / (first_norms[n] * second_norms[n])
+        matrix[j, i] = matrix[i, j]
+    return matrix / _ORDER
+
+  def _score(self, candidate, targets) -> float:
+    """Of what `_vectors` made of the candidate and of the references."""
+    vectors, norms, length = candidate
     total = 0.0
-    for ref_vectors, ref_norms, ref_length in self._image(image):
+    for ref_vectors, ref_norms, ref_length in targets:
       penalty = math.exp(-((length - ref_length) ** 2) / (2 * 6.0**2))
       for n in range(_ORDER):
         if not norms[n] or not ref_norms[n]:
@@ -109,20 +162,53 @@ class CiderD:
           if ngram in ref
         )
         total += penalty * overlap / (norms[n] * ref_norms[n])
-    return 10 * total / (_ORDER * len(self._references[image]))
+    return 10 * total / (_ORDER * len(targets))
 
-  def _image_vectors(self, image):
-    return [self._vectors(caption) for caption in self._references[image]]
-
-  def _vectors(self, caption: Sequence[str]):
+  def _vectors(self, caption: Sequence[Hashable]):
     """TF-IDF weights and their norm for each n, and the caption's length."""
     vectors = [{} for _ in range(_ORDER)]
     for ngram, count in _ngrams(caption).items():
-      frequency = max(1, self._frequency[ngram])
-      weight = count * (self._log_images - math.log(frequency))
-      vectors[len(ngram) - 1][ngram] = weight
+      weight = self._log_images - math.log(self.frequency.get(ngram, 1))
+      vectors[len(ngram) - 1][ngram] = count * weight
     norms = [math.hypot(*vector.values()) for vector in vectors]
     return vectors, norms, len(caption)
+
+
+def bleu(
+  pairs: Sequence[tuple[Sequence[Hashable], Sequence[Sequence[Hashable]]]],
+) -> dict[str, tuple[float, np.ndarray]]:
+  """BLEU-1 to BLEU-4 of captions.
+
+  Args:
+    pairs: for each image the words of a caption, and those of each reference.
+
+  Returns:
+    'BLEU-n' -> the corpus score, and the score of each image, f64[images].
+  """
+  statistics = np.array(
+    [
+      row
+      for caption, refs in pairs
+      for row in _bleu_statistics([caption], refs)
+    ]
+  )
+  images = _bleu_scores(statistics)
+  corpus = _bleu_scores(statistics.sum(axis=0, keepdims=True))
+  return {f'BLEU-{n + 1}': (corpus[0, n], images[:, n]) for n in range(_ORDER)}
+
+
+def sentence_bleu(
+  candidates: Sequence[Sequence[Hashable]],
+  references: Sequence[Sequence[Hashable]],
+) -> np.ndarray:
+  """BLEU-4 of several captions of one image: f64[candidates], 0 to 1.
+
+  Each is what the official evaluation reports for the image: the length is
+  compared with the closest reference, and nothing is smoothed, so that a
+  caption without four words in a row of some reference has almost none.
+  """
+  statistics = np.array(_bleu_statistics(candidates, references))
+  return _bleu_scores(statistics)[:, -1]
 
 
 def _check(references, candidates):
@@ -172,7 +258,7 @@ def _some(ids: list) -> str:
   return shown if len(ids) <= 5 else f'{shown} and {len(ids) - 5} more'
 
 
-def _ngrams(words: Sequence[str]) -> collections.Counter:
+def _ngrams(words: Sequence[Hashable]) -> collections.Counter:
   """Counts the n-grams of one to four words."""
   return collections.Counter(
     tuple(words[start : start + n])
@@ -181,27 +267,21 @@ def _ngrams(words: Sequence[str]) -> collections.Counter:
   )
 
 
-def _bleu(pairs):
-  """Yields ('BLEU-n', (corpus score, score of each image))."""
-  statistics = np.array([_bleu_statistics(*pair) for pair in pairs])
-  images = _bleu_scores(statistics)
-  corpus = _bleu_scores(statistics.sum(axis=0, keepdims=True))
-  for n in range(_ORDER):
-    yield f'BLEU-{n + 1}', (corpus[0, n], images[:, n])
-
-
-def _bleu_statistics(candidate, references) -> list[int]:
-  """Matched n-grams for n = 1..4, n-grams for n = 1..4, length, target."""
+def _bleu_statistics(candidates, references) -> list[list[int]]:
+  """Of each: matches for n = 1..4, n-grams for n = 1..4, length, target."""
   most = collections.Counter()
   for reference in references:
     most |= _ngrams(reference)
-  matched = [0] * _ORDER
-  for ngram, count in (_ngrams(candidate) & most).items():
-    matched[len(ngram) - 1] += count
-  length = len(candidate)
-  guessed = [max(0, length - n) for n in range(_ORDER)]
-  target = min(map(len, references), key=lambda n: (abs(n - length), n))
-  return [*matched, *guessed, length, target]
+  statistics = []
+  for candidate in candidates:
+    matched = [0] * _ORDER
+    for ngram, count in (_ngrams(candidate) & most).items():
+      matched[len(ngram) - 1] += count
+    length = len(candidate)
+    guessed = [max(0, length - n) for n in range(_ORDER)]
+    target = min(map(len, references), key=lambda n: (abs(n - length), n))
+    statistics.append([*matched, *guessed, length, target])
+  return statistics
 
 
 def _bleu_scores(statistics: np.ndarray) -> np.ndarray:

@@ -143,13 +143,71 @@ def test_cider_d_scores_any_caption_of_its_images():
   }
   caption = 'the man on a horse'
   whole = metrics.score(references, dict.fromkeys(references, caption))
-  cider_d = metrics.CiderD(
-    {i: [text.split() for text in texts] for i, texts in references.items()}
-  )
+  words = {
+    i: [text.split() for text in texts] for i, texts in references.items()
+  }
+  cider_d = metrics.CiderD.count(words.values())
   for i in 'cabca':
     expected = whole['per_image'][i]['CIDEr']
-    assert cider_d.score(caption.split(), i) == pytest.approx(expected)
+    assert cider_d.score(caption.split(), words[i]) == expected
   assert whole['per_image']['a']['CIDEr'] > whole['per_image']['b']['CIDEr']
+
+
+def _words(texts):
+  return [text.split() for text in texts]
+
+
+def _numbers(captions, numbers):
+  return [
+    [numbers.setdefault(word, len(numbers)) for word in caption]
+    for caption in captions
+  ]
+
+
+def test_frequencies_from_elsewhere_and_words_as_numbers_change_nothing():
+  references, candidates = _random_captions(40)
+  words = {i: _words(texts) for i, texts in references.items()}
+  counted = metrics.CiderD.count(words.values())
+  # What occurs in one image alone need not be stored.
+  stored = {n: count for n, count in counted.frequency.items() if count > 1}
+  assert 0 < len(stored) < len(counted.frequency)
+  cached = metrics.CiderD(stored, counted.num_images)
+  numbers = {}
+  numbered = {i: _numbers(captions, numbers) for i, captions in words.items()}
+  of_numbers = metrics.CiderD.count(numbered.values())
+  expected = metrics.score(references, candidates)['per_image']
+  for i, caption in candidates.items():
+    others = [candidates[j].split() for j in range(5)]
+    score, *rest = counted.scores([caption.split(), *others], words[i])
+    assert score == expected[i]['CIDEr']
+    assert rest == [counted.score(other, words[i]) for other in others]
+    assert cached.score(caption.split(), words[i]) == score
+    [caption] = _numbers([caption.split()], numbers)
+    assert of_numbers.score(caption, numbered[i]) == pytest.approx(score)
+
+
+def test_sentence_bleu_is_that_of_the_image():
+  references, candidates = _random_captions(40)
+  expected = metrics.score(references, candidates)['per_image']
+  guesses = _words(candidates.values())
+  for i, texts in references.items():
+    scores = metrics.sentence_bleu(guesses, _words(texts))
+    assert scores[i] == expected[i]['BLEU-4']
+
+
+def test_similarities_are_cosines():
+  rng = random.Random(1)
+  # All as long as the references, and no word twice: no penalty, no clipping.
+  captions = [rng.sample('abcdefgh', 6) for _ in range(5)]
+  others = [[rng.sample('abcdefgh', 6)] for _ in range(8)]
+  cider_d = metrics.CiderD.count([captions, *others])
+  matrix = cider_d.similarities(captions)
+  assert (matrix == matrix.T).all()
+  assert matrix.diagonal() == pytest.approx(1)
+  for i, caption in enumerate(captions):
+    assert 10 * matrix[i] == pytest.approx(cider_d.scores(captions, [caption]))
+  empty = cider_d.similarities([[], captions[0][:2]])
+  assert empty.tolist() == [[0, 0], [0, pytest.approx(0.5)]]
 
 
 def test_five_thousand_images_take_seconds():

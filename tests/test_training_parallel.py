@@ -204,6 +204,34 @@ def test_predict_step_keeps_the_order(params, batch):
   np.testing.assert_allclose(outputs, predict(params, batch['x']), rtol=1e-5)
 
 
+def test_sample_step_has_a_key_for_each_step_device_and_part(
+  params, batch, caplog
+):
+  step = parallel.sample_step(
+    lambda variables, batch, part, key: {
+      'noise': jax.random.uniform(key, (1,)),
+      'y': predict(variables['params'], batch['x'])[part][None],
+    }
+  )
+  variables = parallel.replicate({'params': params})
+  key = parallel.replicate(jax.random.key(0))
+  sharded = parallel.shard(batch)
+
+  def run(number, part):
+    return jax.device_get(step(variables, sharded, key, number, part))
+
+  first = run(0, 0)
+  with jax.log_compiles():
+    outputs = {(n, part): run(n, part) for n in range(3) for part in range(2)}
+  assert [r for r in caplog.records if 'ompil' in r.message] == []
+  noise = np.concatenate([x['noise'] for x in outputs.values()]).ravel()
+  assert len(noise) == len(set(noise.tolist())) == 3 * 2 * 2
+  np.testing.assert_array_equal(first['noise'], outputs[0, 0]['noise'])
+  expected = predict(params, batch['x']).reshape(2, 4, 5, 1)
+  for (_, part), output in outputs.items():
+    np.testing.assert_allclose(output['y'][:, 0], expected[:, part], rtol=1e-5)
+
+
 def test_prefetch_gives_every_batch_once_in_order(batch):
   batches = [{'x': np.full((2, 1), i)} for i in range(5)]
   seen = [int(host['x'][0, 0]) for host, _ in parallel.prefetch(batches)]

@@ -287,6 +287,37 @@ def map_devices(predict_fn: Callable) -> Callable:
   return step
 
 
+def sample_step(sample_fn: Callable) -> Callable:
+  """Random outputs for a sharded batch, on this host's devices alone.
+
+  Args:
+    sample_fn: `(variables, batch, part, key) -> pytree` of [b, ...] arrays;
+      part i32[] says which part of the batch they are for.
+
+  Returns:
+    `step(variables, batch, key, step, part) -> pytree` of [devices, b, ...]
+    arrays on the devices; the host need not wait for them. Give it the same
+    key at every step: the key that `sample_fn` receives differs by step,
+    device (of all hosts) and part.
+  """
+
+  def sample(variables, batch, key, step, part):
+    first = jax.process_index() * jax.local_device_count()
+    key = jax.random.fold_in(key, step)
+    key = jax.random.fold_in(key, first + jax.lax.axis_index(AXIS))
+    return sample_fn(variables, batch, part, jax.random.fold_in(key, part))
+
+  mapped = jax.pmap(
+    sample,
+    axis_name=AXIS,
+    in_axes=(None, 0, None, None, None),
+    devices=jax.local_devices(),
+  )
+  return lambda variables, batch, key, step, part: mapped(
+    variables, batch, key, np.int32(step), np.int32(part)
+  )
+
+
 def predict_step(predict_fn: Callable) -> Callable:
   """As `map_devices`, with the outputs of all hosts gathered on each.
 

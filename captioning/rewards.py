@@ -1,0 +1,280 @@
+"""Rewards of sampled captions: CIDEr-D and BLEU-4 of numbers of words.
+
+As in Luo's published code, words are those of the vocabulary (whatever it does
+not hold is one and the same word, UNK), EOS is a word, and the document
+frequencies of CIDEr-D are those of the training split alone.
+
+Nothing here may import JAX or TensorFlow: processes that score do so too.
+
+Axes: B pictures, S samples, R references, T words, N n-grams.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import signal
+import threading
+import time
+import uuid
+import zipfile
+import zlib
+from collections.abc import Iterable
+from collections.abc import Sequence
+
+import loky
+import numpy as np
+from absl import logging
+
+from captioning import metrics
+from captioning import vocabulary as vocabulary_lib
+
+_LONGEST = 4  # Words of an n-gram.
+_FILL = -1  # After the words of a shorter one.
+
+
+@dataclasses.dataclass(frozen=True)
+class Frequencies:
+  """A file of document frequencies; see `count`.
+
+  Attributes:
+    path: of the file.
+    key: says what was counted.
+  """
+
+  path: pathlib.Path
+  key: str
+
+  def read(self) -> metrics.CiderD:
+    """The scorer that they make.
+
+    Raises:
+      ValueError: the file is damaged, or was counted on something else.
+    """
+    try:
+      with np.load(self.path, allow_pickle=False) as file:
+        key, ngrams = str(file['key']), file['ngrams']
+        counts, num_images = file['counts'], int(file['num_images'])
+    # numpy tells of a damaged file in many ways.
+    except (
+      ValueError,
+      KeyError,
+      EOFError,
+      TypeError,
+      zipfile.BadZipFile,
+      zlib.error,
+    ) as error:
+      raise ValueError(
+        f'{self.path} holds no document frequencies, or is damaged: delete it, '
+        f'and they are counted anew ({error!r})'
+      ) from error
+    if key != self.key:
+      raise ValueError(
+        f'{self.path} was counted on other data or another vocabulary: delete '
+        'it, or choose another path'
+      )
+    lengths = np.sum(ngrams != _FILL, axis=1)
+    frequency = {}
+    for n in range(1, _LONGEST + 1):
+      chosen = lengths == n
+      words = map(tuple, ngrams[chosen, :n].tolist())
+      frequency.update(zip(words, counts[chosen].tolist(), strict=True))
+    return metrics.CiderD(frequency, num_images)
+
+  def _write(self, cider_d: metrics.CiderD):
+    # One that occurs in one image scores like one that is absent, and those
+    # are most: without them file and memory are a fraction.
+    counts = {n: count for n, count in cider_d.frequency.items() if count > 1}
+    ngrams = np.full((len(counts), _LONGEST), _FILL, np.int32)
+    for row, ngram in zip(ngrams, counts, strict=True):
+      row[: len(ngram)] = ngram
+    self.path.parent.mkdir(parents=True, exist_ok=True)
+    beside = self.path.with_name(f'{self.path.name}.{uuid.uuid4().hex}.tmp')
+    try:
+      with beside.open('wb') as file:
+        np.savez_compressed(
+          file,
+          key=np.array(self.key),
+          ngrams=ngrams,
+          counts=np.array(list(counts.values()), np.int32),
+          num_images=np.array(cider_d.num_images, np.int64),
+        )
+      beside.replace(self.path)
+    finally:
+      beside.unlink(missing_ok=True)
+
+
+def count(
+  path: str | os.PathLike,
+  captions: Iterable[Sequence[str]],
+  *,
+  fingerprint: str,
+  vocabulary: vocabulary_lib.Vocabulary,
+  max_length: int,
+) -> Frequencies:
+  """In how many pictures each n-gram occurs: counted once, then read.
+
+  A file that is damaged, or was counted on something else, is replaced.
+
+  Args:
+    path: of the file.
+    captions: of each picture of the training split; not read if the file is
+      there.
+    fingerprint: says which data they are; see `data.fingerprint`.
+    vocabulary: words to numbers.
+    max_length: T, to which captions are cut in training.
+  """
+  digest = hashlib.sha256(vocabulary.to_json().encode())
+  digest.update(f'{fingerprint} {max_length}'.encode())
+  frequencies = Frequencies(
+    pathlib.Path(path).absolute(), digest.hexdigest()[:32]
+  )
+  if frequencies.path.exists():
+    try:
+      frequencies.read()
+      return frequencies
+    except ValueError as error:
+      logging.warning('Counting again: %s', error)
+  frequencies._write(
+    metrics.CiderD.count(
+      [words(vocabulary.encode(text, max_length)) for text in texts]
+      for texts in captions
+    )
+  )
+  return frequencies
+
+
+def words(tokens: np.ndarray) -> list[int]:
+  """The words of a caption, EOS included: i32[T] -> at most T numbers."""
+  numbers = tokens.tolist()
+  for end, number in enumerate(numbers):
+    if number == vocabulary_lib.EOS_ID:
+      return numbers[: end + 1]
+    if number == vocabulary_lib.PAD_ID:
+      return numbers[:end]
+  return numbers
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+  """Rewards that are being computed."""
+
+  parts: Sequence[concurrent.futures.Future]
+
+  def result(self) -> np.ndarray:
+    """Waits for them: f32[B, S]."""
+    return np.concatenate([part.result() for part in self.parts])
+
+
+class Rewards:
+  """Scores samples beside what the caller does; use it as a context.
+
+  The reward of a caption is `cider` * CIDEr-D (0 to 10) + `bleu` * BLEU-4 (0
+  to 1). It does not depend on the number of workers.
+  """
+
+  def __init__(
+    self,
+    frequencies: Frequencies,
+    *,
+    cider: float = 1.0,
+    bleu: float = 0.0,
+    workers: int = 0,
+  ):
+    """Takes what `count` returned, and the weights.
+
+    Args:
+      frequencies: of the training split.
+      cider: weight of CIDEr-D.
+      bleu: weight of BLEU-4.
+      workers: how many processes score; 0 for a thread of this one.
+    """
+    if workers < 0:
+      raise ValueError(f'workers={workers} must not be negative')
+    self._score = functools.partial(_score, frequencies, cider, bleu)
+    self._num_parts = max(workers, 1)
+    if workers:
+      # Unlike those of the standard library these processes neither import the
+      # main module nor are forked from one that runs threads.
+      self._executor = loky.ProcessPoolExecutor(
+        workers, initializer=_start_worker, initargs=(os.getpid(),)
+      )
+    else:
+      self._executor = concurrent.futures.ThreadPoolExecutor(1)
+
+  def __enter__(self) -> 'Rewards':
+    return self
+
+  def __exit__(self, *_):
+    self._executor.shutdown()
+
+  def submit(self, samples: np.ndarray, references: np.ndarray) -> Pending:
+    """Starts to score: i32[B, S, T], i32[B, R, T'] -> f32[B, S], later.
+
+    Args:
+      samples: captions of each picture, PAD after EOS.
+      references: what people wrote, alike. Rows of PAD alone are none.
+    """
+    if len(samples) != len(references):
+      raise ValueError(
+        f'samples of {len(samples)} pictures cannot be scored against '
+        f'references of {len(references)}'
+      )
+    parts = min(self._num_parts, len(samples))
+    return Pending(
+      [
+        self._executor.submit(self._score, *part)
+        for part in zip(
+          np.array_split(samples, parts),
+          np.array_split(references, parts),
+          strict=True,
+        )
+      ]
+    )
+
+
+def _score(
+  frequencies: Frequencies,
+  cider: float,
+  bleu: float,
+  samples: np.ndarray,
+  references: np.ndarray,
+) -> np.ndarray:
+  """See `Rewards.submit`."""
+  rewards = np.zeros(samples.shape[:2])
+  for b in range(len(samples)):
+    candidates = [words(tokens) for tokens in samples[b]]
+    targets = [words(tokens) for tokens in references[b]]
+    targets = [target for target in targets if target]
+    if not targets:
+      raise ValueError(f'picture {b} of the batch has no reference')
+    if cider:
+      scores = _cider_d(frequencies).scores(candidates, targets)
+      rewards[b] += cider * np.array(scores)
+    if bleu:
+      rewards[b] += bleu * metrics.sentence_bleu(candidates, targets)
+  return rewards.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=1)
+def _cider_d(frequencies: Frequencies) -> metrics.CiderD:
+  """Read once by each process."""
+  return frequencies.read()
+
+
+def _start_worker(parent: int):
+  """A worker stops when its parent says so, or is no more."""
+  # What a terminal or a scheduler sends to all processes is the parent's to
+  # answer: it saves a checkpoint first.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int):
+  """Ends this process once the parent was killed: nothing else tells it."""
+  while os.getppid() == parent:
+    time.sleep(1)
+  os._exit(1)
