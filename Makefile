@@ -40,6 +40,7 @@ demo-sketch: .venv/current
 	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
 
 test: .venv/current
+	scripts/install_chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/current
