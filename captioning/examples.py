@@ -1,6 +1,7 @@
 """From a record of a data set to an example of fixed shapes.
 
-Axes: H, W pixels, K captions of a picture, T words.
+Axes: H, W pixels, L locations, N locations of one picture where they vary in
+number, D features, K captions of a picture, T words.
 """
 
 import dataclasses
@@ -32,11 +33,14 @@ class Examples:
     """A randomly cropped picture, some of its captions in random order.
 
     Args:
-      record: `id`, `captions` and `image`, or `grid` if it is cached.
+      record: `id`, `captions` and `image`, or `grid` f16[L, D] if it is
+        cached; with `most_locations` it is f16[N, D], and L is that number.
       rng: of this example alone.
 
     Returns:
-      `id`, `picture` uint8[H, W, 3] or f16[L, D], `tokens` i32[K, T].
+      `id`, `picture` uint8[H, W, 3] or f16[L, D], `tokens` i32[K, T]; where
+      locations vary in number, `locations` i32[] says how many of the L are
+      real. The others are zeros.
     """
     if 'grid' in record:
       picture = record['grid']
@@ -73,4 +77,10 @@ class Examples:
       max_length=self.config.max_length,
       rng=rng,
     )
-    return {'id': record['id'], 'picture': picture, 'tokens': tokens}
+    example = {'id': record['id'], 'picture': picture, 'tokens': tokens}
+    if 'most_locations' in record:
+      count = len(picture)
+      missing = record['most_locations'] - count
+      example['picture'] = np.pad(picture, [(0, missing), (0, 0)])
+      example['locations'] = np.array(count, np.int32)
+    return example

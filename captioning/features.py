@@ -1,10 +1,14 @@
-"""Grids of features of a frozen encoder, computed once and read many times.
+"""Features of pictures, computed once and read many times.
+
+They are grids of a frozen encoder, all of one size, or the regions that a
+detector found, some more of them in one picture than in another.
 
 A cache is a directory of ArrayRecord shards, record by record in the order of
 the pictures, and `features.json`, which is written last. Shards of another
 encoder, of other data or of another size have other names and are never mixed.
 
-Axes: B batch, L locations, D features.
+Axes: B batch, L locations, N locations of one picture where they vary in
+number, D features.
 """
 
 import contextlib
@@ -33,29 +37,44 @@ _WRITER_OPTIONS = 'group_size:1,uncompressed'
 class Features:
   """Random access to a complete cache; threads and processes may share it."""
 
-  def __init__(self, paths: Sequence[str], shape: tuple[int, int]):
-    """Takes the shards in order and the shape (L, D) of every record."""
+  def __init__(
+    self,
+    paths: Sequence[str],
+    shape: tuple[int | None, int],
+    most_locations: int | None = None,
+  ):
+    """Takes the shards in order and what every record is like.
+
+    Args:
+      paths: of the shards.
+      shape: (L, D), or (None, D) where the number of locations varies.
+      most_locations: the largest that may occur then; otherwise None.
+    """
     self._source = array_record_data_source.ArrayRecordDataSource(paths)
     self.shape = shape
+    self.most_locations = most_locations
+    locations, width = shape
+    self._rows = (-1 if locations is None else locations, width)
 
   def __len__(self) -> int:
     """The number of pictures."""
     return len(self._source)
 
   def __getitem__(self, index: int) -> np.ndarray:
-    """The features of picture `index`: f16[L, D], read-only."""
+    """The features of picture `index`: f16[L, D] or [N, D], read-only."""
     if not 0 <= index < len(self):
       raise IndexError(index)  # Which ends a loop over all.
-    return np.frombuffer(self._source[index], _DTYPE).reshape(self.shape)
+    return np.frombuffer(self._source[index], _DTYPE).reshape(self._rows)
 
 
 def write(
   source: Sequence[Any],
-  encode: Callable[[list[Any]], np.ndarray],
+  encode: Callable[[list[Any]], Sequence[np.ndarray]],
   directory: str | os.PathLike,
   *,
   batch_size: int,
   fingerprint: str,
+  most_locations: int | None = None,
   shard_size: int = 256,
   process_index: int = 0,
   process_count: int = 1,
@@ -67,10 +86,13 @@ def write(
 
   Args:
     source: records in the order in which the features will be read.
-    encode: list of at most `batch_size` records -> f16 or f32[B, L, D].
+    encode: list of at most `batch_size` records -> f16 or f32[B, L, D], or with
+      `most_locations` a list of B arrays f[N, D].
     directory: of this cache alone.
     batch_size: the number of records to encode at once.
     fingerprint: says which encoder and which data the features come from.
+    most_locations: no picture has more, and one may have fewer. By default all
+      have equally many.
     shard_size: the number of records in a shard, and what is lost at most when
       the process is stopped.
     process_index: number of this process.
@@ -107,13 +129,15 @@ def write(
         )
         for start in range(records.start, records.stop, batch_size):
           stop = min(start + batch_size, records.stop)
-          batch = _encode(encode, [source[i] for i in range(start, stop)])
-          if shape not in (None, batch.shape[1:]):
+          batch, batch_shape = _encode(
+            encode, [source[i] for i in range(start, stop)], most_locations
+          )
+          if shape not in (None, batch_shape):
             raise ValueError(
-              f'encode made {batch.shape[1:]} of some records and {shape} of '
+              f'encode made {batch_shape} of some records and {shape} of '
               'others: give all pictures one size'
             )
-          shape = batch.shape[1:]
+          shape = batch_shape
           for grid in batch:
             writer.write(grid.tobytes())
           progress.update(len(batch))
@@ -123,11 +147,12 @@ def write(
   if shape is None:
     if (directory / _INDEX).exists():
       return
-    shape = _encode(encode, [source[0]]).shape[1:]
+    _, shape = _encode(encode, [source[0]], most_locations)
   index = {
     'fingerprint': fingerprint,
     'dtype': _DTYPE.str,
     'shape': list(shape),
+    'most_locations': most_locations,
     'count': len(source),
     'shards': {path.name: path.stat().st_size for path in shards},
   }
@@ -173,7 +198,28 @@ def open_features(
         f'{path} is missing or not the {size} bytes that were written: run '
         'the command that writes it again, it keeps the other shards'
       )
-  return Features([str(path) for path in paths], tuple(index['shape']))
+  return Features(
+    [str(path) for path in paths],
+    tuple(index['shape']),
+    # Where all have equally many, older indices do not have the field.
+    index.get('most_locations'),
+  )
+
+
+def to_half(features: np.ndarray) -> np.ndarray:
+  """f[...] -> f16[...].
+
+  Raises:
+    ValueError: what is not finite then.
+  """
+  with np.errstate(over='ignore'):  # Said more clearly below.
+    half = features.astype(_DTYPE)
+  if not np.isfinite(half).all():
+    raise ValueError(
+      'features are not finite in half precision (the largest is '
+      f'{np.abs(features).max()}): scale them down'
+    )
+  return half
 
 
 def _shards(directory, count, shard_size, fingerprint) -> dict:
@@ -218,18 +264,29 @@ def _count(path: pathlib.Path) -> int:
   return count
 
 
-def _encode(encode, records) -> np.ndarray:
-  features = np.asarray(encode(records))
+def _encode(
+  encode, records, most_locations
+) -> tuple[Sequence[np.ndarray], tuple[int | None, int]]:
+  """The features of records, f16, and the shape (L or None, D) of each."""
+  features = encode(records)
+  if most_locations is not None:
+    shapes = [np.shape(rows) for rows in features]
+    widths = {shape[1:] for shape in shapes}
+    if (
+      len(shapes) != len(records)
+      or len(widths) != 1
+      or not all(len(s) == 2 and 1 <= s[0] <= most_locations for s in shapes)
+    ):
+      raise ValueError(
+        f'encode made {shapes} of {len(records)} records: it must return '
+        f'[N, D] for each, at most {most_locations} rows of one width'
+      )
+    (width,) = widths.pop()
+    return [to_half(np.asarray(rows)) for rows in features], (None, width)
+  features = np.asarray(features)
   if features.ndim != 3 or len(features) != len(records):
     raise ValueError(
       f'encode made {features.shape} of {len(records)} records: it must '
       'return one row of [L, D] for each'
     )
-  with np.errstate(over='ignore'):  # Said more clearly below.
-    half = features.astype(_DTYPE)
-  if not np.isfinite(half).all():
-    raise ValueError(
-      'features are not finite in half precision (the largest is '
-      f'{np.abs(features).max()}): scale them down'
-    )
-  return half
+  return to_half(features), features.shape[1:]

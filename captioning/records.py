@@ -1,8 +1,14 @@
-"""The records of a run: its data set's splits, with cached grids if wanted."""
+"""The records of a run: its data set's splits, with cached grids if wanted.
+
+Axes: L locations, N locations of one picture where they vary in number, D
+features.
+"""
 
 import hashlib
 import json
+import os
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -15,22 +21,32 @@ from captioning import data
 from captioning import examples as examples_lib
 from captioning import features
 from captioning import inference
+from captioning import regions
+from captioning import rewards
 from captioning import vocabulary as vocabulary_lib
 from training import app
 from training import batching
 from training import parallel
 from vision import pretrained
 
+_VOCABULARY_FILE = 'vocabulary.json'
 _SHARD_SIZE = 512  # Pictures; what is lost at most when caching is stopped.
 
 
 class WithGrids:
-  """Records that carry their cached `grid` f16[L, D] beside the picture."""
+  """Records that carry their cached `grid` f16[L, D] beside the picture.
 
-  def __init__(self, records: batching.Source, grids: batching.Source):
+  Where locations vary in number it is f16[N, D], and `most_locations` is the
+  largest N of the data set.
+  """
+
+  def __init__(self, records: batching.Source, grids: features.Features):
     """Joins two sources of equal length and order."""
     self._records = records
     self._grids = grids
+    self._constant = {}
+    if grids.most_locations is not None:
+      self._constant['most_locations'] = grids.most_locations
 
   def __len__(self) -> int:
     """The number of pictures."""
@@ -38,18 +54,30 @@ class WithGrids:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """The record of picture `index`."""
-    return {**self._records[index], 'grid': self._grids[index]}
+    record = self._records[index]
+    return {**record, **self._constant, 'grid': self._grids[index]}
 
 
 def open_split(
   config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str
 ) -> batching.Source:
-  """The records of one split; with `cache_features` each has its `grid`.
+  """The records of one split, each with its `grid` if the run reads those.
 
-  Grids that are not there yet are computed now, once for all runs that share
-  the data set, the encoder and the preprocessing.
+  With `regions` they are what scripts/import_regions.py imported by that name.
+  With `cache_features` those that are not there yet are computed now, once for
+  all runs that share the data set, the encoder and the preprocessing.
   """
+  if config.regions and config.cache_features:
+    raise ValueError(
+      f'regions={config.regions!r} take the place of an encoder: pass '
+      '--config.cache_features=False with them'
+    )
   records = data.open_split(config.data.name, split, config.data.data_dir)
+  if config.regions:
+    grids = regions.open_split(
+      config.data.name, config.regions, split, config.data.data_dir
+    )
+    return WithGrids(records, grids)
   if not config.cache_features:
     return records
   encoder_file = _encoder_file(config, workdir)
@@ -78,20 +106,56 @@ def make_examples(
   workdir: pathlib.Path,
   training: batching.Source,
 ) -> examples_lib.Examples:
-  """With the workdir's vocabulary; at first it is built and stored there."""
-  path = workdir / 'vocabulary.json'
+  """With the workdir's vocabulary.
+
+  At first it is that of the run that `start_from` names, or else it is built;
+  and it is stored there.
+  """
+  path = workdir / _VOCABULARY_FILE
   if path.exists():
     vocabulary = vocabulary_lib.Vocabulary.load(path)
   else:
-    vocabulary = vocabulary_lib.Vocabulary.build(
-      (c for i in range(len(training)) for c in training[i]['captions']),
-      threshold=config.data.vocabulary_threshold,
-    )
+    if config.start_from:
+      vocabulary = vocabulary_lib.Vocabulary.load(
+        _of_start(
+          config,
+          _VOCABULARY_FILE,
+          'name the workdir of a captioner that was trained',
+        )
+      )
+    else:
+      vocabulary = vocabulary_lib.Vocabulary.build(
+        (c for i in range(len(training)) for c in training[i]['captions']),
+        threshold=config.data.vocabulary_threshold,
+      )
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       vocabulary.save(path)
   logging.info('A vocabulary of %d words.', len(vocabulary))
   return examples_lib.Examples(vocabulary, config.data)
+
+
+def count_frequencies(
+  config: ml_collections.ConfigDict,
+  training: batching.Source,
+  vocabulary: vocabulary_lib.Vocabulary,
+) -> rewards.Frequencies:
+  """Document frequencies of the training split, counted once for all runs.
+
+  Args:
+    config: `data`.
+    training: the split.
+    vocabulary: words to numbers.
+  """
+  digest = hashlib.sha256(vocabulary.to_json().encode()).hexdigest()[:16]
+  name = f'frequencies-{digest}-{config.data.max_length}.npz'
+  return rewards.count(
+    data.directory(config.data.name, config.data.data_dir) / name,
+    (training[i]['captions'] for i in range(len(training))),
+    fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
+    vocabulary=vocabulary,
+    max_length=config.data.max_length,
+  )
 
 
 def _encoder_file(
@@ -100,17 +164,44 @@ def _encoder_file(
   """The workdir's own copy of the frozen encoder."""
   path = workdir / inference.ENCODER_FILE
   if not path.exists():
-    if not config.encoder_weights:
+    if config.start_from:
+      earlier = _of_start(
+        config,
+        inference.ENCODER_FILE,
+        'that run did not train on cached features. Name one that did, or '
+        'pass --config.cache_features=False',
+      )
+      if jax.process_index() == 0:
+        # To the last byte: both runs share their grids.
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix('.partial')
+        shutil.copyfile(earlier, partial)
+        os.replace(partial, path)
+    elif not config.encoder_weights:
       raise ValueError(
         'cache_features needs a published encoder: pass '
         '--config.encoder_weights=FILE.safetensors, or train the encoder '
         'with --config.cache_features=False'
       )
-    variables = pretrained.load(config.encoder_weights, config.encoder.depth)
-    if jax.process_index() == 0:
-      workdir.mkdir(parents=True, exist_ok=True)
-      pretrained.save(path, variables)
-    parallel.wait_for_all('encoder')
+    else:
+      variables = pretrained.load(config.encoder_weights, config.encoder.depth)
+      if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        pretrained.save(path, variables)
+  # Also for a process that came so late that it is there.
+  parallel.wait_for_all('encoder')
+  return path
+
+
+def _of_start(
+  config: ml_collections.ConfigDict, name: str, advice: str
+) -> pathlib.Path:
+  """A file of the workdir that training starts from."""
+  path = pathlib.Path(config.start_from).absolute() / name
+  if not path.exists():
+    raise FileNotFoundError(
+      f'start_from={config.start_from!r}: {path} does not exist: {advice}'
+    )
   return path
 
 

@@ -12,6 +12,10 @@ GRIDS = np.random.default_rng(0).normal(size=(23, *SHAPE)).astype(np.float32)
 OPTIONS = dict(batch_size=4, shard_size=6, fingerprint='resnet of scenes')
 
 
+# Pictures with one to four locations.
+ROWS = [grid[: 1 + n % 4] for n, grid in enumerate(GRIDS)]
+
+
 class Source:
   """Numbers of pictures, stopping at one of them."""
 
@@ -31,6 +35,10 @@ class Source:
 
 def encode(records):
   return GRIDS[records]
+
+
+def encode_rows(records):
+  return [ROWS[record] for record in records]
 
 
 def contents(directory):
@@ -125,6 +133,52 @@ def test_features_of_something_else_are_never_mixed(tmp_path, other):
 def test_wrong_features_are_refused(tmp_path, wrong, problem):
   with pytest.raises(ValueError, match=problem):
     features.write(Source(), wrong, tmp_path, **OPTIONS)
+
+
+def test_locations_may_vary_in_number(tmp_path):
+  whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+  options = dict(OPTIONS, most_locations=4)
+  features.write(Source(), encode_rows, whole, **options)
+  cache = pickle.loads(pickle.dumps(open_features(whole)))
+  assert (len(cache), cache.shape, cache.most_locations) == (23, (None, 3), 4)
+  for rows, expected in zip(cache, ROWS, strict=True):
+    assert rows.dtype == np.float16
+    np.testing.assert_array_equal(rows, expected.astype(np.float16))
+  with pytest.raises(KeyboardInterrupt):
+    features.write(Source(stop=15), encode_rows, resumed, **options)
+  features.write(Source(), encode_rows, resumed, **options)
+  assert contents(resumed) == contents(whole)
+  (resumed / 'features.json').unlink()
+  features.write(Source(), encode_rows, resumed, **options)
+  assert contents(resumed) == contents(whole)
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'problem'),
+  [
+    (lambda records: [ROWS[i] * np.nan for i in records], 'not finite'),
+    (lambda records: [ROWS[i][:, : 2 + i % 2] for i in records], 'one width'),
+    (lambda records: [ROWS[i][:, : 2 + i // 4 % 2] for i in records], 'others'),
+    (lambda records: [ROWS[i][1:] for i in records], r'\[\(0, 3\),'),
+    (lambda records: [ROWS[i][0] for i in records], r'\[\(3,\),'),
+    (lambda records: [ROWS[i].repeat(2, 0) for i in records], r'\(8, 3\).*at'),
+    (lambda records: [ROWS[i] for i in records[:-1]], 'of 4 records'),
+  ],
+)
+def test_wrong_numbers_of_locations_are_refused(tmp_path, wrong, problem):
+  with pytest.raises(ValueError, match=problem):
+    features.write(Source(), wrong, tmp_path, most_locations=4, **OPTIONS)
+
+
+def test_caches_without_the_field_of_most_locations_are_read(tmp_path):
+  features.write(Source(), encode, tmp_path, **OPTIONS)
+  path = tmp_path / 'features.json'
+  index = json.loads(path.read_text())
+  assert index.pop('most_locations') is None
+  path.write_text(json.dumps(index))
+  cache = open_features(tmp_path)
+  assert cache.shape == SHAPE and cache.most_locations is None
+  np.testing.assert_array_equal(list(cache), GRIDS.astype(np.float16))
 
 
 def test_threads_share_a_cache(tmp_path):

@@ -1,0 +1,299 @@
+"""Features of regions that a detector found, from the files they come in.
+
+Bottom-up attention (Anderson et al. 2018) describes a picture by 10 to 100
+regions of 2,048 features each. Two kinds of files hold such features:
+
+  *.tsv            as its authors published them: image_id, image_w, image_h,
+                   num_boxes, boxes and features, the last two as base64 of
+                   float32
+  ID.npz, ID.npy   one file a picture, an array `feat` [N, D] or an array
+
+They are checked as a whole, and then written beside the data set, a cache of
+`features.py` for each split.
+
+Axes: N regions of one picture, D features.
+"""
+
+import base64
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+import tqdm
+
+from captioning import data
+from captioning import features
+from training import checkpoints
+
+SPLITS = ('train', 'validation', 'test')
+
+_INDEX = 'regions.json'
+_COLUMNS = 6
+_SHARD_SIZE = 512  # Pictures; what is lost at most when writing is stopped.
+_MOST_LISTED = 20
+
+
+def prepare(
+  name: str,
+  regions: str,
+  inputs: Sequence[str | os.PathLike],
+  data_dir: str | os.PathLike | None = None,
+) -> pathlib.Path:
+  """Writes the features of all pictures of a data set, in its order.
+
+  Every input is read twice, and never more than one picture is in memory.
+  Regions of pictures that the data set does not have are left out.
+
+  Args:
+    name: of the data set.
+    regions: the name that these features get.
+    inputs: files `.tsv`, or directories of `ID.npz` and `ID.npy`.
+    data_dir: where TFDS keeps its data sets; None is its own default.
+
+  Returns:
+    The directory that holds them.
+
+  Raises:
+    ValueError: one that lists all that is wrong or missing, or other regions
+      have this name.
+  """
+  directory = _directory(name, regions, data_dir)
+  ids = {
+    split: [record['id'] for record in data.open_split(name, split, data_dir)]
+    for split in SPLITS
+  }
+  try:
+    entries, digest = _check(inputs, ids)
+  except ValueError as error:
+    raise ValueError(f'{name} gets no regions {regions!r}. {error}') from error
+  fingerprint = data.fingerprint(name, data_dir)
+  index = {
+    'data': fingerprint,
+    'fingerprint': hashlib.sha256(
+      f'{fingerprint} {digest}'.encode()
+    ).hexdigest()[:16],
+  }
+  path = directory / _INDEX
+  if path.exists() and json.loads(path.read_text()) != index:
+    raise ValueError(
+      f'{directory} holds other regions, or those of other pictures: delete '
+      'it, or choose another name'
+    )
+  for split in SPLITS:
+    features.write(
+      ids[split],
+      lambda batch: [entries[i].load() for i in batch],
+      directory / split,
+      batch_size=1,
+      shard_size=_SHARD_SIZE,
+      fingerprint=index['fingerprint'],
+      most_locations=max(entry.count for entry in entries.values()),
+    )
+  checkpoints.write_json(path, index)
+  return directory
+
+
+def open_split(
+  name: str,
+  regions: str,
+  split: str,
+  data_dir: str | os.PathLike | None = None,
+) -> features.Features:
+  """The features that `prepare` wrote, in the order of the split.
+
+  Raises:
+    ValueError: there are none by this name, or they are of other pictures.
+  """
+  directory = _directory(name, regions, data_dir)
+  path = directory / _INDEX
+  if not path.exists():
+    raise ValueError(
+      f'{name} has no regions {regions!r}: import them with\n'
+      f'  python scripts/import_regions.py --name={name} '
+      f'--regions={regions} --input ...'
+    )
+  index = json.loads(path.read_text())
+  if index['data'] != data.fingerprint(name, data_dir):
+    raise ValueError(
+      f'{directory} holds regions of other pictures than {name} has now: '
+      'delete it, and import them again'
+    )
+  return features.open_features(
+    directory / split, fingerprint=index['fingerprint']
+  )
+
+
+def _directory(name: str, regions: str, data_dir) -> pathlib.Path:
+  if not re.fullmatch(r'[A-Za-z0-9][\w-]*', regions, re.ASCII):
+    raise ValueError(
+      f'regions={regions!r} must be letters, digits, underscores and hyphens'
+    )
+  return data.directory(name, data_dir) / f'regions-{regions}'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+  """The features of one picture in a file."""
+
+  id: str
+  place: str  # For errors.
+  read: Callable[[], np.ndarray]  # Raises a ValueError.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """Features that were checked."""
+
+  found: _Found
+  count: int  # N.
+  digest: bytes
+
+  def load(self) -> np.ndarray:
+    """f16[N, D]."""
+    return features.to_half(self.found.read())
+
+
+def _check(
+  inputs: Sequence[str | os.PathLike], ids: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, _Entry], str]:
+  """Reads all inputs once.
+
+  Args:
+    inputs: files and directories.
+    ids: of the pictures of each split.
+
+  Returns:
+    The features by the id of the picture, and a hash of what they are.
+  """
+  wanted = {i for split in ids.values() for i in split}
+  problems = collections.defaultdict(list)
+  entries, bad, others, width = {}, set(), [], None
+  with tqdm.tqdm(
+    total=len(wanted), desc='Checking', unit=' pictures'
+  ) as progress:
+    for found in _found(inputs, problems):
+      if found.id not in wanted:
+        others.append(found.id)
+        continue
+      progress.update()
+      place = f'{found.place} (id {found.id})'
+      try:
+        rows = features.to_half(found.read())
+      except ValueError as error:
+        problems['features that cannot be used'].append(f'{place}: {error}')
+        bad.add(found.id)
+        continue
+      width = width or rows.shape[1]
+      if rows.shape[1] != width:
+        problems[f'not {width} features wide like the first'].append(
+          f'{place}: {rows.shape[1]}'
+        )
+      digest = hashlib.sha256(rows.tobytes()).digest()
+      earlier = entries.setdefault(found.id, _Entry(found, len(rows), digest))
+      if earlier.digest != digest:
+        problems['other features of the same picture'].append(
+          f'{place}: first in {earlier.found.place}'
+        )
+  for split, split_ids in ids.items():
+    missing = [i for i in split_ids if i not in entries and i not in bad]
+    if missing:
+      problems[f'pictures of {split} without features'] = missing
+  if problems:
+    lines = ['Correct what is wrong:']
+    for problem, items in problems.items():
+      lines.append(f'{problem} ({len(items)}):')
+      lines += [f'  {item}' for item in items[:_MOST_LISTED]]
+      if len(items) > _MOST_LISTED:
+        lines.append(f'  and {len(items) - _MOST_LISTED} more')
+    if others:  # Then perhaps the ids are of another kind.
+      lines.append(
+        f'There are features of {len(others)} others, such as '
+        f'{", ".join(others[:5])}.'
+      )
+    raise ValueError('\n'.join(lines))
+  digest = hashlib.sha256(json.dumps([*ids.items(), width]).encode())
+  for split_ids in ids.values():
+    for i in split_ids:
+      digest.update(entries[i].digest)
+  return entries, digest.hexdigest()
+
+
+def _found(inputs, problems) -> Iterator[_Found]:
+  """All features of all inputs; nothing is decoded yet."""
+  for path in map(pathlib.Path, inputs):
+    if path.is_dir():
+      for file in sorted(path.iterdir()):
+        if file.suffix in ('.npz', '.npy'):
+          read = functools.partial(_read_numpy, file)
+          yield _Found(file.stem, str(file), read)
+    elif path.is_file():
+      yield from _found_lines(path, problems)
+    else:
+      raise ValueError(
+        f'{path} does not exist: pass files .tsv, or a directory of ID.npz'
+      )
+
+
+def _found_lines(path: pathlib.Path, problems) -> Iterator[_Found]:
+  """Where the features of each line are, by their bytes in the file."""
+  start = 0
+  with path.open('rb') as file:
+    # A megabyte each. Neither numbers nor base64 are ever quoted.
+    for number, line in enumerate(file, start=1):
+      place = f'{path}, line {number}'
+      content = line.rstrip(b'\r\n')
+      fields = content.split(b'\t')
+      stop = start + len(content)
+      if len(fields) == _COLUMNS:
+        encoded = fields[-1]
+        read = functools.partial(
+          _read_line, path, stop - len(encoded), stop, fields[3]
+        )
+        yield _Found(fields[0].decode(errors='replace'), place, read)
+      elif content:
+        problems[f'lines that have not {_COLUMNS} columns'].append(
+          f'{place}: {len(fields)}'
+        )
+      start += len(line)
+
+
+def _read_line(
+  path: pathlib.Path, start: int, stop: int, num_boxes: bytes
+) -> np.ndarray:
+  """f32[N, D] from the bytes of a file that hold them."""
+  with path.open('rb') as file:
+    file.seek(start)
+    encoded = file.read(stop - start)
+  flat = np.frombuffer(base64.b64decode(encoded, validate=True), '<f4')
+  count = int(num_boxes)
+  if count < 1 or not flat.size or flat.size % count:
+    raise ValueError(f'{flat.size} features of {count} regions')
+  return flat.reshape(count, -1)
+
+
+def _read_numpy(path: pathlib.Path) -> np.ndarray:
+  """f[N, D] of a file that could hold anything."""
+  try:
+    with path.open('rb') as file:
+      array = np.load(file, allow_pickle=False)
+      if isinstance(array, np.lib.npyio.NpzFile):
+        if 'feat' not in array:
+          raise ValueError(f"no array 'feat', only {', '.join(array)}")
+        array = array['feat']
+  except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(str(error)) from error
+  if array.ndim != 2 or not array.size or array.dtype.kind != 'f':
+    raise ValueError(f'{array.dtype}{list(array.shape)} is not float [N, D]')
+  return array

@@ -1,0 +1,53 @@
+"""Checks features of regions of pictures and writes them beside a data set.
+
+  python scripts/import_regions.py --name=coco_captions --regions=bottom_up \\
+      --input karpathy_*_resnet101_faster_rcnn_genome.tsv*
+  python scripts/import_regions.py --name=captioned_images/ucm \\
+      --regions=bottom_up --input cocobu_att
+
+The input is any number of `.tsv` files as the authors of bottom-up attention
+published them, or directories of ID.npz (an array `feat`) or ID.npy. ID is what
+the data set calls the picture. Afterwards --config.regions=NAME trains on them.
+"""
+
+import argparse
+
+from captioning import regions
+from training import app
+
+
+def main():
+  """Checks everything before anything is written."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--name', required=True, help='of the data set')
+  parser.add_argument('--regions', required=True, help='the name that they get')
+  parser.add_argument(
+    '--input', required=True, nargs='+', help='files .tsv, or directories'
+  )
+  parser.add_argument(
+    '--data_dir', help='where the data set is; the default is that of TFDS'
+  )
+  args = parser.parse_args()
+  app.set_up_logging()
+  try:
+    directory = regions.prepare(
+      args.name, args.regions, args.input, args.data_dir
+    )
+    splits = {
+      split: regions.open_split(args.name, args.regions, split, args.data_dir)
+      for split in regions.SPLITS
+    }
+  except (ValueError, OSError) as error:
+    parser.exit(1, f'{error}\n')
+  for split, grids in splits.items():
+    print(f'{split}: {len(grids)}')
+  print(
+    f'At most {grids.most_locations} regions of {grids.shape[1]} features: '
+    f'{directory}'
+  )
+
+
+if __name__ == '__main__':
+  main()
