@@ -8,6 +8,7 @@ the other, so that what else the machine does falls on both.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -56,6 +57,15 @@ def count_compilations() -> Callable[[], int]:
 
   jax.monitoring.register_event_duration_secs_listener(listen)
   return lambda: len(compilations)
+
+
+def on_first_call(make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+  """A case of a `Side` that is made when its first turn comes.
+
+  Those that are not measured then cost nothing.
+  """
+  made = functools.cache(make)
+  return lambda: made()()
 
 
 def work(make: Callable[[], Side]):
@@ -196,6 +206,7 @@ def summarize(runs: dict, clock: str = 'cpu') -> dict:
       'median': statistics.median(seconds),
       'min': min(seconds),
       'max': max(seconds),
+      'cpu_median': statistics.median(run['cpu'] for run in runs),
       'wall_median': statistics.median(run['wall'] for run in runs),
       'runs': len(seconds),
     }
@@ -213,12 +224,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   return '\n'.join(lines)
 
 
-def parse(description: str, yardstick: str) -> argparse.Namespace:
+def parse(
+  description: str, yardstick: str, cases: Sequence[str] = ()
+) -> argparse.Namespace:
   """Reads the command line.
 
   Args:
     description: the docstring of the script.
     yardstick: the name of PyTorch's module.
+    cases: those of which `--cases` chooses some; see `choose`.
   """
   parser = argparse.ArgumentParser(
     description=description,
@@ -237,7 +251,25 @@ def parse(description: str, yardstick: str) -> argparse.Namespace:
   parser.add_argument('--warmup', type=int, default=2)
   parser.add_argument('--output', type=pathlib.Path, metavar='F.json')
   parser.add_argument('--side', help=argparse.SUPPRESS)
+  if cases:
+    parser.add_argument(
+      '--cases',
+      type=lambda part: choose(cases, part),
+      default=list(cases),
+      metavar='PART',
+      help='only those with this in their name: ' + '; '.join(cases),
+    )
   return parser.parse_args()
+
+
+def choose(cases: Sequence[str], part: str) -> list[str]:
+  """The cases whose name holds `part`."""
+  chosen = [case for case in cases if part in case]
+  if not chosen:
+    raise argparse.ArgumentTypeError(
+      f'{part!r} is in no name of {"; ".join(cases)}'
+    )
+  return chosen
 
 
 def find_pythons(

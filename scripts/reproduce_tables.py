@@ -1,0 +1,388 @@
+"""Runs the tables of the papers and prints them beside what was published.
+
+  python scripts/reproduce_tables.py --table=ucm
+  python scripts/reproduce_tables.py --table=ucm --run \\
+    --set encoder_weights=resnet50.safetensors
+
+Without --run it reads what there is: every measured number comes from the
+`results.json` of a workdir, WORKDIRS/TABLE/ROW_SEED. With --run it first trains
+and evaluates, one after the other, the runs that are missing and can be made
+here; a run that was interrupted goes on. What cannot be made here says why, and
+the commands of all that is missing are printed.
+
+OUTPUT gets TABLE.md, TABLE.json and TABLE.png.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import published_tables
+import table_runs
+from matplotlib import figure
+from matplotlib.backends import backend_agg
+
+from training import app
+
+Row, Table, Place = table_runs.Row, table_runs.Table, table_runs.Place
+
+_OURS, _PUBLISHED = '#d1495b', '#8d95a5'
+_MARK = '†'
+# Fields in which a run may differ from its row without a word.
+_FREE = (
+  'seed',
+  'start_from',
+  'data.data_dir',
+  'encoder_weights',
+  'log_every',
+  'checkpoint_every',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+  """What the runs of a row gave.
+
+  Attributes:
+    row: the row.
+    seeds: of the runs that have ended.
+    mean: by name of a score, in the table's scale; of those that all runs have.
+    std: the sample standard deviation, where there are several runs.
+    seconds: that training took, a run; None where it was not recorded.
+    runs: what is said of each: workdir, commit, hardware, step, scores.
+    notes: how runs differ from the row -> the seeds of these.
+  """
+
+  row: Row
+  seeds: tuple[int, ...]
+  mean: Mapping[str, float]
+  std: Mapping[str, float]
+  seconds: tuple[float | None, ...]
+  runs: tuple[Mapping[str, Any], ...]
+  notes: Mapping[str, tuple[str, ...]]
+
+
+def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
+  """Reads the results of a row's runs."""
+  entries = place.entries(row, seeds)
+  mean, std = {}, {}
+  for name in place.table.columns.values():
+    if entries and all(name in entry['scores'] for entry in entries.values()):
+      scores = [entry['scores'][name] for entry in entries.values()]
+      scores = place.table.scale * np.array(scores)
+      mean[name] = float(np.mean(scores))
+      if len(scores) > 1:
+        std[name] = float(np.std(scores, ddof=1))
+  notes = collections.defaultdict(list)
+  for seed, entry in entries.items():
+    for note in _differences(place, row, seed, entry):
+      notes[note].append(str(seed))
+  told = ('step', 'seed', 'commit', 'hardware', 'data', 'scores')
+  return Measured(
+    row,
+    tuple(entries),
+    mean,
+    std,
+    tuple(entry.get('training_seconds') for entry in entries.values()),
+    tuple(
+      {
+        'workdir': str(place.workdir(row, seed)),
+        **{name: entry[name] for name in told if name in entry},
+      }
+      for seed, entry in entries.items()
+    ),
+    {note: tuple(where) for note, where in notes.items()},
+  )
+
+
+def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
+  """In what a run is not what its row says."""
+  found = []
+  count = entry.get('num_pictures', entry.get('num_drawings'))
+  if count is not None and count < row.data.test:
+    found.append(
+      f'a subset: {count:,} of the {row.data.test:,} test examples of '
+      f'{row.data.label}'
+    )
+  stored = entry.get('config')
+  path = place.workdir(row, seed) / 'config.json'
+  if stored is None and path.exists():
+    stored = json.loads(path.read_text())
+  if stored is None:
+    return [*found, 'the config of the run is not known']
+  was = _flat(stored)
+  own = dataclasses.replace(place, settings=())
+  expected = _flat(table_runs.load_config(own.arguments(row, seed)).to_dict())
+  return found + [
+    f'{name}={was[name]} instead of {expected[name]}'
+    for name in expected
+    if name in was and was[name] != expected[name] and name not in _FREE
+  ]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Dotted names -> values as JSON has them."""
+  found = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping):
+      found.update(_flat(value, f'{prefix}{name}.'))
+    else:
+      found[f'{prefix}{name}'] = json.loads(json.dumps(value))
+  return found
+
+
+def markdown(
+  place: Place,
+  measured: Sequence[Measured],
+  seeds: Sequence[int],
+  reasons: Mapping[str, Sequence[str]],
+) -> str:
+  """The table, what to know about it, and the commands of what is missing."""
+  table = place.table
+  names = list(table.columns.values())
+  lines = [
+    f'## {table.title}',
+    '',
+    table.about,
+    '',
+    f'| | {" | ".join(table.columns)} | seeds | training, a run |',
+    '|---' * (len(names) + 3) + '|',
+  ]
+  for found in measured:
+    label = f'**{found.row.label}**'
+    if found.seeds:
+      cells = [_number(found, name, table.decimals) for name in names]
+      cells += [str(len(found.seeds)), _durations(found.seconds)]
+    else:
+      cells = ['not run', *([''] * (len(names) + 1))]
+    lines.append(f'| {label} | {" | ".join(cells)} |')
+    for row in found.row.published:
+      cells = [''] * (len(names) + 2)
+      for i, name in enumerate(names):
+        if name in row.scores:
+          known = row.origin_of(name) != published_tables.MEMORY
+          # 67 -> 67.0, 17.87 -> 17.87
+          number = f'{row.scores[name]:.2f}'.removesuffix('0')
+          cells[i] = number if known else f'{number}{_MARK}'
+      lines.append(f'| published: {row.source} | {" | ".join(cells)} |')
+  lines += ['', *_legend(table, measured), '']
+  for found in measured:
+    lines += [
+      f'- {found.row.label}, seed {", ".join(where)}: {note}.'
+      for note, where in found.notes.items()
+    ]
+  if lines[-1]:
+    lines.append('')
+  missing = [
+    (found.row, [seed for seed in seeds if seed not in found.seeds])
+    for found in measured
+  ]
+  missing = [(row, absent) for row, absent in missing if absent]
+  if missing:
+    lines += ['Not run; the commands, in this order:', '', '```']
+    for row, absent in missing:
+      lines.append(f'# {row.label}')
+      for reason in reasons.get(row.name, ()):
+        first, *more = reason.splitlines()
+        lines += [f'# Not here: {first}', *(f'# {line}' for line in more)]
+      lines.append(place.command(row, absent))
+    lines.append('```')
+  return '\n'.join(lines).rstrip() + '\n'
+
+
+def _number(found: Measured, name: str, decimals: int) -> str:
+  if name not in found.mean:
+    return '-'
+  text = f'{found.mean[name]:.{decimals}f}'
+  if name in found.std:
+    text += f' ± {found.std[name]:.{decimals}f}'
+  return text
+
+
+def _durations(seconds: Sequence[float | None]) -> str:
+  """'21, 22, 20 min'; '-' where nothing was recorded."""
+  known = [x for x in seconds if x is not None]
+  if not known:
+    return '-'
+  unit, name = (60, 'min') if max(known) < 2 * 3600 else (3600, 'h')
+  times = ['-' if x is None else f'{x / unit:.3g}' for x in seconds]
+  return f'{", ".join(times)} {name}'
+
+
+def _legend(table: Table, measured: Sequence[Measured]) -> list[str]:
+  lines = ['Measured: the best checkpoint on the test split, mean over seeds']
+  if any(found.std for found in measured):
+    lines[0] += ' ± sample standard deviation'
+  lines[0] += ', scores times 100.' if table.scale == 100 else '.'
+  recalled = any(
+    row.origin_of(name) == published_tables.MEMORY
+    for found in measured
+    for row in found.row.published
+    for name in row.scores
+  )
+  if recalled:
+    lines[0] += '  '  # A line break.
+    lines.append(f'{_MARK} From memory of the paper, unconfirmed.')
+  return lines
+
+
+def to_json(
+  place: Place,
+  measured: Sequence[Measured],
+  seeds: Sequence[int],
+  reasons: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+  """All of it, for other programs."""
+  return {
+    'table': place.table.name,
+    'title': place.table.title,
+    'about': place.table.about,
+    'scale': place.table.scale,
+    'rows': [
+      {
+        **dataclasses.asdict(found),
+        'commands': {
+          seed: shlex.join(['python', *place.arguments(found.row, seed)])
+          for seed in seeds
+        },
+        'not_here': list(reasons.get(found.row.name, ())),
+      }
+      for found in measured
+    ],
+  }
+
+
+def plot(table: Table, measured: Sequence[Measured], path: pathlib.Path):
+  """Draws the measured beside the published numbers, a panel for a score."""
+  known = {
+    score
+    for found in measured
+    for scores in (found.mean, *(row.scores for row in found.row.published))
+    for score in scores
+  }
+  columns = [x for x in table.columns.items() if x[1] in known]
+  size = (2 + 2.4 * len(columns), 1 + 0.35 * len(measured))
+  sheet = figure.Figure(figsize=size, dpi=100)
+  canvas = backend_agg.FigureCanvasAgg(sheet)
+  panels = sheet.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+  for panel, (heading, score) in zip(panels, columns, strict=True):
+    for y, found in enumerate(measured):
+      for row in found.row.published:
+        if score in row.scores:
+          recalled = row.origin_of(score) == published_tables.MEMORY
+          panel.plot(
+            row.scores[score],
+            y,
+            'D',
+            color=_PUBLISHED,
+            fillstyle='none' if recalled else 'full',
+          )
+      if score in found.mean:
+        panel.errorbar(
+          found.mean[score],
+          y,
+          xerr=found.std.get(score),
+          fmt='o',
+          color=_OURS,
+          capsize=3,
+        )
+    panel.set_title(heading)
+    panel.grid(alpha=0.3)
+  panels[0].set_yticks(
+    range(len(measured)), [found.row.label for found in measured]
+  )
+  panels[0].set_ylim(len(measured) - 0.5, -0.5)
+  marks = {
+    'measured': {'marker': 'o', 'color': _OURS},
+    'published': {'marker': 'D', 'color': _PUBLISHED},
+    'published, from memory': {
+      'marker': 'D',
+      'color': _PUBLISHED,
+      'fillstyle': 'none',
+    },
+  }
+  handles = [
+    panels[0].plot([], [], linestyle='', label=label, **mark)[0]
+    for label, mark in marks.items()
+  ]
+  sheet.legend(handles=handles, loc='lower right', ncols=len(marks))
+  sheet.suptitle(table.title)
+  sheet.tight_layout(rect=(0, 0.3 / size[1], 1, 1))
+  canvas.print_png(path)
+
+
+def report(
+  place: Place,
+  seeds: Sequence[int],
+  output: pathlib.Path,
+  reasons: Mapping[str, Sequence[str]],
+) -> str:
+  """Writes the Markdown, the JSON and the plot; returns the Markdown."""
+  measured = [measure(place, row, seeds) for row in place.table.rows]
+  text = markdown(place, measured, seeds, reasons)
+  output.mkdir(parents=True, exist_ok=True)
+  path = output / place.table.name
+  path.with_suffix('.md').write_text(text)
+  path.with_suffix('.json').write_text(
+    json.dumps(to_json(place, measured, seeds, reasons), indent=2) + '\n'
+  )
+  plot(place.table, measured, path.with_suffix('.png'))
+  return text
+
+
+def main(argv: Sequence[str] | None = None):
+  """Runs what is missing if asked to, then reports."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--table', required=True, choices=published_tables.TABLES)
+  parser.add_argument(
+    '--workdirs', type=pathlib.Path, default=pathlib.Path('runs/tables')
+  )
+  parser.add_argument(
+    '--output', type=pathlib.Path, help='the default is WORKDIRS'
+  )
+  parser.add_argument(
+    '--run', action='store_true', help='train and evaluate what is missing'
+  )
+  parser.add_argument(
+    '--rows', default='', help='names, with commas: run these; default all'
+  )
+  parser.add_argument('--seeds', default='0,1,2', help='with commas')
+  parser.add_argument(
+    '--set',
+    nargs='+',
+    action='extend',
+    default=[],
+    metavar='NAME=VALUE',
+    help='fields of the configs of all rows',
+  )
+  args = parser.parse_args(argv)
+  app.set_up_logging()
+  place = Place(
+    published_tables.TABLES[args.table], args.workdirs, tuple(args.set)
+  )
+  reasons = {}
+  try:
+    seeds = [int(seed) for seed in args.seeds.split(',')]
+    rows = table_runs.select(
+      place.table, [name for name in args.rows.split(',') if name]
+    )
+    for row in place.table.rows:
+      table_runs.load_config(place.arguments(row, 0))  # All, before any runs.
+  except ValueError as error:
+    parser.error(str(error))
+  if args.run:
+    reasons = table_runs.run_missing(place, rows, seeds)
+  print(report(place, seeds, args.output or args.workdirs, reasons))
+
+
+if __name__ == '__main__':
+  main()
