@@ -3,10 +3,14 @@
   python -m captioning.caption --workdir=runs/coco photo.jpg folder/
   python -m captioning.caption --workdir=runs/coco photo.jpg --json
   python -m captioning.caption --workdir=runs/coco *.jpg --attention=out.png
+  python -m captioning.caption --workdir=runs/coco photo.jpg --n_best=5 \
+    --decoding="required=('dog',)" --decoding=no_repeat=3
+  python -m captioning.caption --workdir=runs/a --workdir=runs/b photo.jpg
 
-Prints a line for each picture: path, caption, log-probability. A file that is
-no picture gets an error line, the others their captions; the exit status is
-then 1. Of a folder all files with the ending of a picture are taken.
+Prints a line for each caption: path, caption, log-probability (natural). A file
+that is no picture gets an error line, the others their captions; the exit
+status is then 1. Of a folder all files with the ending of a picture are taken.
+Several workdirs caption as an ensemble.
 """
 
 import argparse
@@ -14,8 +18,10 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
 import PIL.Image
 
@@ -43,16 +49,30 @@ def find_files(paths: list[str]) -> list[pathlib.Path]:
 class Describer:
   """Captions pictures in batches of one or of many: two shapes, no more."""
 
-  def __init__(self, trained: inference.Trained):
-    """Takes what `inference.load` returned."""
-    self._trained = trained
+  def __init__(
+    self,
+    members: Sequence[inference.Trained],
+    decoding: ml_collections.ConfigDict | None = None,
+  ):
+    """Takes what `inference.load` returned, and how to decode.
+
+    Args:
+      members: the captioner, or those of an ensemble.
+      decoding: see `inference.describe_step`; by default the first one's.
+    """
+    inference.check_ensemble(members)
+    self._trained = members[0]
+    self._variables = [member.variables for member in members]
+    self._decoding = decoding or self._trained.config.decoding
     self._examples = examples_lib.Examples(
-      trained.vocabulary, trained.config.data
+      self._trained.vocabulary, self._trained.config.data
     )
     self._describe = inference.describe_step(
-      trained.captioner, trained.config.decoding
+      [member.captioner for member in members],
+      self._decoding,
+      self._trained.vocabulary,
     )
-    self._attend = inference.attention_step(trained.captioner)
+    self._attend = inference.attention_step(self._trained.captioner)
 
   def picture(self, file: pathlib.Path) -> np.ndarray:
     """Decodes and crops as in evaluation: uint8[H, W, 3].
@@ -63,16 +83,15 @@ class Describer:
     """
     return self._examples.crop(images.decode(file))
 
-  def captions(self, pictures: list[np.ndarray]) -> list[inference.Caption]:
-    """One caption for each of uint8[H, W, 3]."""
+  def captions(
+    self, pictures: list[np.ndarray]
+  ) -> list[list[inference.Caption]]:
+    """The beams for each of uint8[H, W, 3], the best first."""
     return [
-      caption
+      found
       for batch in self._batches(pictures)
-      for caption in inference.describe(
-        self._describe,
-        self._trained.variables,
-        [batch],
-        self._trained.vocabulary,
+      for found in inference.describe(
+        self._describe, self._variables, [batch], self._trained.vocabulary
       )
     ]
 
@@ -83,7 +102,7 @@ class Describer:
     if not self._trained.captioner.decoder.attends:
       return None
     tokens = self._trained.vocabulary.encode(
-      caption.text, self._trained.config.decoding.max_length
+      caption.text, self._decoding.max_length
     )
     (batch,) = self._batches([picture])
     batch['tokens'] = np.tile(tokens, (len(batch['mask']), 1, 1))
@@ -108,7 +127,22 @@ def main(argv: list[str] | None = None) -> int:
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('paths', nargs='+', help='pictures and folders')
-  parser.add_argument('--workdir', required=True, help='of a trained captioner')
+  parser.add_argument(
+    '--workdir',
+    required=True,
+    action='append',
+    help='of a trained captioner; of several, an ensemble',
+  )
+  parser.add_argument(
+    '--n_best', type=int, default=1, help='how many captions of a picture'
+  )
+  parser.add_argument(
+    '--decoding',
+    metavar='FIELD=VALUE',
+    action='append',
+    default=[],
+    help="a field of the config's `decoding`, as Python writes its value",
+  )
   parser.add_argument('--json', action='store_true', help='print JSON')
   parser.add_argument(
     '--attention',
@@ -126,10 +160,18 @@ def main(argv: list[str] | None = None) -> int:
       parser.error(f'--attention={path}: its folder does not exist')
   app.set_up_logging()
   try:
-    trained = inference.load(pathlib.Path(arguments.workdir).absolute())
+    members = [
+      inference.load(pathlib.Path(workdir).absolute())
+      for workdir in arguments.workdir
+    ]
+    decoding = inference.change_decoding(
+      members[0].config.decoding, arguments.decoding
+    )
+    if arguments.n_best > decoding.beam_size:
+      decoding.beam_size = arguments.n_best
+    describer = Describer(members, decoding)
   except (FileNotFoundError, ValueError) as error:
     parser.error(str(error))
-  describer = Describer(trained)
 
   results = []
   pictures = []
@@ -145,14 +187,20 @@ def main(argv: list[str] | None = None) -> int:
 
   captions = describer.captions(pictures)
   described = [result for result in results if 'error' not in result]
-  for result, caption in zip(described, captions, strict=True):
-    result.update(caption=caption.text, log_prob=caption.log_prob)
+  for result, found in zip(described, captions, strict=True):
+    best = [
+      {'caption': caption.text, 'log_prob': caption.log_prob}
+      for caption in found[: arguments.n_best]
+    ]
+    result.update(best[0])
+    if arguments.n_best > 1:
+      result['n_best'] = best
   if arguments.attention and pictures:
     sheet = [
       figures.caption(
-        picture, caption.text, describer.attention(picture, caption)
+        picture, found[0].text, describer.attention(picture, found[0])
       )
-      for picture, caption in zip(pictures, captions, strict=True)
+      for picture, found in zip(pictures, captions, strict=True)
     ]
     figures.save(figures.stack(sheet), arguments.attention)
   if arguments.json:
@@ -161,7 +209,8 @@ def main(argv: list[str] | None = None) -> int:
     if 'error' in result:
       print(f'{result["path"]}: error: {result["error"]}', file=sys.stderr)
     elif not arguments.json:
-      print(f'{result["path"]}\t{result["caption"]}\t{result["log_prob"]:.2f}')
+      for found in result.get('n_best', [result]):
+        print(f'{result["path"]}\t{found["caption"]}\t{found["log_prob"]:.2f}')
   return int(any('error' in result for result in results))
 
 

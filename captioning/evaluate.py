@@ -1,11 +1,19 @@
 """Scores the best checkpoint of a run; needs its workdir and nothing else.
 
-python -m captioning.evaluate --workdir=runs/coco --split=test
+  python -m captioning.evaluate --workdir=runs/coco --split=test --page
+  python -m captioning.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \
+    --name=ensemble
+  python -m captioning.evaluate --workdir=runs/coco --name=diverse --diversity \
+    --decoding=beam_size=6 --decoding=groups=3 --decoding=diversity=0.5
 """
 
+import pathlib
+
+from absl import app as absl_app
 from absl import flags
 
 from captioning import evaluation
+from captioning import inference
 from training import app
 
 _SPICE_JAR = flags.DEFINE_string(
@@ -14,12 +22,46 @@ _SPICE_JAR = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_enum(
   'split', 'test', ['validation', 'test'], 'Which pictures to describe.'
 )
+_NAME = flags.DEFINE_string(
+  'name', None, 'Of the entry in results.json; by default the split.'
+)
+_DECODING = flags.DEFINE_multi_string(
+  'decoding',
+  [],
+  "FIELD=VALUE of the config's `decoding`, for this evaluation alone.",
+)
+_ENSEMBLE = flags.DEFINE_list(
+  'ensemble', [], 'Workdirs of captioners that join that of --workdir.'
+)
+_DIVERSITY = flags.DEFINE_bool(
+  'diversity', False, 'Score how much the captions of a picture differ.'
+)
+_PAGE = flags.DEFINE_bool(
+  'page', False, 'Write a web page of all pictures, results/NAME.html.'
+)
 
 
 def main(config, workdir):
   """Writes `results.json` and prints the scores."""
-  del config  # The workdir's own is read with the checkpoint.
-  evaluation.evaluate_best(workdir, _SPLIT.value, _SPICE_JAR.value)
+  try:
+    decoding = inference.change_decoding(config.decoding, _DECODING.value)
+  except ValueError as error:
+    raise absl_app.UsageError(f'--decoding: {error}') from error
+  if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:
+    raise absl_app.UsageError(
+      '--decoding and --ensemble need a --name for their results, which '
+      'would otherwise take the place of those of the run'
+    )
+  evaluation.evaluate_best(
+    workdir,
+    _SPLIT.value,
+    name=_NAME.value,
+    decoding=decoding,
+    others=[pathlib.Path(place).absolute() for place in _ENSEMBLE.value],
+    spice_jar=_SPICE_JAR.value,
+    with_diversity=_DIVERSITY.value,
+    with_page=_PAGE.value,
+  )
 
 
 if __name__ == '__main__':

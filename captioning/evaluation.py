@@ -6,10 +6,10 @@ import itertools
 import json
 import pathlib
 import time
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
-import clu.metrics
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -17,47 +17,23 @@ import numpy as np
 from absl import logging
 
 from captioning import data
+from captioning import diversity
 from captioning import examples as examples_lib
 from captioning import figures
 from captioning import inference
+from captioning import losses
 from captioning import metrics
 from captioning import model
+from captioning import page
 from captioning import records
 from captioning import vocabulary as vocabulary_lib
+from recurrent import search
 from training import app
 from training import batching
 from training import checkpoints
 from training import parallel
 from training import provenance
-
-
-@flax.struct.dataclass
-class TokenMetrics(clu.metrics.Collection):
-  """Means over the words that are not padding, EOS included."""
-
-  loss: clu.metrics.Average.from_output('loss')
-  accuracy: clu.metrics.Average.from_output('correct')
-
-
-def token_metrics(
-  losses: jax.Array, logits: jax.Array, tokens: jax.Array, mask: jax.Array
-) -> TokenMetrics:
-  """f32[..., T], f32[..., T, V], i32[..., T], bool[..., T] -> metrics."""
-  return TokenMetrics.single_from_model_output(
-    loss=losses,
-    correct=jnp.max(logits, -1) == _score(logits, tokens),
-    mask=mask,
-  )
-
-
-def _score(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-  return jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
-
-
-def cross_entropy(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-  """-log p(token), in nats: f32[..., T, V], i32[..., T] -> f32[..., T]."""
-  return jax.nn.logsumexp(logits, -1) - _score(logits, tokens)
-
+from training import report as report_lib
 
 # By what a checkpoint can be the best: what `Evaluator` computes every time.
 METRICS = (
@@ -81,19 +57,20 @@ class Evaluation:
   """What one pass over a split gives."""
 
   scores: dict[str, float]  # Corpus scores, `loss` and `perplexity`.
-  captions: dict[str, inference.Caption]  # By picture.
+  captions: dict[str, list[inference.Caption]]  # Of a picture, best first.
+  per_image: dict[str, dict[str, float]]  # Scores of the best captions.
   absent: dict[str, str]  # Scores that could not be computed, and why.
   seconds: float
 
 
 class Evaluator:
-  """Evaluates one model on one split, as often as wanted; compiles once."""
+  """Evaluates a captioner, or an ensemble, on one split; compiles once."""
 
   def __init__(
     self,
     source: batching.Source,
     examples: examples_lib.Examples,
-    captioner: model.Captioner,
+    captioners: Sequence[model.Captioner],
     config: ml_collections.ConfigDict,
   ):
     """Prepares the batches and reads the references.
@@ -101,12 +78,12 @@ class Evaluator:
     Args:
       source: the split, with `image` or `grid`.
       examples: makes examples of them.
-      captioner: the model.
+      captioners: the model, or those of an ensemble.
       config: `decoding` and `eval_batch_size`.
     """
     self.records = source
     self._examples = examples
-    self._captioner = captioner
+    self._attends = _shows_attention(captioners[0], config)
     self._length = config.decoding.max_length
     self.references = {}
     for i in range(len(source)):
@@ -115,23 +92,29 @@ class Evaluator:
     self.batches = batching.evaluation_batches(
       source, examples.evaluation, batch_size=config.eval_batch_size
     )
-    self._describe = inference.describe_step(captioner, config.decoding)
+    self._describe = inference.describe_step(
+      captioners, config.decoding, examples.vocabulary
+    )
 
     def measure(variables, batch):
       tokens = batch['tokens']
-      logits, _ = captioner.apply(
-        variables, batch['picture'], tokens, train=False
+      logits = search.mean_probability(
+        [
+          captioner.apply(of_captioner, *model.inputs(batch), train=False)[0]
+          for captioner, of_captioner in zip(captioners, variables, strict=True)
+        ]
       )
       mask = tokens != vocabulary_lib.PAD_ID
       mask &= batch['mask'][:, None, None]
-      return token_metrics(cross_entropy(logits, tokens), logits, tokens, mask)
+      costs = losses.cross_entropy(logits, tokens)
+      return losses.token_metrics(costs, logits, tokens, mask)
 
     self._measure = parallel.eval_step(measure)
-    self._attend = inference.attention_step(captioner)
+    self._attend = inference.attention_step(captioners[0])
 
   def __call__(
     self,
-    variables: Any,
+    variables: Sequence[Any],
     *,
     meteor: bool = False,
     spice_jar: str | None = None,
@@ -139,7 +122,7 @@ class Evaluator:
     """Describes every picture and scores the descriptions.
 
     Args:
-      variables: of the captioner, replicated.
+      variables: of each captioner, replicated.
       meteor: compute METEOR too, which takes seconds and needs Java.
       spice_jar: where SPICE's jar is, to compute it too.
     """
@@ -147,7 +130,7 @@ class Evaluator:
     total = None
     for _, batch in parallel.prefetch(batching.read(self.batches)):
       app.raise_if_stopping()
-      part = self._measure(variables, batch)
+      part = self._measure(tuple(variables), batch)
       total = part if total is None else total.merge(part)
     tokens = {name: float(x) for name, x in total.compute().items()}
     captions = dict(
@@ -164,7 +147,7 @@ class Evaluator:
     )
     result = metrics.score(
       self.references,
-      {i: caption.text for i, caption in captions.items()},
+      {i: found[0].text for i, found in captions.items()},
       meteor=meteor,
       spice_jar=spice_jar,
     )
@@ -174,42 +157,87 @@ class Evaluator:
       'perplexity': float(jnp.exp(tokens['loss'])),
     }
     return Evaluation(
-      scores, captions, result.get('absent', {}), time.monotonic() - start
+      scores,
+      captions,
+      result['per_image'],
+      result.get('absent', {}),
+      time.monotonic() - start,
     )
 
+  def attention(
+    self, variables: Sequence[Any], evaluation: Evaluation
+  ) -> Iterator[np.ndarray | None]:
+    """Where the first captioner looked at each word of each caption.
+
+    Args:
+      variables: of each captioner, replicated.
+      evaluation: what the call with these variables returned.
+
+    Yields:
+      f32[T, L] in the order of the pictures, or None where nothing attends to
+      a grid.
+    """
+    if not self._attends:
+      yield from [None] * len(self.references)
+      return
+    vocabulary = self._examples.vocabulary
+    for batch in batching.read(self.batches):
+      tokens = np.zeros((len(batch['mask']), 1, self._length), np.int32)
+      for row, i in enumerate(batch['id']):
+        text = evaluation.captions[i][0].text
+        tokens[row, 0] = vocabulary.encode(text, self._length)
+      looked = self._attend(
+        variables[0], parallel.shard({**batch, 'tokens': tokens})
+      )
+      yield from looked[parallel.gather(batch['mask'])]
+
   def show(
-    self, variables: Any, evaluation: Evaluation, *, count: int
+    self, variables: Sequence[Any], evaluation: Evaluation, *, count: int
   ) -> dict[str, np.ndarray]:
     """Pictures of the first captions, with attention where there is any.
 
     Args:
-      variables: of the captioner, replicated.
+      variables: of each captioner, replicated.
       evaluation: what the call with these variables returned.
       count: how many pictures.
 
     Returns:
       uint8[H, W, 3] by the id of the picture.
     """
-    ids = list(self.references)[:count]
-    captions = [evaluation.captions[i].text for i in ids]
-    attention = [None] * len(ids)
-    if self._captioner.decoder.attends:
-      batch = self.batches[0]
-      tokens = np.zeros((len(batch['mask']), 1, self._length), np.int32)
-      for row, i in enumerate(batch['id']):
-        text = evaluation.captions[i].text
-        tokens[row, 0] = self._examples.vocabulary.encode(text, self._length)
-      batch = {'picture': batch['picture'], 'tokens': tokens}
-      attention = self._attend(variables, parallel.shard(batch))
+    rows = zip(
+      range(count),
+      self.references.items(),
+      self.attention(variables, evaluation),
+      strict=False,
+    )
     return {
       i: figures.caption(
         self._examples.picture(self.records[n]),
-        captions[n],
-        attention[n],
-        self.references[i],
+        evaluation.captions[i][0].text,
+        attention,
+        references,
       )
-      for n, i in enumerate(ids[: len(attention)])
+      for n, (i, references), attention in rows
     }
+
+  def entries(
+    self, variables: Sequence[Any], evaluation: Evaluation
+  ) -> Iterator[page.Entry]:
+    """Every picture of the split, for its page; see `attention`."""
+    looked = self.attention(variables, evaluation)
+    for n, (i, attention) in enumerate(
+      zip(self.references, looked, strict=True)
+    ):
+      caption = evaluation.captions[i][0]
+      yield page.Entry(
+        id=i,
+        picture=self._examples.picture(self.records[n]),
+        caption=caption.text,
+        log_prob=caption.log_prob,
+        references=self.references[i],
+        scores=evaluation.per_image[i],
+        attention=attention,
+      )
 
   def most_frequent_caption(self, training: batching.Source) -> dict[str, Any]:
     """The commonest training caption, given to every picture, and its scores.
@@ -228,83 +256,138 @@ class Evaluator:
     return {'caption': caption, 'scores': scores['corpus']}
 
 
+def _shows_attention(
+  captioner: model.Captioner, config: ml_collections.ConfigDict
+) -> bool:
+  """Whether it attends to a grid, which can be drawn over the picture."""
+  return captioner.decoder.attends and not config.regions
+
+
 def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
   """The first captions beside a human one, in Markdown."""
   rows = [
-    f'| {i} | {caption.text} | {references[i][0]} |'
-    for i, caption in itertools.islice(evaluation.captions.items(), 20)
+    f'| {i} | {found[0].text} | {references[i][0]} |'
+    for i, found in itertools.islice(evaluation.captions.items(), 20)
   ]
   head = ['| picture | caption | reference |', '|---|---|---|']
   return '\n'.join(head + rows)
 
 
 def evaluate_best(
-  workdir: pathlib.Path, split: str, spice_jar: str | None = None
+  workdir: pathlib.Path,
+  split: str,
+  *,
+  name: str | None = None,
+  decoding: ml_collections.ConfigDict | None = None,
+  others: Sequence[pathlib.Path] = (),
+  spice_jar: str | None = None,
+  with_diversity: bool = False,
+  with_page: bool = False,
 ) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split and writes the results.
 
-  `results.json` gets an entry for the split; under `results/` go the captions
-  in the form of COCO's results files, and pictures of some of them.
+  `results.json` gets an entry; under `results/` go the captions in the form of
+  COCO's results files, and pictures of some of them.
 
   Args:
     workdir: of the run; nothing else is needed.
     split: 'validation' or 'test'.
+    name: of the entry and of the files; the split's by default.
+    decoding: in place of the config's.
+    others: workdirs of captioners that join it in an ensemble.
     spice_jar: where SPICE's jar is, to score by it too.
+    with_diversity: score how much the captions of a picture differ, too.
+    with_page: write `results/NAME.html`, which shows every picture, too.
 
   Returns:
     The entry of `results.json`.
   """
-  trained = inference.load(
-    workdir, with_encoder=not app.read_config(workdir).cache_features
-  )
-  config = trained.config
+  name = name or split
+  trained = [
+    inference.load(
+      place, with_encoder=inference.encodes(app.read_config(place))
+    )
+    for place in (workdir, *others)
+  ]
+  inference.check_ensemble(trained)
+  config = trained[0].config
+  if decoding is not None:
+    config.decoding = decoding
   source = records.open_split(config, workdir, split)
   evaluate = Evaluator(
     source,
-    examples_lib.Examples(trained.vocabulary, config.data),
-    trained.captioner,
+    examples_lib.Examples(trained[0].vocabulary, config.data),
+    [member.captioner for member in trained],
     config,
   )
-  evaluation = evaluate(trained.variables, meteor=True, spice_jar=spice_jar)
-  pictures = evaluate.show(trained.variables, evaluation, count=6)
+  variables = [member.variables for member in trained]
+  evaluation = evaluate(variables, meteor=True, spice_jar=spice_jar)
   training = records.open_split(config, workdir, 'train')
   entry = {
     'scores': evaluation.scores,
     'absent': evaluation.absent,
     'most_frequent_caption': evaluate.most_frequent_caption(training),
     'num_pictures': len(source),
-    'step': trained.step,
+    'step': trained[0].step,
+    'num_steps': config.num_steps,
+    'training_seconds': report_lib.training_seconds(workdir),
     'seed': config.seed,
     'data': {
       'name': config.data.name,
       'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),
     },
-    'decoding': config.decoding.to_dict(),
+    'decoding': json.loads(config.decoding.to_json()),
+    'config': json.loads(config.to_json()),
     'evaluation_seconds': round(evaluation.seconds, 1),
     'hardware': provenance.hardware(),
     'commit': provenance.commit(),
   }
+  if others:
+    entry['ensemble'] = [str(place) for place in (workdir, *others)]
+  if with_diversity:
+    entry['diversity'] = diversity.score(
+      {
+        i: [caption.text for caption in found]
+        for i, found in evaluation.captions.items()
+      }
+    )
+  pictures = evaluate.show(variables, evaluation, count=6)
+  entries = evaluate.entries(variables, evaluation)
   if jax.process_index() == 0:
     checkpoints.write_json(
-      workdir / 'results' / f'{split}.captions.json',
+      workdir / 'results' / f'{name}.captions.json',
       [
         {
           # COCO's own tools want its ids as numbers.
           'image_id': int(i) if i.isdigit() else i,
-          'caption': caption.text,
-          'log_prob': caption.log_prob,
+          'caption': found[0].text,
+          'log_prob': found[0].log_prob,
         }
-        for i, caption in evaluation.captions.items()
+        for i, found in evaluation.captions.items()
       ],
     )
     figures.save(
       figures.stack(list(pictures.values())),
-      workdir / 'results' / f'{split}.png',
+      workdir / 'results' / f'{name}.png',
     )
+    if with_page:
+      page.write(
+        workdir / 'results' / f'{name}.html',
+        entries,
+        title=f'{workdir.name}: {name}',
+        scores=evaluation.scores,
+        facts={
+          'model': config.model,
+          'data': f'{config.data.name}, {split}, {len(source)} pictures',
+          'step': str(entry['step']),
+          'seed': str(config.seed),
+          'commit': entry['commit'] or 'none',
+        },
+      )
     path = workdir / 'results.json'
     results = json.loads(path.read_text()) if path.exists() else {}
-    checkpoints.write_json(path, {**results, split: entry})
-  log_scores(entry, split)
+    checkpoints.write_json(path, {**results, name: entry})
+  log_scores(entry, name)
   return entry
 
 
@@ -320,6 +403,10 @@ def log_scores(entry: dict[str, Any], split: str):
     lines.append(
       f'{name:10} {value:10.4f} {"" if other is None else f"{other:22.4f}"}'
     )
+  lines += [
+    f'{metric:10} {value:10.4f} (over the captions of a picture)'
+    for metric, value in entry.get('diversity', {}).items()
+  ]
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]
   lines.append(f'(most frequent caption: "{frequent["caption"]}")')
   logging.info('%s', '\n'.join(lines))

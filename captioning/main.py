@@ -1,10 +1,17 @@
 """Trains an image captioner, evaluates it on the way and on the test split.
 
-python -m captioning.main --config=configs/coco.py --workdir=runs/coco
+  python -m captioning.main --config=configs/coco.py --workdir=runs/coco
+
+By cross-entropy, or self-critically (Rennie et al. 2017) from the best
+checkpoint of an earlier run:
+
+  python -m captioning.main --config=configs/ucm.py:att2in/self_critical \
+    --config.start_from=runs/att2in --workdir=runs/att2in_self_critical
 """
 
 import contextlib
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,11 +20,13 @@ import ml_collections
 import numpy as np
 
 from captioning import evaluation as evaluation_lib
+from captioning import examples as examples_lib
 from captioning import inference
+from captioning import losses
 from captioning import model
 from captioning import records
-from captioning import vocabulary as vocabulary_lib
-from recurrent import masking
+from captioning import rewards as rewards_lib
+from captioning import self_critical
 from training import app
 from training import batching
 from training import checkpoints
@@ -27,82 +36,65 @@ from training import report as report_lib
 from vision import pretrained
 
 
-def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """What the means of the loss divide by."""
-  tokens = batch['tokens']
-  return {
-    'tokens': jnp.sum(tokens != vocabulary_lib.PAD_ID),
-    'captions': jnp.asarray(tokens.shape[0] * tokens.shape[1]),
-  }
-
-
-def make_loss(captioner: model.Captioner, config: ml_collections.ConfigDict):
-  """The loss of teacher forcing, as `parallel.train_step` wants it.
-
-  Cross-entropy, and where the captioner attends the doubly stochastic
-  regularisation of Xu et al. 2015 (equation 14): every location should be
-  looked at once in the course of a caption.
-
-  Args:
-    captioner: the model.
-    config: `per` ('caption' as in the paper, or 'token': what the
-      cross-entropy is averaged over), `attention_penalty` (lambda) and
-      `penalty_reduction` over locations ('sum' as in the paper, or 'mean').
-
-  Raises:
-    ValueError: an unknown option.
-  """
-  if config.per not in ('caption', 'token'):
-    raise ValueError(f"loss.per={config.per!r} must be 'caption' or 'token'")
-  reductions = {'sum': jnp.sum, 'mean': jnp.mean}
-  if config.penalty_reduction not in reductions:
-    raise ValueError(
-      f'loss.penalty_reduction={config.penalty_reduction!r} is none of '
-      f'{", ".join(reductions)}'
-    )
-  reduce_locations = reductions[config.penalty_reduction]
-
-  def loss_fn(variables, batch, counts, step, key):
-    del step  # Nothing is annealed.
-    tokens = batch['tokens']
-    mask = tokens != vocabulary_lib.PAD_ID
-    statistics = [name for name in variables if name != 'params']
-    (logits, attention), updated = captioner.apply(
-      variables,
-      batch['picture'],
-      tokens,
-      train=True,
-      rngs={'dropout': key},
-      mutable=statistics,
-    )
-    losses = evaluation_lib.cross_entropy(logits, tokens)
-    loss = masking.share_of_mean(losses, mask, counts[f'{config.per}s'])
-    if attention is not None and config.attention_penalty:
-      looked = jnp.sum(attention * mask[..., None], axis=2)
-      penalty = reduce_locations((1 - looked) ** 2, axis=-1)
-      loss += config.attention_penalty * jnp.sum(penalty) / counts['captions']
-    metrics = evaluation_lib.token_metrics(losses, logits, tokens, mask)
-    return loss, (metrics, updated)
-
-  return loss_fn
-
-
 def initial_variables(
   captioner: model.Captioner,
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
-  """Random parameters, and the published ones of the encoder if named."""
-  variables = jax.jit(captioner.init, static_argnames='train')(
-    jax.random.key(config.seed),
-    jnp.asarray(example['picture'])[None],
-    jnp.asarray(example['tokens'])[None],
-    train=False,
-  )
+  """What training starts from.
+
+  Random parameters, and the published ones of the encoder if named; or all that
+  the best checkpoint of the workdir `start_from` holds.
+  """
+  inputs = {
+    name: jnp.asarray(x)[None]
+    for name, x in example.items()
+    if name in ('picture', 'tokens', 'locations')
+  }
+
+  def init(key):
+    return captioner.init(
+      key, *model.inputs(inputs), train=False
+    ) | losses.statistics(captioner)
+
+  key = jax.random.key(config.seed)
+  if config.start_from:
+    place = pathlib.Path(config.start_from).absolute()
+    trained = inference.load(place, with_encoder=captioner.encoder is not None)
+    checkpoints.check_shapes(
+      trained.variables, jax.eval_shape(init, key), place
+    )
+    return jax.device_get(trained.variables)
+  variables = jax.jit(init)(key)
   if captioner.encoder is not None and config.encoder_weights:
     encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
     variables = inference.put_encoder(variables, encoder)
   return variables
+
+
+def make_self_critical(
+  stack: contextlib.ExitStack,
+  captioner: model.Captioner,
+  examples: examples_lib.Examples,
+  training: batching.Source,
+  config: ml_collections.ConfigDict,
+) -> self_critical.SelfCritical:
+  """What draws captions and has them scored, until the stack is left."""
+  fields = config.self_critical
+  scorer = rewards_lib.Rewards(
+    records.count_frequencies(config, training, examples.vocabulary),
+    cider=fields.cider,
+    bleu=fields.bleu,
+    workers=fields.workers,
+  )
+  return self_critical.SelfCritical(
+    captioner,
+    stack.enter_context(scorer),
+    num_samples=fields.num_samples,
+    baseline=fields.baseline,
+    max_length=config.data.max_length,
+    key=jax.random.key(config.seed + 2),
+  )
 
 
 def report_evaluation(
@@ -110,7 +102,7 @@ def report_evaluation(
   step: int,
   evaluation: evaluation_lib.Evaluation,
   evaluate: evaluation_lib.Evaluator,
-  variables: Any,
+  variables: Sequence[Any],
 ):
   """Scores, a table of sentences and pictures of where the model looked."""
   report.scalars(
@@ -147,13 +139,13 @@ def train_and_evaluate(
   )
 
   captioner = model.create(
-    config, len(examples.vocabulary), with_encoder=not config.cache_features
+    config, len(examples.vocabulary), with_encoder=inference.encodes(config)
   )
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
   )
   frozen = tuple(config.frozen)
-  if config.cache_features:  # The encoder is not among the parameters then.
+  if captioner.encoder is None:  # It is not among the parameters then.
     frozen = tuple(path for path in frozen if not path.startswith('encoder'))
   state = parallel.create_state(
     initial_variables(captioner, examples.evaluation(training[0]), config),
@@ -162,14 +154,14 @@ def train_and_evaluate(
     average=config.average_decay > 0,
   )
   train_step = parallel.train_step(
-    make_loss(captioner, config.loss),
-    counts,
+    losses.create(captioner, config.loss),
+    losses.counts,
     optimizer,
     frozen=frozen,
     microbatches=config.microbatches,
     average_decay=config.average_decay,
   )
-  evaluate = evaluation_lib.Evaluator(validation, examples, captioner, config)
+  evaluate = evaluation_lib.Evaluator(validation, examples, [captioner], config)
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {
     'config': config.to_dict(),
@@ -194,8 +186,11 @@ def train_and_evaluate(
         batch_size=config.batch_size,
       )
     )
+    draw = None
+    if config.self_critical.num_samples:
+      draw = make_self_critical(stack, captioner, examples, training, config)
     ahead = parallel.prefetch(batching.read(batches, start))
-    updates = []
+    updates, rewards = [], []
     # At the top of the loop `step` updates have been made.
     for step in range(start, config.num_steps + 1):
       last = step == config.num_steps
@@ -215,18 +210,19 @@ def train_and_evaluate(
           batches=batches,
           last_good=saved.latest_step,
         )
+        if rewards:
+          summary.update(jax.tree.map(lambda *x: float(np.mean(x)), *rewards))
         summary['learning_rate'] = learning_rate(step)
         summary.update(report.progress(step))
         report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
-        updates = []
+        updates, rewards = [], []
       scores = None
       if evaluates and not stop:
         with report.paused():
           try:
-            evaluation = evaluate(state.variables)
-            report_evaluation(
-              report, step, evaluation, evaluate, state.variables
-            )
+            variables = [state.variables]
+            evaluation = evaluate(variables)
+            report_evaluation(report, step, evaluation, evaluate, variables)
             scores = evaluation.scores
           except app.Stopped:
             stop = True
@@ -235,7 +231,11 @@ def train_and_evaluate(
       if stop:
         raise app.Stopped
       if not last:
-        _, batch = next(ahead)
+        host_batch, batch = next(ahead)
+        if draw is not None:
+          variables = {'params': state.params, **state.statistics}
+          batch, reward = draw(variables, host_batch, batch, step)
+          rewards.append(reward)
         state, update = train_step(state, batch, key)
         updates.append(update)
 

@@ -20,6 +20,7 @@ import ml_collections
 def get_config():
   config = ml_collections.ConfigDict()
   config.seed = 0
+  config.start_from = ''
 
   config.data = dict(
     name='coco_captions',
@@ -31,6 +32,7 @@ def get_config():
     crop=448,
     flip=False,
   )
+  config.regions = ''
   config.cache_features = False
 
   config.model = 'show_attend_tell'
@@ -38,13 +40,21 @@ def get_config():
   config.encoder_weights = 'hf://timm/resnet101.tv_in1k'
   config.train_statistics = False
   config.decoder = dict(
-    features=1800, embedding=512, attention=512, dropout_rate=0.5
+    features=1800, embedding=512, attention=512, dropout_rate=0.5, hard=False
   )
   config.frozen = ('encoder/',)
   config.dtype = 'float32'
 
   config.loss = dict(
-    per='caption', attention_penalty=1.0, penalty_reduction='sum'
+    per='caption',
+    label_smoothing=0.0,
+    attention_penalty=1.0,
+    penalty_reduction='sum',
+    scheduled_sampling=dict(start=0, every=1, increase=0.0, most=0.0),
+    hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
+  )
+  config.self_critical = dict(
+    num_samples=0, baseline='leave_one_out', cider=1.0, bleu=0.0, workers=2
   )
   config.optimizer = dict(
     learning_rate=2e-4,
@@ -56,13 +66,25 @@ def get_config():
     weight_decay=0.0,
     clip_norm=5.0,
     clip_value=0.0,
+    rates=(),
   )
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 64
   config.num_steps = 200_000
 
-  config.decoding = dict(beam_size=3, length_penalty=0.0, max_length=20)
+  config.decoding = dict(
+    beam_size=3,
+    length_penalty=0.0,
+    max_length=20,
+    groups=1,
+    diversity=0.0,
+    min_length=0,
+    no_repeat=0,
+    bad_endings=(),
+    forbid=(),
+    required=(),
+  )
   config.eval_batch_size = 64
   config.best_metric = 'BLEU-4'  # The paper stops early on BLEU.
   config.best_mode = 'max'

@@ -18,6 +18,7 @@ import ml_collections
 def get_config():
   config = ml_collections.ConfigDict()
   config.seed = 0
+  config.start_from = ''
 
   config.data = dict(
     name='captioned_images/flickr8k',
@@ -29,6 +30,7 @@ def get_config():
     crop=224,
     flip=False,
   )
+  config.regions = ''
   config.cache_features = True
 
   config.model = 'show_attend_tell'
@@ -36,13 +38,21 @@ def get_config():
   config.encoder_weights = 'hf://timm/resnet50.tv_in1k'
   config.train_statistics = False
   config.decoder = dict(
-    features=512, embedding=512, attention=512, dropout_rate=0.5
+    features=512, embedding=512, attention=512, dropout_rate=0.5, hard=False
   )
   config.frozen = ()
   config.dtype = 'float32'
 
   config.loss = dict(
-    per='token', attention_penalty=0.02, penalty_reduction='sum'
+    per='token',
+    label_smoothing=0.0,
+    attention_penalty=0.02,
+    penalty_reduction='sum',
+    scheduled_sampling=dict(start=0, every=1, increase=0.0, most=0.0),
+    hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
+  )
+  config.self_critical = dict(
+    num_samples=0, baseline='leave_one_out', cider=1.0, bleu=0.0, workers=2
   )
   config.optimizer = dict(
     learning_rate=5e-4,
@@ -54,13 +64,25 @@ def get_config():
     weight_decay=0.0,
     clip_norm=5.0,
     clip_value=0.0,
+    rates=(),
   )
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
   config.num_steps = 12_000  # 32 epochs of 6,000 photographs.
 
-  config.decoding = dict(beam_size=5, length_penalty=0.0, max_length=20)
+  config.decoding = dict(
+    beam_size=5,
+    length_penalty=0.0,
+    max_length=20,
+    groups=1,
+    diversity=0.0,
+    min_length=0,
+    no_repeat=0,
+    bad_endings=(),
+    forbid=(),
+    required=(),
+  )
   config.eval_batch_size = 30
   config.best_metric = 'CIDEr'
   config.best_mode = 'max'

@@ -61,6 +61,7 @@ def get_config():
     weight_decay=0.0,
     clip_norm=0.0,
     clip_value=1.0,
+    rates=(),
   )
   config.batch_size = 100
   config.num_steps = 1500

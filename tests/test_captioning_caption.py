@@ -16,6 +16,7 @@ from captioning import data
 from captioning import evaluation
 from captioning import examples
 from captioning import inference
+from captioning import losses
 from captioning import main
 from captioning import model
 from captioning import records
@@ -125,7 +126,7 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
   logits, _ = jax.jit(trained.captioner.apply, static_argnames='train')(
     trained.variables, crops, tokens, train=False
   )
-  log_probs = -evaluation.cross_entropy(logits, tokens)
+  log_probs = -losses.cross_entropy(logits, tokens)
   log_probs = np.where(tokens == vocabulary.PAD_ID, 0, log_probs)
   np.testing.assert_allclose(
     [result['log_prob'] for result in results],
@@ -136,11 +137,70 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
 
 def test_many_pictures_are_described_as_each_alone(workdir, pictures, capsys):
   together = run_json(capsys, f'--workdir={workdir}', *pictures)
-  describer = caption.Describer(inference.load(workdir))
+  describer = caption.Describer([inference.load(workdir)])
   for path, result in zip(pictures, together, strict=True):
-    (alone,) = describer.captions([describer.picture(path)])
+    ((alone, *_),) = describer.captions([describer.picture(path)])
     assert alone.text == result['caption']
     np.testing.assert_allclose(alone.log_prob, result['log_prob'], rtol=1e-5)
+
+
+def test_n_best_captions_come_with_their_probabilities(
+  workdir, pictures, capsys
+):
+  best = run_json(capsys, f'--workdir={workdir}', *pictures)
+  several = run_json(capsys, f'--workdir={workdir}', '--n_best=2', *pictures)
+  for one, more in zip(best, several, strict=True):
+    assert more['n_best'][0] == {k: one[k] for k in ('caption', 'log_prob')}
+    log_probs = [found['log_prob'] for found in more['n_best']]
+    assert len(log_probs) == 2 and log_probs == sorted(log_probs)[::-1]
+  _, out, _ = run(capsys, f'--workdir={workdir}', '--n_best=2', *pictures)
+  assert len(out.splitlines()) == 2 * len(pictures)
+
+
+def test_decoding_obeys_the_words_of_its_rules(workdir, pictures, capsys):
+  plain = run_json(capsys, f'--workdir={workdir}', *pictures)
+  first = plain[0]['caption'].split()[0]
+  ruled = run_json(
+    capsys,
+    f'--workdir={workdir}',
+    f'--decoding=forbid=({first!r},)',
+    "--decoding=required=(('dog', 'cat'), 'ball')",
+    '--decoding=beam_size=4',
+    *pictures,
+  )
+  for result in ruled:
+    words = result['caption'].split()
+    assert first not in words
+    assert 'ball' in words and {'dog', 'cat'} & set(words)
+
+
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    ('beam=3', 'FIELD=VALUE'),
+    ('beam_size', 'FIELD=VALUE'),
+    ('beam_size=many', 'not a value as Python writes it'),
+    ('beam_size="3"', 'beam_size must be like 2'),
+    ("forbid=('zebra',)", 'zebra is not among the 12 words'),
+  ],
+)
+def test_wrong_decoding_is_a_clear_error(
+  option, message, workdir, pictures, capsys
+):
+  with pytest.raises(SystemExit):
+    caption.main(
+      [f'--workdir={workdir}', f'--decoding={option}', str(pictures[0])]
+    )
+  assert message in capsys.readouterr().err
+
+
+def test_an_ensemble_of_equals_is_each_of_them(workdir, pictures, capsys):
+  alone = run_json(capsys, f'--workdir={workdir}', *pictures)
+  members = [f'--workdir={workdir}'] * 2
+  together = run_json(capsys, *members, *pictures)
+  for one, both in zip(alone, together, strict=True):
+    assert one['caption'] == both['caption']
+    np.testing.assert_allclose(one['log_prob'], both['log_prob'], rtol=1e-4)
 
 
 def test_folders_are_searched_for_pictures(workdir, tmp_path, capsys):
@@ -193,7 +253,7 @@ def test_attention_is_drawn(workdir, pictures, tmp_path, capsys):
   both = np.asarray(PIL.Image.open(path))
   np.testing.assert_array_equal(both[: len(single)], single)
   assert len(both) > len(single)
-  describer = caption.Describer(inference.load(workdir))
+  describer = caption.Describer([inference.load(workdir)])
   weights = describer.attention(
     describer.picture(pictures[0]),
     inference.Caption(one['caption'], one['log_prob']),
@@ -288,16 +348,15 @@ def test_pictures_and_cached_grids_give_the_same_captions(tmp_path, capsys):
   evaluate = evaluation.Evaluator(
     source,
     examples.Examples(trained.vocabulary, config.data),
-    trained.captioner,
+    [trained.captioner],
     config,
   )
-  cached = evaluate(trained.variables).captions
+  cached = evaluate([trained.variables]).captions
   capsys.readouterr()  # What TFDS has printed.
   results = run_json(capsys, f'--workdir={workdir}', *paths)
   assert len(cached) == len(results) == 5
   assert len({result['caption'] for result in results}) > 1
   for path, result in zip(paths, results, strict=True):
-    assert result['caption'] == cached[path.stem].text
-    np.testing.assert_allclose(
-      result['log_prob'], cached[path.stem].log_prob, rtol=1e-2
-    )
+    best = cached[path.stem][0]
+    assert result['caption'] == best.text
+    np.testing.assert_allclose(result['log_prob'], best.log_prob, rtol=1e-2)

@@ -99,7 +99,7 @@ class Shell(commands.Shell):
 def results(workdir: pathlib.Path) -> tuple[dict, list]:
   """The entry of the test split, and its captions."""
   entry = json.loads((workdir / 'results.json').read_text())['test']
-  del entry['evaluation_seconds']
+  del entry['evaluation_seconds'], entry['training_seconds']
   captions = (workdir / 'results' / 'test.captions.json').read_text()
   return entry, json.loads(captions)
 

@@ -1,75 +1,48 @@
 """The captioners are the papers' equations, however they are run."""
 
+import captioners
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from captioners import MODELS
+from captioners import T
+from captioners import V
 
 from captioning import inference
-from captioning import main
+from captioning import losses
 from captioning import model
 from captioning import vocabulary
-from configs import scenes
 from recurrent import search
 from training import parallel
 
-V, L, D, T = 11, 4, 3, 6
-MODELS = tuple(model.DECODERS)
 FORBID = (vocabulary.PAD_ID, vocabulary.BOS_ID, vocabulary.UNK_ID)
-
-
-def small_config(name='show_attend_tell', **decoder):
-  config = scenes.get_config()
-  config.model = name
-  sizes = dict(features=5, embedding=7, dropout_rate=0.0)
-  if name == 'show_attend_tell':
-    sizes['attention'] = 6
-  with config.unlocked():
-    config.decoder = {**sizes, **decoder}
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
-  config.loss.attention_penalty = 0.3
-  config.decoding.max_length = T
-  return config
-
-
-def create(config):
-  """The captioner of grids, and variables far from their initial symmetry.
-
-  With this seed, captions differ and some of them end.
-  """
-  captioner = model.create(config, V, with_encoder=False)
-  example = {'picture': np.ones((L, D)), 'tokens': np.ones((1, 2), np.int32)}
-  rng = np.random.default_rng(13)
-  variables = jax.tree.map(
-    lambda x: (1.2 * rng.normal(size=x.shape)).astype(np.float32),
-    main.initial_variables(captioner, example, config),
-  )
-  return captioner, variables
-
-
-def teacher_forced(captioner, variables, grids, tokens):
-  """Logits f32[B, K, T, V] and attention f32[B, K, T, L] or None."""
-  return jax.jit(captioner.apply, static_argnames='train')(
-    variables, grids, tokens, train=False
-  )
+LOCATIONS = np.array([2, 4, 3, 1], np.int32)
 
 
 @pytest.fixture
 def grids():
-  shape = (4, L, D)
-  return np.random.default_rng(2).normal(size=shape).astype(np.float32)
+  return captioners.make_grids()
 
 
 @pytest.fixture
 def tokens():
-  """i32[4, 2, T]: words, EOS, padding; lengths differ."""
-  rng = np.random.default_rng(3)
-  ids = rng.integers(len(vocabulary.SPECIAL), V, (4, 2, T)).astype(np.int32)
-  ends = np.array([[1, 5], [3, 2], [4, 0], [2, 5]])[..., None]
-  ids[np.arange(T) == ends] = vocabulary.EOS_ID
-  ids[np.arange(T) > ends] = vocabulary.PAD_ID
-  return ids
+  return captioners.make_tokens()
+
+
+def teacher_forced(captioner, variables, grids, tokens, locations=None):
+  """Logits f32[B, K, T, V], and attention f32[B, K, T, L] or None."""
+  logits, y = jax.jit(captioner.apply, static_argnames='train')(
+    variables, grids, tokens, locations, train=False
+  )
+  return logits, y.get('attention')
+
+
+def garbage_after(grids, locations):
+  """The same, with large numbers where there is no location."""
+  padding = np.arange(grids.shape[1]) >= locations[:, None]
+  return np.where(padding[..., None], np.float32(1e6), grids)
 
 
 # The papers' equations, for one caption of one picture, in float64.
@@ -77,6 +50,10 @@ def tokens():
 
 def sigmoid(x):
   return 1 / (1 + np.exp(-x))
+
+
+def relu(x):
+  return np.maximum(x, 0)
 
 
 def softmax(x):
@@ -88,6 +65,11 @@ def dense(p, x):
   return x @ p['kernel'] + p.get('bias', 0)
 
 
+def zeros(p):
+  """h or c before the first step of a cell."""
+  return np.zeros(p['recurrent']['kernel'].shape[0])
+
+
 def lstm(p, c, h, drive):
   gates = drive + h @ p['recurrent']['kernel']
   i, f, g, o = np.split(gates, 4)
@@ -95,11 +77,27 @@ def lstm(p, c, h, drive):
   return c, sigmoid(o) * np.tanh(c)
 
 
+def annotate(p, grid):
+  """The annotations that attention sees: f64[L, D]."""
+  return relu(dense(p['annotation'], grid)) if 'annotation' in p else grid
+
+
+def attention(p, annotations, h):
+  """Bahdanau's weights of the locations: f64[L, D], f64[H] -> f64[L]."""
+  e = np.zeros(len(annotations))
+  for i, a in enumerate(annotations):
+    key = dense(p['key_layers_0'], a)
+    if 'key_layers_1' in p:
+      key = np.tanh(dense(p['key_layers_1'], key))
+    e[i] = (np.tanh(key + h @ p['query']['kernel']) @ p['score']['kernel'])[0]
+  return softmax(e)
+
+
 def show_and_tell(p, grid, words):
   """f64[L, D], the words from BOS on -> f64[T, V], None."""
-  zeros = np.zeros(p['cell']['recurrent']['kernel'].shape[0])
   image = grid.mean(0) @ p['image']['kernel']
-  c, h = lstm(p['cell'], zeros, zeros, dense(p['cell']['input'], image))
+  c = h = zeros(p['cell'])
+  c, h = lstm(p['cell'], c, h, dense(p['cell']['input'], image))
   logits = []
   for word in words:
     x = p['words']['embedding'][word]
@@ -108,52 +106,141 @@ def show_and_tell(p, grid, words):
   return np.stack(logits), None
 
 
-def show_attend_tell(p, grid, words):
+def soft(p, grid, words, *, hard=False):
   """f64[L, D], the words from BOS on -> f64[T, V], alpha f64[T, L]."""
+  grid = annotate(p, grid)
   mean = grid.mean(0)
-  layers = [name for name in sorted(p) if name.startswith('init_hidden')]
-  for name in layers:
-    mean = np.maximum(dense(p[name], mean), 0)
+  for name in sorted(p):
+    if name.startswith('init_hidden'):
+      mean = relu(dense(p[name], mean))
   c, h = np.split(np.tanh(dense(p['init_state'], mean)), 2)
-  attend = p['attend']
-  logits, attention = [], []
+  logits, alphas = [], []
   for word in words:
-    e = np.zeros(len(grid))
-    for i, a in enumerate(grid):
-      key = dense(attend['key_layers_0'], a)
-      if 'key_layers_1' in attend:
-        key = np.tanh(dense(attend['key_layers_1'], key))
-      query = h @ attend['query']['kernel']
-      e[i] = (np.tanh(key + query) @ attend['score']['kernel'])[0]
-    alpha = softmax(e)
-    beta = sigmoid(dense(p['beta'], h))
-    z = beta * sum(w * a for w, a in zip(alpha, grid, strict=True))
+    alpha = attention(p['attend'], grid, h)
+    z = grid[np.argmax(alpha)] if hard else alpha @ grid
+    z = sigmoid(dense(p['beta'], h)) * z
     ey = p['words']['embedding'][word]
     drive = dense(p['cell']['input'], ey) + z @ p['context_gates']['kernel']
     c, h = lstm(p['cell'], c, h, drive)
     deep = ey + dense(p['output_hidden'], h)
     deep = np.tanh(deep + z @ p['output_context']['kernel'])
     logits.append(dense(p['output'], deep))
-    attention.append(alpha)
-  return np.stack(logits), np.stack(attention)
+    alphas.append(alpha)
+  return np.stack(logits), np.stack(alphas)
+
+
+def hard(p, grid, words):
+  """The likeliest location is all that is seen (section 4.1)."""
+  return soft(p, grid, words, hard=True)
+
+
+def adaptive(p, grid, words):
+  """Lu et al. 2017; the sentinel is where the published code has layers."""
+  cell, attend = p['cell'], p['attend']
+  v = relu(dense(p['annotation'], grid))
+  v_g = relu(dense(p['picture'], grid.mean(0)))
+  c = h = zeros(cell)
+  logits, alphas = [], []
+  for word in words:
+    x = np.concatenate([p['words']['embedding'][word], v_g])
+    kernel = [cell[name]['kernel'] for name in ('input', 'constant_input')]
+    pre = x @ np.concatenate(kernel) + cell['input']['bias']
+    pre = pre + h @ cell['recurrent']['kernel']
+    i, f, g, o, q = np.split(pre, 5)
+    c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    s = sigmoid(q) * np.tanh(c)  # Equation 10.
+    s = relu(dense(p['sentinel'], s))
+    state = np.tanh(dense(p['state'], h))
+    of_state = state @ attend['query']['kernel']
+    z = dense(attend['key_layers_0'], v) + of_state
+    z = np.tanh(z) @ attend['score']['kernel'][:, 0]
+    of_sentinel = np.tanh(dense(p['sentinel_key'], s) + of_state)
+    of_sentinel = of_sentinel @ attend['score']['kernel'][:, 0]
+    alpha = softmax(np.append(z, of_sentinel))  # Equation 12.
+    beta = alpha[-1]
+    seen = beta * s + (1 - beta) * softmax(z) @ v  # Equations 11 and 6.
+    out = np.tanh(dense(p['output_hidden'], seen + state))
+    logits.append(dense(p['output'], out))
+    alphas.append(alpha[:-1])
+  return np.stack(logits), np.stack(alphas)
+
+
+def att2in(p, grid, words):
+  """Rennie et al. 2017, section 3."""
+  cell, grid = p['cell'], annotate(p, grid)
+  c = h = zeros(cell)
+  logits, alphas = [], []
+  for word in words:
+    x = p['words']['embedding'][word]
+    if 'annotation' in p:
+      x = relu(x)
+    alpha = attention(p['attend'], grid, h)
+    pre = dense(cell['input'], x) + h @ cell['recurrent']['kernel']
+    i, f, o = np.split(pre[: 3 * len(h)], 3)
+    z = pre[3 * len(h) :] + dense(p['context_candidate'], alpha @ grid)
+    c = sigmoid(f + 1) * c + sigmoid(i) * np.maximum(*np.split(z, 2))
+    h = sigmoid(o) * np.tanh(c)
+    logits.append(dense(p['output'], h))
+    alphas.append(alpha)
+  return np.stack(logits), np.stack(alphas)
+
+
+def up_down(p, grid, words):
+  """Anderson et al. 2018, section 3.2."""
+  first, second = p['attention_cell'], p['language_cell']
+  mean, v = grid.mean(0), annotate(p, grid)
+  if 'picture' in p:
+    mean = relu(dense(p['picture'], mean))
+  c1 = h1 = c2 = h2 = zeros(first)
+  logits, alphas = [], []
+  # Equation 2, as one product with [h2, mean v, E w].
+  kernel = np.concatenate(
+    [
+      p['feedback']['kernel'],
+      first['constant_input']['kernel'],
+      first['input']['kernel'],
+    ]
+  )
+  for word in words:
+    x = p['words']['embedding'][word]
+    if 'annotation' in p:
+      x = relu(x)
+    drive = np.concatenate([h2, mean, x]) @ kernel + first['input']['bias']
+    c1, h1 = lstm(first, c1, h1, drive)
+    alpha = attention(p['attend'], v, h1)
+    x = np.concatenate([alpha @ v, h1])
+    c2, h2 = lstm(second, c2, h2, dense(second['input'], x))
+    logits.append(dense(p['output'], h2))
+    alphas.append(alpha)
+  return np.stack(logits), np.stack(alphas)
 
 
 EQUATIONS = {
   'show_and_tell': show_and_tell,
-  'show_attend_tell': show_attend_tell,
+  'soft': soft,
+  'hard': hard,
+  'adaptive': adaptive,
+  'att2in': att2in,
+  'up_down': up_down,
 }
 
 
-def expected(name, variables, grids, tokens):
-  """f[B, L, D], i32[B, K, T] -> f64[B, K, T, V], f64[B, K, T, L] or None."""
+def expected(name, variables, grids, tokens, locations=None):
+  """The equations, on the locations that there are.
+
+  f[B, L, D], i32[B, K, T] -> f64[B, K, T, V], f64[B, K, T, L] or None.
+  """
+  equations = next(EQUATIONS[key] for key in EQUATIONS if name.startswith(key))
   p = jax.tree.map(np.float64, variables['params']['decoder'])
   logits = np.zeros((*tokens.shape, V))
-  attention = np.zeros((*tokens.shape, L))
+  attention = np.zeros((*tokens.shape, grids.shape[1]))
   for b, k in np.ndindex(tokens.shape[:2]):
     words = [vocabulary.BOS_ID, *tokens[b, k, :-1]]
-    grid = grids[b].astype(np.float64)
-    logits[b, k], attention[b, k] = EQUATIONS[name](p, grid, words)
-  return logits, attention if name == 'show_attend_tell' else None
+    count = grids.shape[1] if locations is None else locations[b]
+    grid = grids[b, :count].astype(np.float64)
+    logits[b, k], attention[b, k, :, :count] = equations(p, grid, words)
+  return logits, None if name == 'show_and_tell' else attention
 
 
 def log_softmax(x):
@@ -167,13 +254,13 @@ def expected_losses(name, variables, grids, tokens):
   return -chosen[..., 0] * (tokens != vocabulary.PAD_ID), attention
 
 
-def expected_loss(variables, grids, tokens, config):
+def expected_loss(name, variables, grids, tokens, config):
   """Equation 14 of Xu et al. for a batch: f64[]."""
-  losses, attention = expected_losses(config.model, variables, grids, tokens)
+  costs, attention = expected_losses(name, variables, grids, tokens)
   mask = tokens != vocabulary.PAD_ID
   num_captions = tokens.shape[0] * tokens.shape[1]
   per = {'token': mask.sum(), 'caption': num_captions}
-  loss = losses.sum() / per[config.loss.per]
+  loss = costs.sum() / per[config.loss.per]
   if attention is not None:
     looked = (attention * mask[..., None]).sum(2)
     reduce = {'sum': np.sum, 'mean': np.mean}[config.loss.penalty_reduction]
@@ -184,43 +271,87 @@ def expected_loss(variables, grids, tokens, config):
 
 def make_loss(captioner, config):
   """variables, grids, tokens -> f32[], what `main` minimises on one device."""
-  loss_fn = main.make_loss(captioner, config.loss)
+  loss_fn = losses.create(captioner, config.loss)
 
-  def loss(variables, grids, tokens):
+  def loss(variables, grids, tokens, locations=None):
     batch = {'picture': grids, 'tokens': tokens}
-    return loss_fn(variables, batch, main.counts(batch), 0, jax.random.key(0))[
-      0
-    ]
+    if locations is not None:
+      batch['locations'] = locations
+    counts = losses.counts(batch)
+    return loss_fn(variables, batch, counts, 0, jax.random.key(0))[0]
 
   return loss
 
 
-@pytest.mark.parametrize(
-  ('name', 'decoder'),
-  [
-    ('show_and_tell', {}),
-    ('show_attend_tell', {}),
-    ('show_attend_tell', dict(attention_layers=2, init_layers=1)),
-  ],
-)
-def test_decoders_equal_the_equations(name, decoder, grids, tokens):
-  captioner, variables = create(small_config(name, **decoder))
-  logits, attention = teacher_forced(captioner, variables, grids, tokens)
-  wanted, wanted_attention = expected(name, variables, grids, tokens)
+@pytest.mark.parametrize('padded', [False, True])
+@pytest.mark.parametrize('name', captioners.CAPTIONERS)
+def test_decoders_equal_the_equations(name, padded, grids, tokens):
+  """Padding is as good as no location, whatever it holds."""
+  captioner, variables = captioners.create(captioners.small_config(name))
+  locations, seen = None, grids
+  if padded:
+    locations, seen = LOCATIONS, garbage_after(grids, LOCATIONS)
+  logits, attention = teacher_forced(
+    captioner, variables, seen, tokens, locations
+  )
+  wanted, wanted_attention = expected(name, variables, grids, tokens, locations)
   np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
   if wanted_attention is None:
     assert attention is None
   else:
-    np.testing.assert_allclose(attention, wanted_attention, 1e-4, 1e-6)
-    np.testing.assert_allclose(np.sum(attention, -1), 1, rtol=1e-6)
+    np.testing.assert_allclose(attention, wanted_attention, 1e-4, 1e-5)
     assert attention.std() > 0.05, 'uniform attention would test nothing'
+
+
+def test_the_sentinel_takes_what_the_locations_leave(grids, tokens):
+  captioner, variables = captioners.create(captioners.small_config('adaptive'))
+  _, y = captioner.apply(variables, grids, tokens, LOCATIONS, train=False)
+  np.testing.assert_allclose(
+    y['attention'].sum(-1) + y['sentinel'], 1, rtol=1e-6
+  )
+  assert np.std(y['sentinel']) > 0.05
+
+
+def test_hard_attention_is_not_soft(grids, tokens):
+  """The same parameters, of which the likeliest locations make more."""
+  captioner, variables = captioners.create(captioners.small_config('hard'))
+  logits, _ = teacher_forced(captioner, variables, grids, tokens)
+  softly, _ = expected('soft', variables, grids, tokens)
+  assert np.abs(logits - softly).max() > 0.1
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_training_computes_what_decoding_does(name, grids, tokens):
+  """With and without the loop over items; without dropout they are one."""
+  captioner, variables = captioners.create(
+    captioners.small_config(name, **({'hard': False} if name == 'hard' else {}))
+  )
+  logits, attention = teacher_forced(
+    captioner, variables, grids, tokens, LOCATIONS
+  )
+  trained, y = jax.jit(
+    lambda *args: captioner.apply(*args, LOCATIONS, train=True)
+  )(variables, grids, tokens)
+  np.testing.assert_allclose(trained, logits, rtol=1e-4, atol=1e-5)
+  if attention is not None:
+    np.testing.assert_allclose(y['attention'], attention, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_compiled_equals_interpreted(name, grids, tokens):
+  captioner, variables = captioners.create(captioners.small_config(name))
+  args = grids[:1], tokens[:1, :, :2], LOCATIONS[:1]
+  compiled, _ = teacher_forced(captioner, variables, *args)
+  with jax.disable_jit():
+    logits, _ = captioner.apply(variables, *args, train=False)
+  np.testing.assert_allclose(compiled, logits, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', MODELS)
 def test_unrolled_equals_stepped(name, grids, tokens):
-  captioner, variables = create(small_config(name))
-  unrolled, _ = teacher_forced(captioner, variables, grids, tokens)
-  carry, context = captioner.apply(variables, grids, method='begin')
+  captioner, variables = captioners.create(captioners.small_config(name))
+  unrolled, _ = teacher_forced(captioner, variables, grids, tokens, LOCATIONS)
+  carry, context = captioner.apply(variables, grids, LOCATIONS, method='begin')
   carry = jax.tree.map(lambda x: jnp.repeat(x, tokens.shape[1], 1), carry)
   word = np.full_like(tokens[..., 0], vocabulary.BOS_ID)
   step = jax.jit(lambda *args: captioner.apply(variables, *args, method='step'))
@@ -232,35 +363,55 @@ def test_unrolled_equals_stepped(name, grids, tokens):
 
 @pytest.mark.parametrize('name', MODELS)
 def test_captions_of_a_picture_do_not_see_each_other(name, grids, tokens):
-  captioner, variables = create(small_config(name))
+  captioner, variables = captioners.create(captioners.small_config(name))
   together, _ = teacher_forced(captioner, variables, grids, tokens)
   for k in range(tokens.shape[1]):
     alone, _ = teacher_forced(captioner, variables, grids, tokens[:, k : k + 1])
-    np.testing.assert_allclose(together[:, k], alone[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(together[:, k], alone[:, 0], 1e-5, 1e-6)
+
+
+def test_given_inputs_take_the_place_of_the_words_before(grids, tokens):
+  captioner, variables = captioners.create(captioners.small_config())
+  inputs = tokens[:, ::-1]
+
+  def apply(tokens, inputs):
+    return captioner.apply(
+      variables, grids, tokens, inputs=inputs, train=False
+    )[0]
+
+  shifted = np.pad(tokens[..., :-1], [(0, 0), (0, 0), (1, 0)])
+  shifted[..., 0] = vocabulary.BOS_ID
+  own = apply(tokens, None)
+  np.testing.assert_array_equal(apply(tokens, shifted), own)
+  np.testing.assert_array_equal(apply(inputs, shifted), own)
+  assert np.abs(apply(tokens, inputs) - own).max() > 0.1
 
 
 def describe(captioner, variables, grids, config):
-  """The search of evaluation: i32[B, T], f32[B]."""
-  step = inference.describe_step(captioner, config.decoding)
-  return step(parallel.replicate(variables), parallel.shard({'picture': grids}))
+  """The search of evaluation: i32[B, K, T], f32[B, K]."""
+  step = inference.describe_step([captioner], config.decoding, captioners.WORDS)
+  return step(
+    (parallel.replicate(variables),), parallel.shard({'picture': grids})
+  )
 
 
 @pytest.mark.parametrize('name', MODELS)
 def test_log_prob_of_a_caption_is_its_cross_entropy(name, grids):
-  config = small_config(name)
-  captioner, variables = create(config)
+  """Of every beam."""
+  config = captioners.small_config(name)
+  captioner, variables = captioners.create(config)
   tokens, log_probs = describe(captioner, variables, grids, config)
-  assert len(np.unique(tokens, axis=0)) > 1, 'captions depend on the picture'
+  assert len(np.unique(tokens[:, 0], axis=0)) > 1, 'pictures matter'
   assert (tokens == vocabulary.EOS_ID).any()
   assert not np.isin(tokens, FORBID[1:]).any()
-  losses, _ = expected_losses(name, variables, grids, tokens[:, None])
-  np.testing.assert_allclose(log_probs, -losses.sum((1, 2)), rtol=1e-4)
+  costs, _ = expected_losses(name, variables, grids, tokens)
+  np.testing.assert_allclose(log_probs, -costs.sum(-1), rtol=1e-4)
 
 
 @pytest.mark.parametrize('name', MODELS)
 def test_one_beam_is_greedy(name, grids):
-  config = small_config(name)
-  captioner, variables = create(config)
+  config = captioners.small_config(name)
+  captioner, variables = captioners.create(config)
   config.decoding.beam_size = 1
   carry, context = captioner.apply(variables, grids, method='begin')
   greedy = jax.jit(
@@ -272,55 +423,58 @@ def test_one_beam_is_greedy(name, grids):
       bos=vocabulary.BOS_ID,
       eos=vocabulary.EOS_ID,
       max_length=T,
-      forbid=FORBID,
+      rules=search.Rules(forbid=FORBID),
     )
   )(carry)
   tokens, log_probs = describe(captioner, variables, grids, config)
-  np.testing.assert_array_equal(tokens, greedy.tokens[:, 0])
-  np.testing.assert_allclose(log_probs, greedy.log_probs[:, 0], rtol=1e-5)
+  np.testing.assert_array_equal(tokens, greedy.tokens)
+  np.testing.assert_allclose(log_probs, greedy.log_probs, rtol=1e-5)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', captioners.DETERMINISTIC)
 def test_bfloat16_is_close_and_keeps_float32_parameters(name, grids, tokens):
-  config = small_config(name)
-  captioner, variables = create(config)
+  config = captioners.small_config(name)
+  captioner, variables = captioners.create(config)
   config.dtype = 'bfloat16'
-  half, own = create(config)
+  half, own = captioners.create(config)
   assert {x.dtype for x in jax.tree.leaves(own)} == {np.dtype(np.float32)}
-  gradient = jax.jit(jax.grad(make_loss(half, config)))(
-    variables, grids, tokens
+  gradient = jax.eval_shape(
+    jax.grad(make_loss(half, config)), variables, grids, tokens
   )
   assert {x.dtype for x in jax.tree.leaves(gradient)} == {jnp.dtype('float32')}
   exact, _ = teacher_forced(captioner, variables, grids, tokens)
   close, _ = teacher_forced(half, variables, grids, tokens)
   assert close.dtype == np.float32
   distance = np.abs(close - exact).max()
-  assert 0 < distance < 0.03 * np.abs(exact).max()
+  assert 0 < distance < 0.05 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize('name', MODELS)
 @pytest.mark.parametrize('per', ['token', 'caption'])
 @pytest.mark.parametrize('reduction', ['sum', 'mean'])
-def test_loss_equals_the_equation(name, per, reduction, grids, tokens):
-  config = small_config(name)
+def test_loss_equals_the_equation(per, reduction, grids, tokens):
+  name = 'soft'
+  config = captioners.small_config(name)
   config.loss.update(per=per, penalty_reduction=reduction)
-  captioner, variables = create(config)
+  captioner, variables = captioners.create(config)
   np.testing.assert_allclose(
     jax.jit(make_loss(captioner, config))(variables, grids, tokens),
-    expected_loss(variables, grids, tokens, config),
+    expected_loss(name, variables, grids, tokens, config),
     rtol=1e-5,
   )
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', captioners.DETERMINISTIC)
 def test_gradient_equals_finite_differences_of_the_equations(
   name, grids, tokens
 ):
   """Along a random direction of every parameter, penalty included."""
-  config = small_config(name)
-  captioner, variables = create(config)
-  gradient = jax.jit(jax.grad(make_loss(captioner, config)))(
+  config = captioners.small_config(name)
+  captioner, variables = captioners.create(config)
+  loss, gradient = jax.jit(jax.value_and_grad(make_loss(captioner, config)))(
     variables, grids, tokens
+  )
+  np.testing.assert_allclose(
+    loss, expected_loss(name, variables, grids, tokens, config), rtol=1e-5
   )
   leaves, tree = jax.tree.flatten(variables)
   rng = np.random.default_rng(4)
@@ -333,7 +487,7 @@ def test_gradient_equals_finite_differences_of_the_equations(
       moved = [*leaves]
       moved[i] = leaf + distance * direction
       moved = jax.tree.unflatten(tree, moved)
-      return expected_loss(moved, grids, tokens, config)
+      return expected_loss(name, moved, grids, tokens, config)
 
     slope = (at(1e-5) - at(-1e-5)) / 2e-5
     np.testing.assert_allclose(
@@ -341,44 +495,131 @@ def test_gradient_equals_finite_differences_of_the_equations(
     )
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', captioners.DETERMINISTIC)
 def test_padding_changes_neither_loss_nor_gradient(name, grids, tokens):
-  config = small_config(name)
-  captioner, variables = create(config)
+  config = captioners.small_config(name)
+  captioner, variables = captioners.create(config)
   step = jax.jit(jax.value_and_grad(make_loss(captioner, config)))
   loss, gradient = step(variables, grids, tokens)
   longer = np.pad(tokens, ((0, 0), (0, 0), (0, 3)))
   loss_longer, gradient_longer = step(variables, grids, longer)
   np.testing.assert_allclose(loss_longer, loss, rtol=1e-6)
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
-    gradient_longer,
-    gradient,
-  )
+  captioners.assert_trees_close(gradient_longer, gradient, atol=1e-6)
   words = gradient['params']['decoder']['words']['embedding']
   np.testing.assert_array_equal(words[vocabulary.PAD_ID], 0)
   assert np.abs(words[vocabulary.BOS_ID]).max() > 0
 
 
-@pytest.mark.parametrize(
-  ('options', 'message'),
-  [
-    ({'per': 'word'}, "per='word' must be 'caption' or 'token'"),
-    ({'penalty_reduction': 'max'}, "reduction='max' is none of sum, mean"),
-  ],
-)
-def test_unknown_options_of_the_loss_are_errors(options, message):
-  config = small_config()
-  config.loss.update(options)
-  with pytest.raises(ValueError, match=message):
-    main.make_loss(model.create(config, V), config.loss)
+@pytest.mark.parametrize('name', MODELS)
+def test_locations_that_are_none_change_neither_loss_nor_gradient(
+  name, grids, tokens
+):
+  """As if they had been cut off, the attention's penalty included."""
+  always = dict(expected=1.0) if name == 'hard' else {}
+  config = captioners.small_config(name, **always)
+  config.loss.penalty_reduction = 'mean'
+  captioner, variables = captioners.create(config)
+  step = jax.jit(jax.value_and_grad(make_loss(captioner, config)))
+  locations = np.array([3, 3, 3, 3], np.int32)
+  seen = garbage_after(grids, locations)
+  loss, gradient = step(variables, seen, tokens, locations)
+  cut_loss, cut_gradient = step(variables, grids[:, :3], tokens)
+  np.testing.assert_allclose(loss, cut_loss, rtol=1e-5)
+  captioners.assert_trees_close(gradient, cut_gradient)
+
+
+@pytest.mark.parametrize('reduction', ['sum', 'mean'])
+def test_each_picture_has_a_penalty_for_its_own_locations(
+  reduction, grids, tokens
+):
+  config = captioners.small_config('soft')
+  config.loss.penalty_reduction = reduction
+  captioner, variables = captioners.create(config)
+  _, attention = teacher_forced(captioner, variables, grids, tokens, LOCATIONS)
+  penalty = 0.0
+  for b, k in np.ndindex(tokens.shape[:2]):
+    mask = tokens[b, k] != vocabulary.PAD_ID
+    looked = attention[b, k][mask, : LOCATIONS[b]].sum(0)
+    penalty += {'sum': np.sum, 'mean': np.mean}[reduction]((1 - looked) ** 2)
+  losses_ = []
+  for weight in (0.0, 0.5):
+    config.loss.attention_penalty = weight
+    loss = jax.jit(make_loss(captioner, config))
+    losses_.append(loss(variables, grids, tokens, LOCATIONS))
+  np.testing.assert_allclose(
+    losses_[1] - losses_[0], 0.5 * penalty / 8, rtol=1e-4
+  )
 
 
 def test_unknown_model_is_an_error():
-  config = small_config()
+  config = captioners.small_config()
   config.model = 'tell'
   with pytest.raises(ValueError, match='none of show_and_tell, show_attend_'):
     model.create(config, V)
+
+
+def test_adaptive_attention_adds_vectors_of_one_size():
+  config = captioners.small_config('adaptive', annotation_features=8)
+  with pytest.raises(ValueError, match='annotation_features=8 must equal'):
+    captioners.create(config)
+
+
+def split(variables):
+  statistics = dict(variables)
+  return statistics.pop('params'), statistics
+
+
+def one_device(captioner, config, variables, batch):
+  """A step of gradient descent at 0.1: the loss, params, statistics."""
+  loss_fn = losses.create(captioner, config.loss)
+
+  @jax.jit
+  def step(params, statistics, batch):
+    def loss(params):
+      return loss_fn(
+        {'params': params, **statistics},
+        batch,
+        losses.counts(batch),
+        0,
+        jax.random.key(0),
+      )
+
+    (value, (_, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(
+      params
+    )
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
+    return value, params, statistics
+
+  return step(*split(variables), batch)
+
+
+def two_devices(captioner, config, variables, batch):
+  """The same, through `parallel`: the state and what it reports."""
+  assert jax.device_count() == 2
+  optimizer = optax.sgd(0.1)
+  step = parallel.train_step(
+    losses.create(captioner, config.loss), losses.counts, optimizer
+  )
+  return step(
+    parallel.create_state(variables, optimizer),
+    parallel.shard(batch),
+    parallel.replicate(jax.random.key(0)),
+  )
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_two_devices_train_the_decoder_as_one_does(name, grids, tokens):
+  """Hard attention where it takes expectations, and its baseline."""
+  always = dict(expected=1.0) if name == 'hard' else {}
+  config = captioners.small_config(name, **always)
+  captioner, variables = captioners.create(config)
+  batch = {'picture': grids, 'tokens': tokens, 'locations': LOCATIONS}
+  loss, params, statistics = one_device(captioner, config, variables, batch)
+  state, update = two_devices(captioner, config, variables, batch)
+  np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
+  captioners.assert_trees_close(state.params, params)
+  assert state.statistics.keys() == statistics.keys()
+  captioners.assert_trees_close(state.statistics, statistics)
 
 
 # The whole captioner, encoder included.
@@ -393,33 +634,18 @@ def whole(config):
   tokens = rng.integers(len(vocabulary.SPECIAL), V, (4, 2, 3)).astype(np.int32)
   # The devices have different numbers of words.
   tokens[0, :, 2] = vocabulary.PAD_ID
-  example = {'picture': pictures[0], 'tokens': tokens[0]}
-  variables = main.initial_variables(captioner, example, config)
+  variables = captioners.first_variables(captioner, pictures[0], config)
   batch = {'picture': pictures, 'tokens': tokens}
-  return captioner, jax.tree.map(np.asarray, variables), batch
-
-
-def split(variables):
-  statistics = dict(variables)
-  return statistics.pop('params'), statistics
+  return captioner, variables, batch
 
 
 @pytest.fixture(scope='module')
 def trained():
   """What one step on two devices makes; the stem and layer1 are frozen."""
-  assert jax.device_count() == 2
-  config = small_config()
+  config = captioners.small_config()
   config.encoder.freeze_at = 2
   captioner, variables, batch = whole(config)
-  optimizer = optax.sgd(0.1)
-  step = parallel.train_step(
-    main.make_loss(captioner, config.loss), main.counts, optimizer
-  )
-  state, update = step(
-    parallel.create_state(variables, optimizer),
-    parallel.shard(batch),
-    parallel.replicate(jax.random.key(0)),
-  )
+  state, update = two_devices(captioner, config, variables, batch)
   return config, captioner, variables, batch, state, update
 
 
@@ -427,35 +653,10 @@ def test_two_devices_train_the_encoder_as_one_does(trained):
   """The statistics of a batch are those of all devices together."""
   config, captioner, variables, batch, state, update = trained
   alone = captioner.clone(encoder=captioner.encoder.clone(norm_axis_name=None))
-  loss_fn = main.make_loss(alone, config.loss)
-
-  @jax.jit
-  def one_device(params, statistics):
-    def loss(params):
-      return loss_fn(
-        {'params': params, **statistics},
-        batch,
-        main.counts(batch),
-        0,
-        jax.random.key(0),
-      )
-
-    (value, (_, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(
-      params
-    )
-    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
-    return value, params, statistics
-
-  loss, params, statistics = one_device(*split(variables))
+  loss, params, statistics = one_device(alone, config, variables, batch)
   np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
-
-  def assert_close(path, got, wanted):
-    np.testing.assert_allclose(
-      got, wanted, rtol=1e-3, atol=1e-5, err_msg=jax.tree_util.keystr(path)
-    )
-
-  jax.tree.map_with_path(assert_close, state.params, params)
-  jax.tree.map_with_path(assert_close, state.statistics, statistics)
+  captioners.assert_trees_close(state.params, params, rtol=1e-3)
+  captioners.assert_trees_close(state.statistics, statistics, rtol=1e-3)
 
 
 def test_the_running_statistics_of_frozen_parts_stay(trained):
@@ -475,12 +676,12 @@ def test_the_running_statistics_of_frozen_parts_stay(trained):
 
 
 def test_published_statistics_stay_in_training():
-  config = small_config()
+  config = captioners.small_config()
   config.train_statistics = False
   captioner, variables, batch = whole(config)
-  loss_fn = main.make_loss(captioner, config.loss)
+  loss_fn = losses.create(captioner, config.loss)
   _, (_, updated) = jax.jit(loss_fn)(
-    variables, batch, main.counts(batch), 0, jax.random.key(0)
+    variables, batch, losses.counts(batch), 0, jax.random.key(0)
   )
   _, statistics = split(variables)
   jax.tree.map(np.testing.assert_array_equal, updated, statistics)

@@ -114,6 +114,28 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
       saved.restore(make_state(size=4))
 
 
+def test_all_differences_of_two_models_are_listed(tmp_path):
+  saved = {
+    'params': {'a': np.zeros(3), 'b': np.zeros((2, 4)), 'c': np.zeros(1)}
+  }
+  checkpoints.check_shapes(saved, jax.eval_shape(lambda: saved), tmp_path)
+  wanted = {
+    'params': {'b': np.zeros((2, 5)), 'c': np.zeros(1)},
+    'd': np.zeros(()),
+  }
+  with pytest.raises(ValueError) as error:
+    checkpoints.check_shapes(saved, wanted, tmp_path / '7')
+  message = str(error.value)
+  assert message.startswith(f'{tmp_path}/7 is of another model: ')
+  for difference in (
+    "['params']['a'] is (3,) there, absent here",
+    "['params']['b'] is (2, 4) there, (2, 5) here",
+    "['d'] is absent there, () here",
+  ):
+    assert difference in message
+  assert "'c'" not in message
+
+
 def test_load_from_nowhere_says_so(tmp_path):
   with pytest.raises(FileNotFoundError, match='train there first'):
     checkpoints.load(tmp_path / 'x', best_metric='score')

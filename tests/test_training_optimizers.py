@@ -1,5 +1,6 @@
 """Schedules and clipping against numbers worked out by hand."""
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ BASE = dict(
   weight_decay=0.0,
   clip_norm=0.0,
   clip_value=0.0,
+  rates=(),
 )
 
 
@@ -119,3 +121,54 @@ def test_partition_and_merge():
   trained, frozen = optimizers.partition(params, ('.*y',))
   assert frozen == {'a/y': 2}
   assert optimizers.merge(trained, frozen) == params
+
+
+def run(changes, gradients, params):
+  """The parameters after these gradients, flat by path."""
+  optimizer, _ = optimizers.create(config(**changes), 10)
+  state = optimizer.init(params)
+  for gradient in gradients:
+    updates, state = optimizer.update(gradient, state, params)
+    params = {path: x + updates[path] for path, x in params.items()}
+  return params
+
+
+def test_rates_are_optimizers_of_their_own():
+  """Each path has the learning rate that an optimiser for it alone would."""
+  rng = np.random.default_rng(0)
+  paths = ('encoder/conv1', 'encoder/layer1/conv', 'decoder/encoder/x', 'b')
+  params, *gradients = (
+    {path: rng.normal(size=3).astype(np.float32) for path in paths}
+    for _ in range(5)
+  )
+  common = dict(weight_decay=0.1, schedule='cosine', warmup_steps=2)
+  got = run(
+    dict(common, rates=(('encoder/', 0.1), ('.*conv$', 0.5), ('b', 0.0))),
+    gradients,
+    params,
+  )
+  factors = dict(zip(paths, (0.1, 0.05, 1.0, 0.0), strict=True))
+  for path, factor in factors.items():
+    if path == 'encoder/conv1':
+      factor = 0.1  # conv1 does not end in conv.
+    alone = run(
+      dict(common, learning_rate=0.1 * factor),
+      [{path: gradient[path]} for gradient in gradients],
+      {path: params[path]},
+    )
+    np.testing.assert_allclose(got[path], alone[path], rtol=1e-5)
+  np.testing.assert_array_equal(got['b'], params['b'])
+
+
+def test_no_rates_are_the_same_optimizer():
+  """So that checkpoints of runs without them can be restored."""
+  params = {'a': np.zeros(3, np.float32)}
+  plain, _ = optimizers.create(config(), 10)
+  rated, _ = optimizers.create(config(rates=(('a', 1.0),)), 10)
+  leaves = [len(jax.tree.leaves(x.init(params))) for x in (plain, rated)]
+  assert leaves[0] == leaves[1]
+
+
+def test_a_rate_for_nothing_is_an_error():
+  with pytest.raises(ValueError, match="rates: 'x' matches no .* are: a, b"):
+    run(dict(rates=(('x', 0.1),)), [{'a': 0.0, 'b': 0.0}], {'a': 0.0, 'b': 0.0})

@@ -145,7 +145,11 @@ class Checkpoints:
     if step is None:
       return state
     example = jax.device_get(state)
-    self._check_shapes(step, _model(example))
+    check_shapes(
+      self._manager.item_metadata(step).model,
+      _model(example),
+      self._manager.directory / str(step),
+    )
     restored = self._manager.restore(
       step,
       args=ocp.args.Composite(
@@ -156,22 +160,6 @@ class Checkpoints:
     return parallel.replicate(
       parallel.TrainState(**restored.model, **restored.training)
     )
-
-  def _check_shapes(self, step: int, model: dict[str, Any]):
-    saved = _shapes(self._manager.item_metadata(step).model)
-    wanted = _shapes(model)
-    wrong = [
-      f'{path} is {saved.get(path, "absent")} there, '
-      f'{wanted.get(path, "absent")} here'
-      for path in sorted(saved.keys() | wanted.keys())
-      if saved.get(path) != wanted.get(path)
-    ]
-    if wrong:
-      raise ValueError(
-        f'{self._manager.directory}/{step} is of another model: go on with '
-        "that run's own config (config.json in the workdir) or choose "
-        f'another --workdir. {"; ".join(wrong)}'
-      )
 
   def wait(self):
     """Returns when all that was saved is on disk."""
@@ -213,6 +201,29 @@ def load(
   model = restored.model
   params = model['average'] or model['params']
   return {'params': params, **model['statistics']}, restored.extras, step
+
+
+def check_shapes(saved: Any, wanted: Any, place: pathlib.Path):
+  """Raises a ValueError that lists where two trees of arrays differ.
+
+  Args:
+    saved: what is in `place`.
+    wanted: what is to be restored; arrays, or anything with a shape.
+    place: of the checkpoint, for the error.
+  """
+  saved, wanted = _shapes(saved), _shapes(wanted)
+  wrong = [
+    f'{path} is {saved.get(path, "absent")} there, '
+    f'{wanted.get(path, "absent")} here'
+    for path in sorted(saved.keys() | wanted.keys())
+    if saved.get(path) != wanted.get(path)
+  ]
+  if wrong:
+    raise ValueError(
+      f"{place} is of another model: go on with that run's own config "
+      '(config.json in the workdir) or choose another --workdir. '
+      f'{"; ".join(wrong)}'
+    )
 
 
 def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict):

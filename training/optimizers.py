@@ -98,7 +98,9 @@ def create(
   Args:
     config: what `schedule` reads, `b1`, `b2`, `epsilon_hat` (Adam in
       TensorFlow's form), `weight_decay`, `clip_norm` (global norm; 0 for
-      none) and `clip_value` (per element; 0 for none).
+      none), `clip_value` (per element; 0 for none) and `rates`, pairs of a
+      regular expression and a factor: the learning rate of the parameters
+      whose path it matches from its beginning is so many times the others'.
     num_steps: of the whole run.
 
   Returns:
@@ -115,8 +117,27 @@ def create(
     scale(config.b1, config.b2),
     optax.add_decayed_weights(config.weight_decay),
     optax.scale_by_learning_rate(learning_rate),
+    *(_scale_path(pattern, factor) for pattern, factor in config.rates),
   ]
   return optax.chain(*steps), learning_rate
+
+
+def _scale_path(pattern: str, factor: float) -> optax.GradientTransformation:
+  """Scales the updates of the parameters whose path the pattern matches."""
+
+  def update(updates, params):
+    del params
+    if not any(re.match(pattern, path) for path in updates):
+      raise ValueError(
+        f'optimizer.rates: {pattern!r} matches no trained parameter; there '
+        f'are: {", ".join(sorted(updates))}'
+      )
+    return {
+      path: factor * x if re.match(pattern, path) else x
+      for path, x in updates.items()
+    }
+
+  return optax.stateless(update)
 
 
 def partition(

@@ -166,6 +166,19 @@ def summarize(
   }
 
 
+def training_seconds(workdir: pathlib.Path) -> float:
+  """How long the steps and the evaluations of a run took, from its metrics."""
+  seconds, last = 0.0, 0
+  for line in (workdir / 'metrics.jsonl').read_text().splitlines():
+    values = json.loads(line)
+    if 'train/steps_per_second' in values:
+      steps = values['step'] - last
+      seconds += steps / max(values['train/steps_per_second'], 1e-9)
+      last = values['step']
+    seconds += values.get('validation/seconds', 0.0)
+  return seconds
+
+
 def _open_from(path: pathlib.Path, start_step: int):
   """Opens for appending, without the lines of steps after `start_step`."""
   kept = []

@@ -1,0 +1,264 @@
+"""What all captioners share: one step of time, and the scan that unrolls it.
+
+A decoder is written as one step of time, in three parts:
+
+  word, drive = read(tokens)             what the input word brings
+  carry, y = advance(carry, drive, context)      the recurrence
+  logits = predict(word, y)                      the next word
+
+`step` is the three in a row: sampling and beam search drive it. Training calls
+`read` and `predict` once for all of time and scans `advance` alone, since the
+rest does not depend on the carry.
+
+Axes: B pictures, K captions of a picture (or beams), T words, L locations (of a
+grid, or regions), D features of a location, A attention units, E word
+embedding, H units, V vocabulary.
+"""
+
+from typing import Any
+from typing import ClassVar
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from captioning import vocabulary
+from recurrent import attention
+from recurrent import categorical
+from recurrent import masking
+from recurrent import unroll
+
+
+class Decoder(nn.Module):
+  """Training unrolls the step that search drives.
+
+  Attributes:
+    vocab_size: V.
+    features: units of the LSTM, H.
+    embedding: size of a word vector, E.
+    dropout_rate: see each decoder.
+    dtype: of the products; parameters and the state are float32.
+  """
+
+  vocab_size: int
+  features: int = 512
+  embedding: int = 512
+  dropout_rate: float = 0.5
+  dtype: Any = jnp.float32
+
+  attends: ClassVar[bool]
+
+  def prepare(
+    self, annotations: jax.Array, mask: jax.Array | None, *, train: bool
+  ) -> Any:
+    """f32[B, L, D], bool[B, L] -> the context: all that every step reads."""
+    raise NotImplementedError
+
+  def start(self, context: Any, captions: int, *, train: bool) -> Any:
+    """The state before the first word; leaves are f32[B, captions, H]."""
+    raise NotImplementedError
+
+  def read(self, tokens: jax.Array, *, train: bool) -> tuple[Any, Any]:
+    """i32[...] -> word vectors [..., E] and what they drive [..., W]."""
+    raise NotImplementedError
+
+  def advance(
+    self, carry: Any, drive: jax.Array, context: Any, *, train: bool = False
+  ) -> tuple[Any, dict[str, jax.Array]]:
+    """carry, [B, K, W], context -> carry, y (a dict of [B, K, ...])."""
+    raise NotImplementedError
+
+  def predict(self, word: jax.Array, y: Any, *, train: bool) -> jax.Array:
+    """[..., E], y -> f32[..., V]."""
+    raise NotImplementedError
+
+  def step(
+    self, carry: Any, tokens: jax.Array, context: Any, *, train: bool = False
+  ) -> tuple[Any, jax.Array]:
+    """One step of time: carry, i32[B, K], context -> carry, f32[B, K, V]."""
+    word, drive = self.read(tokens, train=train)
+    carry, y = self.advance(carry, drive, context, train=train)
+    return carry, self.predict(word, y, train=train)
+
+  def begin(
+    self,
+    annotations: jax.Array,
+    locations: jax.Array | None = None,
+    *,
+    captions: int = 1,
+    train: bool = False,
+  ) -> tuple[Any, Any]:
+    """Before the first word, for search.
+
+    Args:
+      annotations: f32[B, L, D].
+      locations: i32[B], how many of the L are real; None for all.
+      captions: K.
+      train: whether to drop out.
+
+    Returns:
+      The carry, leaves f32[B, K, H], and the context.
+    """
+    mask = None
+    if locations is not None:
+      mask = masking.lengths_to_mask(locations, annotations.shape[1])
+    context = self.prepare(annotations, mask, train=train)
+    return self.start(context, captions, train=train), context
+
+  def __call__(
+    self,
+    annotations: jax.Array,
+    tokens: jax.Array,
+    locations: jax.Array | None = None,
+    *,
+    inputs: jax.Array | None = None,
+    train: bool,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The next word at every step, teacher forced.
+
+    Args:
+      annotations: f32[B, L, D], the features of the locations.
+      tokens: i32[B, K, T], the captions without BOS; word t is predicted from
+        the words before it.
+      locations: see `begin`.
+      inputs: i32[B, K, T], the words that are fed, BOS first; by default those
+        before each of `tokens`.
+      train: whether to drop out (and to sample, for hard attention); needs the
+        keys 'dropout' and 'attention'.
+
+    Returns:
+      Logits f32[B, K, T, V], and what the steps tell besides (f32[B, K, T,
+      ...]): `attention`, the weights of the locations, where the decoder
+      attends.
+    """
+    if inputs is None:
+      inputs = shift(tokens)
+    carry, context = self.begin(
+      annotations, locations, captions=tokens.shape[1], train=train
+    )
+    word, drive = self.read(inputs, train=train)
+    _, y = unroll.scan(
+      lambda self, carry, drive: self.advance(
+        carry, drive, context, train=train
+      ),
+      self,
+      carry,
+      drive,
+      time_axis=2,
+    )
+    return self.predict(word, y, train=train), y
+
+  def mix(
+    self,
+    annotations: jax.Array,
+    tokens: jax.Array,
+    locations: jax.Array | None,
+    probability: jax.Array,
+    key: jax.Array,
+  ) -> jax.Array:
+    """Inputs of scheduled sampling (Bengio et al. 2015): i32[B, K, T].
+
+    Each word but the first is, with `probability`, what the decoder drew at
+    the step before instead of the caption's own. No gradient flows through a
+    drawn word, therefore what is drawn here can be fed to `__call__`. Needs
+    the keys 'dropout' and 'attention', as training does.
+    """
+    carry, context = self.begin(
+      annotations, locations, captions=tokens.shape[1], train=True
+    )
+    coins = jax.random.bernoulli(
+      jax.random.fold_in(key, 0), probability, tokens.shape
+    )
+    inputs = shift(tokens)
+
+    def body(self, carry, xs):
+      state, drawn = carry
+      given, coin, time = xs
+      word = jnp.where(coin & (time > 0), drawn, given)
+      state, logits = self.step(state, word, context, train=True)
+      probs = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+      drawn = categorical.draw(jax.random.fold_in(key, time + 1), probs)
+      return (state, drawn), word
+
+    times = jnp.arange(tokens.shape[-1])
+    _, mixed = unroll.scan(
+      body,
+      self,
+      (carry, inputs[..., 0]),
+      jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (inputs, coins, times)),
+      time_axis=0,
+      remat=False,
+    )
+    return jnp.moveaxis(mixed, 0, -1)
+
+
+def shift(tokens: jax.Array) -> jax.Array:
+  """The words before each word, BOS first: i32[..., T] -> i32[..., T]."""
+  first = jnp.full_like(tokens[..., :1], vocabulary.BOS_ID)
+  return jnp.concatenate([first, tokens[..., :-1]], axis=-1)
+
+
+@flax.struct.dataclass
+class Annotations:
+  """What attention reads at every step."""
+
+  values: jax.Array  # [B, L, D]
+  keys: jax.Array  # [B, L, A]
+  mask: jax.Array | None  # bool[B, L], False where there is no location.
+
+  def mean(self) -> jax.Array:
+    """The mean of the real locations: f32[B, D]."""
+    return mean(self.values, self.mask)
+
+
+def mean(annotations: jax.Array, mask: jax.Array | None) -> jax.Array:
+  """The mean of the real locations: f[B, L, D], bool[B, L] -> f32[B, D]."""
+  where = None if mask is None else mask[..., None]
+  return jnp.mean(annotations, axis=1, dtype=jnp.float32, where=where)
+
+
+class AttendingDecoder(Decoder):
+  """A decoder with additive attention over the locations.
+
+  Attributes:
+    attention: attention units, A.
+    attention_layers: see `attention.AdditiveAttention`.
+    annotation_features: first bring the annotations to so many features, by a
+      ReLU layer with dropout; None attends to them as they are.
+  """
+
+  attention: int = 512
+  attention_layers: int = 1
+  annotation_features: int | None = None
+
+  attends = True
+  attention_bias: ClassVar[bool] = True
+
+  def setup(self):
+    """Declares what attends; the parameters appear on the first use."""
+    self.attend = attention.AdditiveAttention(
+      self.attention,
+      layers=self.attention_layers,
+      use_bias=self.attention_bias,
+      dtype=self.dtype,
+    )
+    if self.annotation_features:
+      self.annotation = nn.Dense(self.annotation_features, dtype=self.dtype)
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def annotate(
+    self, annotations: jax.Array, mask: jax.Array | None, *, train: bool
+  ) -> Annotations:
+    """f32[B, L, D], bool[B, L] -> annotations whose keys are projected once."""
+    if self.annotation_features:
+      annotations = nn.relu(self.annotation(annotations))
+      annotations = self.dropout(annotations, deterministic=not train)
+    elif not attention.item_by_item(train=train):
+      annotations = annotations.astype(self.dtype)
+    keys = self.attend.project(annotations, train=train)
+    return Annotations(annotations, keys, mask)
+
+  def prepare(self, annotations, mask, *, train):
+    """See `Decoder.prepare`."""
+    return self.annotate(annotations, mask, train=train)

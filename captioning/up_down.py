@@ -1,0 +1,105 @@
+"""Bottom-up and top-down attention (Anderson et al. 2018). Axes: decoder.py."""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from captioning import decoder
+from recurrent import cells
+
+
+@flax.struct.dataclass
+class Context:
+  """What every step reads."""
+
+  annotations: decoder.Annotations
+  drive: jax.Array  # [B, 1, 4 * H], of the mean annotation.
+
+
+class UpDown(decoder.AttendingDecoder):
+  """Two LSTMs: one says where to look, the other what to say.
+
+    h1 = LSTM1([h2, mean v, E w], h1)            (equation 2)
+    a = w . tanh(W_v v + W_h h1)                 (equations 3 and 4)
+    h2 = LSTM2([sum_l a_l v_l, h1], h2)          (equations 5 and 6)
+    p = softmax(W h2 + b)                        (equation 7)
+
+  On the grid of a ResNet, or on regions that a detector proposed. The attention
+  has no biases. With `annotation_features` as in Luo's published code:
+  annotations, their mean and words pass through a ReLU and dropout, and dropout
+  falls on h2 before the output; without, as in the authors', nothing is
+  dropped but h2.
+  """
+
+  attention_bias = False
+
+  def setup(self):
+    """Declares the layers; their parameters appear on the first use."""
+    super().setup()
+    self.words = nn.Embed(
+      self.vocab_size,
+      self.embedding,
+      embedding_init=nn.initializers.normal(
+        1.0 if self.annotation_features else 0.01
+      ),
+    )
+    self.attention_cell = cells.LSTM(self.features, dtype=self.dtype)
+    self.language_cell = cells.LSTM(self.features, dtype=self.dtype)
+    self.feedback = nn.Dense(
+      4 * self.features, use_bias=False, dtype=self.dtype
+    )
+    if self.annotation_features:
+      self.picture = nn.Dense(self.annotation_features, dtype=self.dtype)
+    self.output = nn.Dense(self.vocab_size, dtype=self.dtype)
+
+  def prepare(self, annotations, mask, *, train):
+    """See `Decoder.prepare`; the mean drives the first LSTM, once."""
+    picture = decoder.mean(annotations, mask)
+    if self.annotation_features:
+      picture = nn.relu(self.picture(picture))
+      picture = self.dropout(picture, deterministic=not train)
+    return Context(
+      self.annotate(annotations, mask, train=train),
+      self.attention_cell.drive(picture)[:, None],
+    )
+
+  def start(self, context, captions, *, train):
+    """Zeros: the carries of the two LSTMs, leaves f32[B, captions, H]."""
+    del train
+    shape = (len(context.drive), captions)
+    return self.attention_cell.start(shape), self.language_cell.start(shape)
+
+  def read(self, tokens, *, train):
+    """See `Decoder.read`."""
+    word = self.words(tokens)
+    if self.annotation_features:
+      word = self.dropout(nn.relu(word), deterministic=not train)
+    return word, self.attention_cell.project(word)
+
+  def advance(self, carry, drive, context, *, train=False):
+    """See `Decoder.advance`; y holds `hidden` and `attention`."""
+    looking, speaking = carry
+    feedback = self.feedback(self.language_cell.hidden(speaking))
+    looking, hidden = self.attention_cell.step(
+      looking, drive + context.drive + feedback
+    )
+    annotations = context.annotations
+    seen, weights, _ = self.attend(
+      hidden,
+      annotations.keys,
+      annotations.values,
+      annotations.mask,
+      train=train,
+    )
+    seen = jnp.concatenate([seen, hidden.astype(seen.dtype)], axis=-1)
+    speaking, hidden = self.language_cell.step(
+      speaking, self.language_cell.project(seen)
+    )
+    return (looking, speaking), {'hidden': hidden, 'attention': weights}
+
+  def predict(self, word, y, *, train):
+    """See `Decoder.predict`."""
+    del word
+    hidden = self.dropout(y['hidden'], deterministic=not train)
+    return self.output(hidden).astype(jnp.float32)

@@ -1,0 +1,112 @@
+"""Small captioners of every kind, and what their tests share.
+
+Axes: B pictures, K captions, T words, L locations, D features, V vocabulary.
+"""
+
+import jax
+import numpy as np
+
+from captioning import losses
+from captioning import model
+from captioning import vocabulary
+from configs import scenes
+
+V, L, D, T = 11, 4, 3, 6
+WORDS = vocabulary.Vocabulary([*vocabulary.SPECIAL, *'abcdefg'])
+
+# Name -> the key of `model.DECODERS`, and what is special about its decoder.
+CAPTIONERS = {
+  'show_and_tell': ('show_and_tell', {}),
+  'soft': ('show_attend_tell', {}),
+  'soft_layers': (
+    'show_attend_tell',
+    dict(attention_layers=2, init_layers=1),
+  ),
+  'soft_features': ('show_attend_tell', dict(annotation_features=8)),
+  'hard': ('show_attend_tell', dict(hard=True)),
+  'adaptive': ('adaptive', dict(annotation_features=7)),
+  'att2in': ('att2in', {}),
+  'att2in_features': ('att2in', dict(annotation_features=8)),
+  'up_down': ('up_down', {}),
+  'up_down_features': ('up_down', dict(annotation_features=8)),
+}
+# With these, captions of pictures differ, some end and some do not.
+SEEDS = dict(
+  show_and_tell=13, show_attend_tell=40, adaptive=10, att2in=23, up_down=46
+)
+# One of each model.
+MODELS = (
+  'show_and_tell',
+  'soft',
+  'hard',
+  'adaptive',
+  'att2in',
+  'up_down_features',
+)
+# Hard attention draws in training.
+DETERMINISTIC = tuple(name for name in MODELS if name != 'hard')
+
+
+def small_config(name='soft', **decoder):
+  """The config of one of `CAPTIONERS`, its decoder changed by `decoder`."""
+  config = scenes.get_config()
+  config.model, special = CAPTIONERS[name]
+  sizes = dict(features=5, embedding=7, dropout_rate=0.0)
+  if config.model != 'show_and_tell':
+    sizes['attention'] = 6
+  with config.unlocked():
+    config.decoder = {**sizes, **special, **decoder}
+  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.loss.attention_penalty = 0.3
+  config.decoding.max_length = T
+  return config
+
+
+def first_variables(captioner, picture, config):
+  """What training would start from, for pictures like this one."""
+
+  def init(key, tokens):
+    return captioner.init(key, picture[None], tokens, train=False)
+
+  tokens = np.ones((1, 1, 2), np.int32)
+  variables = jax.jit(init)(jax.random.key(config.seed), tokens)
+  return jax.device_get(variables | losses.statistics(captioner))
+
+
+def create(config):
+  """The captioner of grids, and variables far from their initial symmetry."""
+  captioner = model.create(config, V, with_encoder=False)
+  picture = np.ones((L, D), np.float32)
+  rng = np.random.default_rng(SEEDS[config.model])
+  variables = jax.tree.map(
+    lambda x: (1.2 * rng.normal(size=x.shape)).astype(np.float32),
+    first_variables(captioner, picture, config),
+  )
+  return captioner, variables
+
+
+def make_grids():
+  """f32[4, L, D]."""
+  shape = (4, L, D)
+  return np.random.default_rng(2).normal(size=shape).astype(np.float32)
+
+
+def make_tokens():
+  """i32[4, 2, T]: words, EOS, padding; lengths differ."""
+  rng = np.random.default_rng(3)
+  ids = rng.integers(len(vocabulary.SPECIAL), V, (4, 2, T)).astype(np.int32)
+  ends = np.array([[1, 5], [3, 2], [4, 0], [2, 5]])[..., None]
+  ids[np.arange(T) == ends] = vocabulary.EOS_ID
+  ids[np.arange(T) > ends] = vocabulary.PAD_ID
+  return ids
+
+
+def assert_trees_close(got, wanted, rtol=1e-4, atol=1e-5):
+  """Leaf by leaf; an error names the leaf."""
+  jax.tree.map_with_path(
+    lambda path, x, y: np.testing.assert_allclose(
+      x, y, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path)
+    ),
+    got,
+    wanted,
+  )

@@ -1,0 +1,147 @@
+"""Training that goes on from another run: self-critical, and fine-tuning."""
+
+import json
+import pathlib
+import signal
+
+import commands
+import jax
+import numpy as np
+import pytest
+
+from captioning import data
+from captioning import scenes
+from captioning import sources
+
+NUM_STEPS = 8
+# configs/scenes.py in small.
+SMALL = {
+  'data.name': 'captioned_images/few',
+  'data.resize': 32,
+  'data.crop': 32,
+  'data.max_length': 8,
+  'encoder.width': 4,
+  'decoder.features': 16,
+  'decoder.embedding': 16,
+  'decoder.attention': 16,
+  'batch_size': 8,
+  'num_steps': 4,
+  'decoding.max_length': 8,
+  'decoding.beam_size': 2,
+  'eval_batch_size': 4,
+  'log_every': 2,
+  'checkpoint_every': 2,
+  'eval_every': 4,
+}
+SELF_CRITICAL = {
+  'num_steps': NUM_STEPS,
+  'self_critical.num_samples': 3,
+  'loss.attention_penalty': 0.0,
+  'optimizer.warmup_steps': 0,
+}
+
+
+@pytest.fixture(scope='module')
+def shell(tmp_path_factory):
+  """A directory with a few pictures of `scenes` as a prepared data set."""
+  shell = commands.Shell(tmp_path_factory.mktemp('phases'))
+  pictures = []
+  for split, count in {'train': 16, 'validation': 4, 'test': 4}.items():
+    for i in range(count):
+      _, picture, captions = scenes.example(split, i)
+      path = shell.directory / f'{split}-{i}.png'
+      picture.save(path)
+      pictures.append(sources.Picture(path.stem, path, split, captions))
+  data.prepare('few', pictures, shell.data_dir)
+  yield shell
+  shell.end()
+
+
+def train(shell, workdir: pathlib.Path, fields: dict) -> commands.Command:
+  """Starts the small experiment with some other fields."""
+  return shell.start(
+    'captioning.main',
+    f'--workdir={workdir}',
+    '--config=configs/scenes.py',
+    f'--config.data.data_dir={shell.data_dir}',
+    *(f'--config.{name}={value}' for name, value in fields.items()),
+    flags='--xla_backend_optimization_level=0',
+    PATH=str(shell.directory),  # Without Java: METEOR takes long.
+  )
+
+
+@pytest.fixture(scope='module')
+def start(shell):
+  """A run by cross-entropy."""
+  workdir = shell.directory / 'start'
+  train(shell, workdir, SMALL).finish()
+  return workdir
+
+
+def best_state(workdir):
+  return commands.saved_state(workdir, commands.saved_steps(workdir)[-1])
+
+
+def encoder_and_decoder(workdir):
+  params = best_state(workdir)['model']['params']
+  return params['encoder'], params['decoder']
+
+
+def test_killed_self_critical_run_equals_the_uninterrupted(shell, start):
+  # What is drawn, and rewarded, depends on the step and the seed alone.
+  fields = {**SMALL, **SELF_CRITICAL, 'start_from': start}
+  whole, killed = shell.directory / 'whole', shell.directory / 'killed'
+  runs = [train(shell, workdir, fields) for workdir in (whole, killed)]
+  runs[1].stop_when(commands.saving(killed, 4), signal.SIGKILL)
+  runs[1].finish(-signal.SIGKILL)
+  assert max(commands.saved_steps(killed)) < NUM_STEPS
+  shell.start(
+    'captioning.main',
+    f'--workdir={killed}',
+    flags='--xla_backend_optimization_level=0',
+    PATH=str(shell.directory),
+  ).finish()
+  runs[0].finish()
+  commands.assert_same_training(killed, whole)
+  assert commands.lines(killed) == commands.lines(whole)
+  for line in commands.lines(whole, 'train/'):
+    assert 0 <= line['train/reward'] <= 10
+    assert 1 <= line['train/length'] <= 8
+  config = json.loads((whole / 'results.json').read_text())['test']['config']
+  assert config['start_from'] == str(start)
+  assert (whole / 'vocabulary.json').read_text() == (
+    start / 'vocabulary.json'
+  ).read_text()
+
+
+def test_each_part_of_the_network_has_its_own_rate(shell, start):
+  workdir = shell.directory / 'tuned'
+  fields = {
+    **SMALL,
+    'start_from': start,
+    'num_steps': 2,
+    'eval_every': 2,
+    'optimizer.warmup_steps': 0,
+    # Exact in binary.
+    'optimizer.rates': "(('encoder/', 0.0),)",
+    'train_statistics': False,
+  }
+  train(shell, workdir, fields).finish()
+  before, after = encoder_and_decoder(start), encoder_and_decoder(workdir)
+  jax.tree.map(np.testing.assert_array_equal, before[0], after[0])
+  moved = jax.tree.map(lambda x, y: np.any(x != y), before[1], after[1])
+  assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'start_from': 'nowhere'}, "start_from='nowhere'"),
+    ({'decoder.features': 8}, 'is of another model'),
+  ],
+)
+def test_wrong_starts_are_clear_errors(fields, message, shell, start):
+  workdir = shell.directory / 'wrong'
+  fields = {**SMALL, 'start_from': start, **fields}
+  assert message in train(shell, workdir, fields).finish(1)
+  assert not list(workdir.rglob('checkpoints'))
