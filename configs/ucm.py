@@ -41,10 +41,8 @@ PHASES = {
   'self_critical': {
     'loss.attention_penalty': 0.0,
     'self_critical.num_samples': 5,
-    'optimizer.learning_rate': 1e-4,
-    'num_steps': 200,
-    'eval_every': 50,
-    'checkpoint_every': 50,
+    'optimizer.learning_rate': 5e-4,
+    'optimizer.warmup_steps': 0,
   },
 }
 

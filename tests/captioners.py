@@ -3,11 +3,15 @@
 Axes: B pictures, K captions, T words, L locations, D features, V vocabulary.
 """
 
+import commands
 import jax
 import numpy as np
 
+from captioning import data
 from captioning import losses
 from captioning import model
+from captioning import scenes as scenes_lib
+from captioning import sources
 from captioning import vocabulary
 from configs import scenes
 
@@ -110,3 +114,20 @@ def assert_trees_close(got, wanted, rtol=1e-4, atol=1e-5):
     got,
     wanted,
   )
+
+
+def prepare_few(shell: commands.Shell, **counts: int):
+  """A few pictures of `scenes` as the data set 'captioned_images/few'.
+
+  Args:
+    shell: has the directory of the files, and that of the data sets.
+    **counts: how many by split.
+  """
+  pictures = []
+  for split, count in counts.items():
+    for i in range(count):
+      _, picture, captions = scenes_lib.example(split, i)
+      path = shell.directory / f'{split}-{i}.png'
+      picture.save(path)
+      pictures.append(sources.Picture(path.stem, path, split, captions))
+  data.prepare('few', pictures, shell.data_dir)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 
+import captioners
 import commands
 import jax
 import numpy as np
@@ -20,8 +21,6 @@ import pytest
 
 from captioning import caption
 from captioning import data
-from captioning import scenes
-from captioning import sources
 from training import batching
 
 NUM_STEPS = 36
@@ -192,14 +191,7 @@ def run_exploding(shell: Shell) -> tuple[pathlib.Path, str]:
 def shell(tmp_path_factory):
   """A directory with a few pictures of `scenes` as a prepared data set."""
   shell = Shell(tmp_path_factory.mktemp('main'))
-  pictures = []
-  for split, count in {'train': 40, 'validation': 9, 'test': 7}.items():
-    for i in range(count):
-      _, picture, captions = scenes.example(split, i)
-      path = shell.directory / f'{split}-{i}.png'
-      picture.save(path)
-      pictures.append(sources.Picture(path.stem, path, split, captions))
-  data.prepare('few', pictures, shell.data_dir)
+  captioners.prepare_few(shell, train=40, validation=9, test=7)
   yield shell
   shell.end()
 

@@ -4,14 +4,11 @@ import json
 import pathlib
 import signal
 
+import captioners
 import commands
 import jax
 import numpy as np
 import pytest
-
-from captioning import data
-from captioning import scenes
-from captioning import sources
 
 NUM_STEPS = 8
 # configs/scenes.py in small.
@@ -45,14 +42,7 @@ SELF_CRITICAL = {
 def shell(tmp_path_factory):
   """A directory with a few pictures of `scenes` as a prepared data set."""
   shell = commands.Shell(tmp_path_factory.mktemp('phases'))
-  pictures = []
-  for split, count in {'train': 16, 'validation': 4, 'test': 4}.items():
-    for i in range(count):
-      _, picture, captions = scenes.example(split, i)
-      path = shell.directory / f'{split}-{i}.png'
-      picture.save(path)
-      pictures.append(sources.Picture(path.stem, path, split, captions))
-  data.prepare('few', pictures, shell.data_dir)
+  captioners.prepare_few(shell, train=16, validation=4, test=4)
   yield shell
   shell.end()
 
