@@ -181,7 +181,7 @@ def test_decoding_obeys_the_words_of_its_rules(workdir, pictures, capsys):
     ('beam_size', 'FIELD=VALUE'),
     ('beam_size=many', 'not a value as Python writes it'),
     ('beam_size="3"', 'beam_size must be like 2'),
-    ("forbid=('zebra',)", 'zebra is not among the 12 words'),
+    ("forbid=('zebra',)", 'zebra is not among the 13 words'),
   ],
 )
 def test_wrong_decoding_is_a_clear_error(

@@ -99,6 +99,7 @@ def results(workdir: pathlib.Path) -> tuple[dict, list]:
   """The entry of the test split, and its captions."""
   entry = json.loads((workdir / 'results.json').read_text())['test']
   del entry['evaluation_seconds'], entry['training_seconds']
+  del entry['config']['checkpoint_every']  # One run saves only when stopped.
   captions = (workdir / 'results' / 'test.captions.json').read_text()
   return entry, json.loads(captions)
 
