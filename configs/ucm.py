@@ -25,16 +25,19 @@ _ATTENDS = dict(
   annotation_features=512,
   dropout_rate=0.5,
 )
+# Name -> the key of `model.DECODERS`, its arguments, and the number of steps by
+# cross-entropy: until the score on the validation split hardly rises.
 MODELS = {
   'show_and_tell': (
     'show_and_tell',
     dict(features=512, embedding=512, dropout_rate=0.5),
+    1000,
   ),
-  'soft': ('show_attend_tell', _ATTENDS),
-  'hard': ('show_attend_tell', dict(_ATTENDS, hard=True)),
-  'adaptive': ('adaptive', _ATTENDS),
-  'att2in': ('att2in', _ATTENDS),
-  'up_down': ('up_down', _ATTENDS),
+  'soft': ('show_attend_tell', _ATTENDS, 400),
+  'hard': ('show_attend_tell', dict(_ATTENDS, hard=True), 1000),
+  'adaptive': ('adaptive', _ATTENDS, 400),
+  'att2in': ('att2in', _ATTENDS, 400),
+  'up_down': ('up_down', _ATTENDS, 400),
 }
 PHASES = {
   'cross_entropy': dict(),
@@ -43,6 +46,7 @@ PHASES = {
     'self_critical.num_samples': 5,
     'optimizer.learning_rate': 5e-4,
     'optimizer.warmup_steps': 0,
+    'num_steps': 400,
   },
 }
 
@@ -66,7 +70,7 @@ def get_config(model_and_phase='soft'):
   config.regions = ''
   config.cache_features = True
 
-  config.model, decoder = MODELS[model]
+  config.model, decoder, num_steps = MODELS[model]
   config.encoder = dict(depth=50, grid_size=7)
   config.encoder_weights = 'hf://timm/resnet50.tv_in1k'
   config.train_statistics = False
@@ -100,7 +104,7 @@ def get_config(model_and_phase='soft'):
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
-  config.num_steps = 400
+  config.num_steps = num_steps
 
   config.decoding = dict(
     beam_size=5,
