@@ -224,6 +224,7 @@ def test_three_steps_of_adam(golden):
         weight_decay=0.0,
         clip_norm=0.0,
         clip_value=golden.meta['grad_clip'],
+        rates=(),
       )
     ),
     num_steps=3,
