@@ -349,7 +349,8 @@ def evaluate_best(
       {
         i: [caption.text for caption in found]
         for i, found in evaluation.captions.items()
-      }
+      },
+      references=evaluate.references,
     )
   pictures = evaluate.show(variables, evaluation, count=6)
   entries = evaluate.entries(variables, evaluation)
