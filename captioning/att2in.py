@@ -29,7 +29,7 @@ class Att2in(decoder.AttendingDecoder):
       embedding_init=(
         nn.initializers.normal(1.0)
         if self.annotation_features
-        else _uniform(0.1)
+        else decoder.uniform(0.1)
       ),
     )
     self.cell = cells.MaxoutLSTM(self.features, dtype=self.dtype)
@@ -68,9 +68,3 @@ class Att2in(decoder.AttendingDecoder):
     del word
     hidden = self.dropout(y['hidden'], deterministic=not train)
     return self.output(hidden).astype(jnp.float32)
-
-
-def _uniform(scale: float):
-  """Draws from [-scale, scale]."""
-  draw = nn.initializers.uniform(2 * scale)
-  return lambda key, shape, dtype=jnp.float32: draw(key, shape, dtype) - scale

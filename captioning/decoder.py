@@ -193,6 +193,12 @@ class Decoder(nn.Module):
     return jnp.moveaxis(mixed, 0, -1)
 
 
+def uniform(scale: float) -> nn.initializers.Initializer:
+  """Draws from [-scale, scale), as Torch does; flax's begin at zero."""
+  draw = nn.initializers.uniform(2 * scale)
+  return lambda key, shape, dtype=jnp.float32: draw(key, shape, dtype) - scale
+
+
 def shift(tokens: jax.Array) -> jax.Array:
   """The words before each word, BOS first: i32[..., T] -> i32[..., T]."""
   first = jnp.full_like(tokens[..., :1], vocabulary.BOS_ID)

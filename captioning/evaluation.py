@@ -388,6 +388,9 @@ def evaluate_best(
     path = workdir / 'results.json'
     results = json.loads(path.read_text()) if path.exists() else {}
     checkpoints.write_json(path, {**results, name: entry})
+  elif with_page:
+    # Each batch of attention is gathered from all hosts: all must ask for it.
+    collections.deque(entries, maxlen=0)
   log_scores(entry, name)
   return entry
 

@@ -25,7 +25,7 @@ class ShowAndTell(decoder.Decoder):
     self.words = nn.Embed(
       self.vocab_size,
       self.embedding,
-      embedding_init=nn.initializers.uniform(0.08),
+      embedding_init=decoder.uniform(0.08),
     )
     self.cell = cells.LSTM(self.features, dtype=self.dtype)
     self.output = nn.Dense(self.vocab_size, dtype=self.dtype)

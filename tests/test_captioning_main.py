@@ -6,12 +6,14 @@ processes, and must end where it ended. All are started at once.
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import shutil
 import signal
 import socket
+from collections.abc import Callable
 
 import captioners
 import commands
@@ -75,20 +77,18 @@ class Shell(commands.Shell):
     """Goes on with a run by its workdir alone."""
     return self.start('captioning.main', f'--workdir={workdir}', **kwargs)
 
-  def train_in_two(
-    self, workdir: pathlib.Path, *flags: str
+  def in_two(
+    self, start: Callable[..., commands.Command]
   ) -> list[commands.Command]:
-    """Starts a run on two processes with a device each."""
+    """Starts the same on two processes with a device each."""
     with socket.socket() as found:
       found.bind(('localhost', 0))
       port = found.getsockname()[1]
     return [
-      self.train(
-        workdir,
+      start(
         f'--coordinator_address=localhost:{port}',
         '--num_processes=2',
         f'--process_id={i}',
-        *flags,
         devices=1,
       )
       for i in range(2)
@@ -164,7 +164,8 @@ def run_terminated(shell: Shell) -> Terminated:
 
 def run_in_two(shell: Shell) -> Terminated:
   workdir = shell.directory / 'two'
-  processes = shell.train_in_two(workdir)
+  train = functools.partial(shell.train, workdir)
+  processes = shell.in_two(train)
   processes[1].stop_when(commands.reached(workdir, 4), signal.SIGTERM)
   outputs = [process.finish() for process in processes]
   stopped = Terminated(
@@ -173,7 +174,7 @@ def run_in_two(shell: Shell) -> Terminated:
     [max(commands.saved_steps(workdir))],
     [commands.lines(workdir)],
   )
-  for process in shell.train_in_two(workdir):
+  for process in shell.in_two(train):
     process.finish()
   return stopped
 
@@ -316,8 +317,19 @@ def test_evaluate_gives_the_scores_that_training_ended_with(
   shutil.copytree(uninterrupted, workdir)
   (workdir / 'results.json').unlink()
   shutil.rmtree(workdir / 'results')
-  shell.start('captioning.evaluate', f'--workdir={workdir}').finish()
+  evaluate = functools.partial(
+    shell.start, 'captioning.evaluate', f'--workdir={workdir}'
+  )
+  evaluate().finish()
   assert results(workdir) == results(uninterrupted)
+
+  # On two hosts, each of which gives its share of the page's attention.
+  (workdir / 'results.json').unlink()
+  shutil.rmtree(workdir / 'results')
+  for process in shell.in_two(functools.partial(evaluate, '--page')):
+    process.finish()
+  assert results(workdir) == results(uninterrupted)
+  assert 'test-6' in (workdir / 'results' / 'test.html').read_text()
 
 
 def test_caption_describes_as_the_evaluation_did(
