@@ -25,6 +25,9 @@ _ATTENDS = dict(
   annotation_features=512,
   dropout_rate=0.5,
 )
+# To look at one location drawn is noise enough: with a dropout of 0.5 beside it
+# the score after 400 steps was 2.59 instead of 2.93 on the validation split.
+_HARD = dict(_ATTENDS, hard=True, dropout_rate=0.2)
 # Name -> the key of `model.DECODERS`, its arguments, and the number of steps by
 # cross-entropy: until the score on the validation split hardly rises.
 MODELS = {
@@ -34,7 +37,7 @@ MODELS = {
     1000,
   ),
   'soft': ('show_attend_tell', _ATTENDS, 400),
-  'hard': ('show_attend_tell', dict(_ATTENDS, hard=True), 1000),
+  'hard': ('show_attend_tell', _HARD, 1000),
   'adaptive': ('adaptive', _ATTENDS, 400),
   'att2in': ('att2in', _ATTENDS, 400),
   'up_down': ('up_down', _ATTENDS, 400),

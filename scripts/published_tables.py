@@ -521,6 +521,15 @@ def _ucm() -> Table:
         start_from=name,
       ),
     ]
+  # The others' steps; its own config has more.
+  short = Row(
+    'show_and_tell_short',
+    'Show and Tell, cross-entropy, 400 steps',
+    'configs/ucm.py:show_and_tell',
+    UCM,
+    {'num_steps': '400'},
+  )
+  rows.insert(0, short)
   return _captions(
     'ucm',
     'UCM-Captions, 210 test photographs (Lu et al. 2018)',
