@@ -1,12 +1,12 @@
-"""Adaptive attention (Lu et al. 2017). Axes: see decoder.py."""
+"""Adaptive attention (Lu et al. 2017). Axes: see recurrent/decoder.py."""
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from captioning import decoder
 from recurrent import cells
+from recurrent import decoder
 
 
 @flax.struct.dataclass

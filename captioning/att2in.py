@@ -1,10 +1,10 @@
-"""Att2in (Rennie et al. 2017). Axes: see decoder.py."""
+"""Att2in (Rennie et al. 2017). Axes: see recurrent/decoder.py."""
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from captioning import decoder
 from recurrent import cells
+from recurrent import decoder
 
 
 class Att2in(decoder.AttendingDecoder):

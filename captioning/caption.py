@@ -28,6 +28,7 @@ import PIL.Image
 from captioning import examples as examples_lib
 from captioning import figures
 from captioning import inference
+from captioning import vocabulary
 from training import app
 from training import parallel
 from vision import images
@@ -85,7 +86,7 @@ class Describer:
 
   def captions(
     self, pictures: list[np.ndarray]
-  ) -> list[list[inference.Caption]]:
+  ) -> list[list[vocabulary.Caption]]:
     """The beams for each of uint8[H, W, 3], the best first."""
     return [
       found
@@ -96,7 +97,7 @@ class Describer:
     ]
 
   def attention(
-    self, picture: np.ndarray, caption: inference.Caption
+    self, picture: np.ndarray, caption: vocabulary.Caption
   ) -> np.ndarray | None:
     """Where each word looked, f32[T, L]; None if the model does not attend."""
     if not self._trained.captioner.decoder.attends:
@@ -164,9 +165,7 @@ def main(argv: list[str] | None = None) -> int:
       inference.load(pathlib.Path(workdir).absolute())
       for workdir in arguments.workdir
     ]
-    decoding = inference.change_decoding(
-      members[0].config.decoding, arguments.decoding
-    )
+    decoding = app.change_fields(members[0].config.decoding, arguments.decoding)
     if arguments.n_best > decoding.beam_size:
       decoding.beam_size = arguments.n_best
     describer = Describer(members, decoding)

@@ -6,8 +6,6 @@
 
 Each has the splits 'train', 'validation' and 'test'. Records are read at random
 from ArrayRecord files, without TensorFlow (only `coco_captions` imports it).
-
-Axes: K captions of a picture, T words.
 """
 
 import hashlib
@@ -19,12 +17,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from captioning import scenes
 from captioning import sources
-from captioning import vocabulary as vocabulary_lib
 from training import datasets
 
 # Our name of a split -> the names that data sets have for its parts.
@@ -176,32 +172,6 @@ def directory(
 ) -> pathlib.Path:
   """Where a prepared data set lies; what is derived from it may lie there."""
   return pathlib.Path(_open(name, data_dir).data_path)
-
-
-def caption_tokens(
-  record: dict[str, Any],
-  vocabulary: vocabulary_lib.Vocabulary,
-  *,
-  captions_per_image: int,
-  max_length: int,
-  rng: np.random.Generator,
-) -> np.ndarray:
-  """Some captions of a record in random order: int32[K, T].
-
-  They all differ if the record has that many, and otherwise each occurs as
-  often as any other or once more.
-  """
-  captions = record['captions']
-  rounds = -(-captions_per_image // len(captions))
-  order = np.concatenate(
-    [rng.permutation(len(captions)) for _ in range(rounds)]
-  )
-  return np.stack(
-    [
-      vocabulary.encode(captions[i], max_length)
-      for i in order[:captions_per_image]
-    ]
-  )
 
 
 def _images_builder(name: str, data_dir, **kwargs) -> CaptionedImages:

@@ -13,7 +13,6 @@ from absl import app as absl_app
 from absl import flags
 
 from captioning import evaluation
-from captioning import inference
 from training import app
 
 _SPICE_JAR = flags.DEFINE_string(
@@ -44,7 +43,7 @@ _PAGE = flags.DEFINE_bool(
 def main(config, workdir):
   """Writes `results.json` and prints the scores."""
   try:
-    decoding = inference.change_decoding(config.decoding, _DECODING.value)
+    decoding = app.change_fields(config.decoding, _DECODING.value)
   except ValueError as error:
     raise absl_app.UsageError(f'--decoding: {error}') from error
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:

@@ -1,6 +1,5 @@
 """Scores of a captioner on a whole split, sharded over devices and hosts."""
 
-import collections
 import dataclasses
 import itertools
 import json
@@ -21,17 +20,18 @@ from captioning import diversity
 from captioning import examples as examples_lib
 from captioning import figures
 from captioning import inference
-from captioning import losses
 from captioning import metrics
 from captioning import model
 from captioning import page
 from captioning import records
 from captioning import vocabulary as vocabulary_lib
+from recurrent import likelihood
 from recurrent import search
 from training import app
 from training import batching
 from training import checkpoints
 from training import parallel
+from training import prediction
 from training import provenance
 from training import report as report_lib
 
@@ -57,7 +57,7 @@ class Evaluation:
   """What one pass over a split gives."""
 
   scores: dict[str, float]  # Corpus scores, `loss` and `perplexity`.
-  captions: dict[str, list[inference.Caption]]  # Of a picture, best first.
+  captions: dict[str, list[vocabulary_lib.Caption]]  # Of a picture, best first.
   per_image: dict[str, dict[str, float]]  # Scores of the best captions.
   absent: dict[str, str]  # Scores that could not be computed, and why.
   seconds: float
@@ -106,8 +106,8 @@ class Evaluator:
       )
       mask = tokens != vocabulary_lib.PAD_ID
       mask &= batch['mask'][:, None, None]
-      costs = losses.cross_entropy(logits, tokens)
-      return losses.token_metrics(costs, logits, tokens, mask)
+      costs = likelihood.cross_entropy(logits, tokens)
+      return likelihood.token_metrics(costs, logits, tokens, mask)
 
     self._measure = parallel.eval_step(measure)
     self._attend = inference.attention_step(captioners[0])
@@ -127,12 +127,9 @@ class Evaluator:
       spice_jar: where SPICE's jar is, to compute it too.
     """
     start = time.monotonic()
-    total = None
-    for _, batch in parallel.prefetch(batching.read(self.batches)):
-      app.raise_if_stopping()
-      part = self._measure(tuple(variables), batch)
-      total = part if total is None else total.merge(part)
-    tokens = {name: float(x) for name, x in total.compute().items()}
+    tokens = prediction.measure(
+      self._measure, tuple(variables), batching.read(self.batches)
+    )
     captions = dict(
       zip(
         self.references,
@@ -244,16 +241,10 @@ class Evaluator:
 
     What a captioner that never looks at the picture would reach.
     """
-    counts = collections.Counter(
-      caption
-      for i in range(len(training))
-      for caption in training[i]['captions']
+    return metrics.most_frequent_caption(
+      (c for i in range(len(training)) for c in training[i]['captions']),
+      self.references,
     )
-    caption, _ = counts.most_common(1)[0]
-    scores = metrics.score(
-      self.references, dict.fromkeys(self.references, caption)
-    )
-    return {'caption': caption, 'scores': scores['corpus']}
 
 
 def _shows_attention(

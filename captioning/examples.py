@@ -10,7 +10,6 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from captioning import data
 from captioning import vocabulary as vocabulary_lib
 from vision import images
 
@@ -70,7 +69,7 @@ class Examples:
     )
 
   def _example(self, record, picture, rng):
-    tokens = data.caption_tokens(
+    tokens = vocabulary_lib.caption_tokens(
       record,
       self.vocabulary,
       captions_per_image=self.config.captions_per_image,

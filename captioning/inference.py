@@ -3,9 +3,7 @@
 Axes: B pictures, T words.
 """
 
-import ast
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -18,24 +16,18 @@ import numpy as np
 
 from captioning import model
 from captioning import vocabulary as vocabulary_lib
+from recurrent import decoder
 from recurrent import search
 from training import app
 from training import checkpoints
 from training import parallel
+from training import prediction
 from vision import images
 from vision import pretrained
 from vision import resnet
 
 # The frozen encoder of a run on cached features, beside its checkpoints.
 ENCODER_FILE = 'encoder.safetensors'
-
-
-@dataclasses.dataclass(frozen=True)
-class Caption:
-  """A sentence and how probable the model finds it (natural logarithm)."""
-
-  text: str
-  log_prob: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,85 +120,6 @@ def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:
   return lambda pictures: step(variables, parallel.shard({'picture': pictures}))
 
 
-def change_decoding(
-  decoding: ml_collections.ConfigDict, options: Sequence[str]
-) -> ml_collections.ConfigDict:
-  """A copy in which some fields are others.
-
-  Args:
-    decoding: of a config.
-    options: each FIELD=VALUE, the value as Python writes it: `beam_size=3`,
-      `required=(('dog', 'dogs'), 'ball')`.
-
-  Raises:
-    ValueError: no such field, or no such value.
-  """
-  changed = ml_collections.ConfigDict(decoding.to_dict())
-  for option in options:
-    field, equals, value = option.partition('=')
-    if not equals or field not in decoding:
-      raise ValueError(
-        f'{option!r} must be FIELD=VALUE; the fields are {", ".join(decoding)}'
-      )
-    try:
-      value = ast.literal_eval(value)
-    except (ValueError, SyntaxError) as error:
-      raise ValueError(
-        f'{option!r}: {value} is not a value as Python writes it'
-      ) from error
-    wanted = type(decoding[field])
-    if isinstance(value, int) and wanted is float:
-      value = float(value)
-    if wanted is list:  # A tuple that was stored as JSON.
-      value = list(value) if isinstance(value, tuple) else value
-    if not isinstance(value, wanted):
-      raise ValueError(
-        f'{option!r}: {field} must be like {decoding[field]!r}, not {value!r}'
-      )
-    changed[field] = value
-  return changed
-
-
-def rules(
-  decoding: ml_collections.ConfigDict, vocabulary: vocabulary_lib.Vocabulary
-) -> search.Rules:
-  """What captions must and must not hold, from words to numbers.
-
-  Args:
-    decoding: `min_length`, `no_repeat`, and words: `bad_endings`, `forbid`
-      and `required`, of which each is one word or several alternatives.
-    vocabulary: words to numbers.
-
-  Raises:
-    ValueError: a word is not in the vocabulary.
-  """
-
-  def numbers(field, words):
-    unknown = [word for word in words if word not in vocabulary.words]
-    if unknown:
-      raise ValueError(
-        f'decoding.{field}: {", ".join(unknown)} is not among the '
-        f'{len(vocabulary)} words of the vocabulary'
-      )
-    return tuple(vocabulary.words.index(word) for word in words)
-
-  return search.Rules(
-    forbid=(
-      vocabulary_lib.PAD_ID,
-      vocabulary_lib.BOS_ID,
-      vocabulary_lib.UNK_ID,
-      *numbers('forbid', decoding.forbid),
-    ),
-    min_length=decoding.min_length,
-    no_repeat=decoding.no_repeat,
-    bad_endings=numbers('bad_endings', decoding.bad_endings),
-    required=tuple(
-      numbers('required', [words] if isinstance(words, str) else words)
-      for words in decoding.required
-    ),
-  )
-
-
 def describe_step(
   captioners: Sequence[model.Captioner],
   decoding: ml_collections.ConfigDict,
@@ -217,42 +130,28 @@ def describe_step(
   Args:
     captioners: the model, or those of an ensemble.
     decoding: `beam_size`, `length_penalty`, `max_length`, `groups`,
-      `diversity` and what `rules` reads.
+      `diversity` and what `Vocabulary.rules` reads.
     vocabulary: of all of them.
 
   Returns:
     `(variables of each, batch) -> (tokens i32[B, K, T], log_probs f32[B, K])`,
     the beams of each picture, best first, gathered from all hosts.
   """
-  constraints = rules(decoding, vocabulary)
+  rules = search.Rules(**vocabulary.rules(decoding))
 
   def predict(variables, batch):
-    picture, locations = batch['picture'], batch.get('locations')
-    steps, carries = [], []
-    for captioner, of_captioner in zip(captioners, variables, strict=True):
-      apply = functools.partial(captioner.apply, of_captioner)
-      carry, context = apply(picture, locations, method='begin')
-      carries.append(carry)
-      steps.append(functools.partial(_step, apply, context))
-    found = search.beam_search(
-      search.ensemble(steps),
-      tuple(carries),
+    found = decoder.beam_search(
+      captioners,
+      variables,
+      (batch['picture'], batch.get('locations')),
+      decoding,
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
-      beam_size=decoding.beam_size,
-      length_penalty=decoding.length_penalty,
-      max_length=decoding.max_length,
-      groups=decoding.groups,
-      diversity=decoding.diversity,
-      rules=constraints,
+      rules=rules,
     )
     return found.tokens, found.log_probs
 
   return parallel.predict_step(predict)
-
-
-def _step(apply, context, carry, tokens):
-  return apply(carry, tokens, context, method='step')
 
 
 def describe(
@@ -260,7 +159,7 @@ def describe(
   variables: Sequence[Any],
   batches: Iterable[dict[str, np.ndarray]],
   vocabulary: vocabulary_lib.Vocabulary,
-) -> list[list[Caption]]:
+) -> list[list[vocabulary_lib.Caption]]:
   """The captions of each picture, in the order of the data set, on every host.
 
   Args:
@@ -272,21 +171,10 @@ def describe(
   Returns:
     For each picture its beams, the best first.
   """
-  captions = []
-  for host, batch in parallel.prefetch(batches):
-    app.raise_if_stopping()
-    tokens, log_probs = step(tuple(variables), batch)
-    mask = parallel.gather(host['mask'])
-    for beams, scores in zip(tokens[mask], log_probs[mask], strict=True):
-      found = [
-        Caption(vocabulary.decode(ids), float(log_prob))
-        for ids, log_prob in zip(beams, scores, strict=True)
-      ]
-      # Where the rules leave fewer captions than beams, the rest are none; the
-      # first is kept in any case.
-      real = [caption for caption in found if np.isfinite(caption.log_prob)]
-      captions.append(real or found[:1])
-  return captions
+  return [
+    vocabulary.read(*beams)
+    for beams in prediction.predict(step, tuple(variables), batches)
+  ]
 
 
 def attention_step(captioner: model.Captioner) -> Callable:

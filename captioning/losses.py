@@ -6,8 +6,6 @@ Axes: B pictures, K captions of a picture, T words, L locations, V vocabulary.
 from collections.abc import Callable
 from typing import Any
 
-import clu.metrics
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -15,45 +13,8 @@ import ml_collections
 from captioning import model
 from captioning import self_critical
 from captioning import vocabulary as vocabulary_lib
+from recurrent import likelihood
 from recurrent import masking
-
-
-@flax.struct.dataclass
-class TokenMetrics(clu.metrics.Collection):
-  """Means over the words that are not padding, EOS included."""
-
-  loss: clu.metrics.Average.from_output('loss')
-  accuracy: clu.metrics.Average.from_output('correct')
-
-
-def token_metrics(
-  losses: jax.Array, logits: jax.Array, tokens: jax.Array, mask: jax.Array
-) -> TokenMetrics:
-  """f32[..., T], f32[..., T, V], i32[..., T], bool[..., T] -> metrics."""
-  return TokenMetrics.single_from_model_output(
-    loss=losses,
-    correct=jnp.max(logits, -1) == _score(logits, tokens),
-    mask=mask,
-  )
-
-
-def _score(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-  return jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
-
-
-def cross_entropy(
-  logits: jax.Array, tokens: jax.Array, *, smoothing: float = 0.0
-) -> jax.Array:
-  """-log p(token), in nats: f32[..., T, V], i32[..., T] -> f32[..., T].
-
-  With label smoothing (Szegedy et al. 2016, section 7) the target is the token
-  with probability 1 - smoothing, and any word with smoothing.
-  """
-  normalizer = jax.nn.logsumexp(logits, -1)
-  target = _score(logits, tokens)
-  if smoothing:
-    target = (1 - smoothing) * target + smoothing * jnp.mean(logits, -1)
-  return normalizer - target
 
 
 def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -155,12 +116,14 @@ def create(
     )
     if samples:
       logits = self_critical.policy(logits)
-    costs = cross_entropy(logits, tokens)
+    costs = likelihood.cross_entropy(logits, tokens)
     if samples:
       losses = costs - y.get('log_chosen', 0)
       losses = losses * batch['advantage'][..., None]
     elif config.label_smoothing:
-      losses = cross_entropy(logits, tokens, smoothing=config.label_smoothing)
+      losses = likelihood.cross_entropy(
+        logits, tokens, smoothing=config.label_smoothing
+      )
     else:
       losses = costs
     loss = masking.share_of_mean(losses, mask, counts[f'{config.per}s'])
@@ -177,7 +140,10 @@ def create(
       )
       loss += share
       updated = {**updated, 'baseline': baseline}
-    return loss, (token_metrics(costs, logits, tokens, mask), updated)
+    return loss, (
+      likelihood.token_metrics(costs, logits, tokens, mask),
+      updated,
+    )
 
   return loss_fn
 

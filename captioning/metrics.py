@@ -75,6 +75,25 @@ def score(
   }
 
 
+def most_frequent_caption(
+  captions: Iterable[str], references: Mapping[Hashable, Sequence[str]]
+) -> dict:
+  """The commonest caption, given to every image, and its scores.
+
+  What a captioner that never looks at the image would reach.
+
+  Args:
+    captions: those of training.
+    references: see `score`.
+
+  Returns:
+    `caption`, and `scores` of the corpus.
+  """
+  ((caption, _),) = collections.Counter(captions).most_common(1)
+  scores = score(references, dict.fromkeys(references, caption))
+  return {'caption': caption, 'scores': scores['corpus']}
+
+
 class CiderD:
   """CIDEr-D (Vedantam et al. 2015), given in how many images n-grams occur.
 

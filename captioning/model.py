@@ -13,11 +13,12 @@ import ml_collections
 
 from captioning import adaptive
 from captioning import att2in
-from captioning import decoder as decoder_lib
 from captioning import show_and_tell
 from captioning import show_attend_tell
 from captioning import up_down
+from captioning import vocabulary
 from recurrent import attention
+from recurrent import decoder as decoder_lib
 from training import parallel
 from vision import images
 from vision import resnet
@@ -146,7 +147,10 @@ def create(
     )
   return Captioner(
     decoder=DECODERS[config.model](
-      vocab_size=vocab_size, dtype=dtype, **config.decoder
+      vocab_size=vocab_size,
+      bos=vocabulary.BOS_ID,
+      dtype=dtype,
+      **config.decoder,
     ),
     encoder=encoder,
     train_statistics=config.train_statistics,

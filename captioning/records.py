@@ -19,13 +19,13 @@ from absl import logging
 
 from captioning import data
 from captioning import examples as examples_lib
-from captioning import features
 from captioning import inference
 from captioning import regions
 from captioning import rewards
 from captioning import vocabulary as vocabulary_lib
 from training import app
 from training import batching
+from training import features
 from training import parallel
 from vision import pretrained
 

@@ -34,8 +34,8 @@ import numpy as np
 import tqdm
 
 from captioning import data
-from captioning import features
 from training import checkpoints
+from training import features
 
 SPLITS = ('train', 'validation', 'test')
 

@@ -1,11 +1,11 @@
-"""Show and Tell (Vinyals et al. 2015). Axes: see decoder.py."""
+"""Show and Tell (Vinyals et al. 2015). Axes: see recurrent/decoder.py."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from captioning import decoder
 from recurrent import cells
+from recurrent import decoder
 
 
 class ShowAndTell(decoder.Decoder):

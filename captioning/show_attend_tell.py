@@ -1,4 +1,7 @@
-"""Show, Attend and Tell (Xu et al. 2015), soft and hard. Axes: decoder.py."""
+"""Show, Attend and Tell (Xu et al. 2015), soft and hard.
+
+Axes: see recurrent/decoder.py.
+"""
 
 from collections.abc import Callable
 
@@ -7,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from captioning import decoder
 from recurrent import attention
 from recurrent import cells
+from recurrent import decoder
 
 
 @flax.struct.dataclass

@@ -1,12 +1,15 @@
-"""Bottom-up and top-down attention (Anderson et al. 2018). Axes: decoder.py."""
+"""Bottom-up and top-down attention (Anderson et al. 2018).
+
+Axes: see recurrent/decoder.py.
+"""
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from captioning import decoder
 from recurrent import cells
+from recurrent import decoder
 
 
 @flax.struct.dataclass

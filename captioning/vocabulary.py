@@ -1,10 +1,19 @@
-"""Words and their numbers. T is the length of a padded caption."""
+"""Words and their numbers.
+
+Nothing here may import JAX: the processes that score captions read it too.
+
+Axes: K captions of a picture or clip (beams in search), T words of a padded
+caption.
+"""
 
 import collections
+import dataclasses
 import json
 import os
 import pathlib
 from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +31,14 @@ UNK = '<unk>'
 
 # The position of a special token is its number.
 SPECIAL = (PAD, BOS, EOS, UNK)
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+  """A sentence and how probable the model finds it (natural logarithm)."""
+
+  text: str
+  log_prob: float
 
 
 class Vocabulary:
@@ -95,6 +112,59 @@ class Vocabulary:
       words.append(self.words[i])
     return ' '.join(words)
 
+  def read(self, tokens: np.ndarray, log_probs: np.ndarray) -> list[Caption]:
+    """The beams of a search, in words: i32[K, T], f32[K] -> captions.
+
+    Where its rules leave fewer captions than beams, the rest are none; the
+    first is kept in any case.
+    """
+    found = [
+      Caption(self.decode(ids), float(log_prob))
+      for ids, log_prob in zip(tokens, log_probs, strict=True)
+    ]
+    real = [caption for caption in found if np.isfinite(caption.log_prob)]
+    return real or found[:1]
+
+  def rules(self, decoding: Any) -> dict[str, Any]:
+    """What captions must and must not hold, from words to numbers.
+
+    Args:
+      decoding: of a config: `min_length`, `no_repeat`, and words:
+        `bad_endings`, `forbid` and `required`, of which each is one word or
+        several alternatives.
+
+    Returns:
+      The arguments of `recurrent.search.Rules`.
+
+    Raises:
+      ValueError: a word is not in the vocabulary.
+    """
+    return dict(
+      forbid=(
+        PAD_ID,
+        BOS_ID,
+        UNK_ID,
+        *self._numbers('forbid', decoding.forbid),
+      ),
+      min_length=decoding.min_length,
+      no_repeat=decoding.no_repeat,
+      bad_endings=self._numbers('bad_endings', decoding.bad_endings),
+      required=tuple(
+        self._numbers('required', [words] if isinstance(words, str) else words)
+        for words in decoding.required
+      ),
+    )
+
+  def _numbers(self, field: str, words: Sequence[str]) -> tuple[int, ...]:
+    """Of words of `decoding`, which a typing error must not turn into UNK."""
+    unknown = [word for word in words if word not in self._ids]
+    if unknown:
+      raise ValueError(
+        f'decoding.{field}: {", ".join(unknown)} is not among the '
+        f'{len(self)} words of the vocabulary'
+      )
+    return tuple(self._ids[word] for word in words)
+
   def to_json(self) -> str:
     """One JSON object with the single field `words`."""
     return json.dumps({'words': self.words}, ensure_ascii=False, indent=0)
@@ -125,3 +195,29 @@ class Vocabulary:
       return cls.from_json(text)
     except ValueError as error:  # json.JSONDecodeError is one too.
       raise ValueError(f'{path} is not a vocabulary: {error}') from error
+
+
+def caption_tokens(
+  record: dict[str, Any],
+  vocabulary: Vocabulary,
+  *,
+  captions_per_image: int,
+  max_length: int,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Some captions of a record in random order: int32[K, T].
+
+  They all differ if the record has that many, and otherwise each occurs as
+  often as any other or once more.
+  """
+  captions = record['captions']
+  rounds = -(-captions_per_image // len(captions))
+  order = np.concatenate(
+    [rng.permutation(len(captions)) for _ in range(rounds)]
+  )
+  return np.stack(
+    [
+      vocabulary.encode(captions[i], max_length)
+      for i in order[:captions_per_image]
+    ]
+  )

@@ -11,11 +11,13 @@ Every cell follows one protocol, so that whatever unrolls one unrolls all:
 the projection of its context to `projected` before it calls `step`, one with
 inputs that are constant in time adds what `drive` made of them once.
 
-Axes: B batch (any number of leading axes), D inputs, W the projection's width
-(G * H but for HyperLSTM), H units, G gates.
+Axes: B batch (any number of leading axes; for ConvLSTM the last two of them are
+rows and columns), D inputs, W the projection's width (G * H but for HyperLSTM),
+H units, G gates.
 Parameters and carries are float32; `dtype` is the type of the products.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +41,19 @@ def orthogonal_per_gate(
   return jnp.concatenate(blocks, axis=-1)
 
 
+def orthogonal_at_centre(
+  key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
+) -> jax.Array:
+  """A window that is zero around its centre: f32[K, K, H, G * H].
+
+  The centre is `orthogonal_per_gate`: at first a step looks at its own place
+  alone, where the state keeps its size.
+  """
+  rows, columns = shape[:2]
+  centre = orthogonal_per_gate(key, shape[2:], dtype)
+  return jnp.zeros(shape, dtype).at[rows // 2, columns // 2].set(centre)
+
+
 def dropout_masks(
   key: jax.Array, rate: float, shape: tuple[int, ...]
 ) -> jax.Array:
@@ -56,7 +71,7 @@ def dropout_masks(
   return kept / jnp.float32(keep)
 
 
-def _first_rows(
+def first_rows(
   initializer: Callable[..., jax.Array], rows: int | None
 ) -> Callable[..., jax.Array]:
   """Initialises a kernel as a part of a larger one, of so many rows."""
@@ -64,23 +79,9 @@ def _first_rows(
     return initializer
 
   def init(key, shape, dtype=jnp.float32):
-    return initializer(key, (rows, *shape[1:]), dtype)[: shape[0]]
-
-  return init
-
-
-def _side_by_side(
-  left: Callable[..., jax.Array], right: Callable[..., jax.Array], columns: int
-) -> Callable[..., jax.Array]:
-  """Initialises the first `columns` of a kernel by `left`."""
-
-  def init(key, shape, dtype=jnp.float32):
-    keys = jax.random.split(key)
-    parts = (
-      left(keys[0], (shape[0], columns), dtype),
-      right(keys[1], (shape[0], shape[1] - columns), dtype),
-    )
-    return jnp.concatenate(parts, axis=-1)
+    *window, own, columns = shape  # Of a convolution, the window comes first.
+    whole = initializer(key, (*window, rows, columns), dtype)
+    return whole[..., :own, :]
 
   return init
 
@@ -105,6 +106,8 @@ class Cell(nn.Module):
 
   num_gates: ClassVar[int]
   input_bias: ClassVar[bool] = True
+  # Whether the recurrent product is one with a matrix.
+  has_matrix: ClassVar[bool] = True
 
   @property
   def width(self) -> int:
@@ -136,7 +139,7 @@ class Cell(nn.Module):
   @nn.nowrap
   def _initializers(self) -> tuple[Callable[..., jax.Array], ...]:
     """Of the kernels f32[D, W] and of the recurrent kernel f32[H, W]."""
-    return _first_rows(self.kernel_init, self.fan_in), self.recurrent_init
+    return first_rows(self.kernel_init, self.fan_in), self.recurrent_init
 
   def project(self, inputs: jax.Array) -> jax.Array:
     """The inputs' part of the gates, bias included: [..., D] -> [..., W].
@@ -279,6 +282,38 @@ class LSTM(Cell):
     return carry[1]
 
 
+class ConvLSTM(LSTM):
+  """LSTM whose products are convolutions (Shi et al. 2015, equation 3).
+
+  The equations of `LSTM` hold at every place, W * x and U * h taking in a
+  window around it, zero outside of the picture. Without the paper's peepholes,
+  whose weights would tie the cell to one size of picture.
+
+  Inputs are [..., rows, columns, D], and `start` is given (B, rows, columns):
+  the carry (c, h) and the output are f32[B, rows, columns, H].
+
+  Attributes:
+    window: rows and columns that each product takes in, K; odd.
+  """
+
+  recurrent_init: Callable[..., jax.Array] = orthogonal_at_centre
+  window: int = 3
+
+  has_matrix = False
+
+  def setup(self):
+    """Declares the convolutions; their parameters appear on the first use."""
+    if self.window % 2 == 0:
+      raise ValueError(f'window={self.window} must be odd, to have a centre')
+    kernel_init, recurrent_init = self._initializers()
+    convolution = functools.partial(
+      nn.Conv, self.width, (self.window, self.window), dtype=self.dtype
+    )
+    self.input = convolution(kernel_init=kernel_init)
+    self.constant_input = convolution(use_bias=False, kernel_init=kernel_init)
+    self.recurrent = convolution(use_bias=False, kernel_init=recurrent_init)
+
+
 class MaxoutLSTM(LSTM):
   """LSTM whose candidate is a maxout, as in Att2in (Rennie et al. 2017).
 
@@ -333,191 +368,6 @@ class SentinelLSTM(LSTM):
     return memory, hidden, jnp.zeros_like(hidden)
 
 
-def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-  """Layer normalisation over the last axis (Ba et al. 2016), eps 1e-3.
-
-  f32[..., H] -> f32[..., H]; scale and bias broadcast to it.
-  """
-  centred = x - jnp.mean(x, axis=-1, keepdims=True)
-  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-  return centred * jax.lax.rsqrt(variance + 1e-3) * scale + bias
-
-
-def _per_gate(x: jax.Array, ndim: int) -> jax.Array:
-  """f32[G, H] -> f32[G, 1, ..., 1, H], to go with f32[G, B, H]."""
-  return x.reshape(x.shape[0], *(1,) * (ndim - 2), x.shape[1])
-
-
-class LayerNormLSTM(LSTM):
-  """LSTM with layer normalisation (Ba et al. 2016), as in Sketch-RNN's code.
-
-    i, f, g, o = LN(split(W x + U h))                (gates in this order)
-    c' = sigmoid(f + forget_bias) c + sigmoid(i) tanh(g)
-    h' = sigmoid(o) tanh(LN(c'))
-
-  Each gate is normalised by itself, over its H units, with the biased variance
-  and eps 1e-3; the shift of LN takes the place of the bias. The memory that is
-  carried on is not normalised. The carry is (c, h), both f32[B, H].
-
-  The recurrent mask falls on the candidate tanh(g) alone.
-  """
-
-  input_bias = False
-
-  def setup(self):
-    """Adds the scales and shifts of the gates and of the memory."""
-    super().setup()
-    ones, zeros = nn.initializers.ones, nn.initializers.zeros
-    gates, units = (self.num_gates, self.features), (self.features,)
-    self.gates_scale = self.param('gates_scale', ones, gates)
-    self.gates_bias = self.param('gates_bias', zeros, gates)
-    self.memory_scale = self.param('memory_scale', ones, units)
-    self.memory_bias = self.param('memory_bias', zeros, units)
-
-  def update(self, carry, projected, product, recurrent_mask=None):
-    """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
-    gates = self._by_gate(projected + product)
-    return self._gated(carry[0], gates, recurrent_mask)
-
-  @nn.nowrap
-  def _by_gate(self, gates):
-    """[B, 4 * H] -> f32[4, B, H]."""
-    shape = (*gates.shape[:-1], self.num_gates, self.features)
-    return jnp.moveaxis(gates.astype(jnp.float32).reshape(shape), -2, 0)
-
-  @nn.nowrap
-  def _gated(self, memory, gates, recurrent_mask):
-    """The elementwise part: f32[B, H], f32[4, B, H] -> (c, h), f32[B, H]."""
-    i, f, g, o = _layer_norm(
-      gates,
-      _per_gate(self.gates_scale, gates.ndim),
-      _per_gate(self.gates_bias, gates.ndim),
-    )
-    candidate = jnp.tanh(g)
-    if recurrent_mask is not None:
-      candidate = candidate * recurrent_mask
-    memory = nn.sigmoid(f + self.forget_bias) * memory
-    memory = memory + nn.sigmoid(i) * candidate
-    normalized = _layer_norm(memory, self.memory_scale, self.memory_bias)
-    hidden = nn.sigmoid(o) * jnp.tanh(normalized)
-    return (memory, hidden), hidden
-
-
-def _expand(embedded: jax.Array, kernel: jax.Array) -> jax.Array:
-  """A product for each gate: f32[G, B, E], f32[G, E, H] -> f32[G, B, H]."""
-  expanded = jnp.einsum('g...e,geh->g...h', embedded, kernel)
-  return expanded.astype(jnp.float32)
-
-
-class HyperLSTM(LayerNormLSTM):
-  """A layer-norm LSTM whose weights a small one scales (Ha et al. 2017).
-
-  The small LSTM of A units reads the inputs and h, and makes u. From u each
-  gate gets factors of its two products and a shift, through E numbers each:
-
-    s_k = (P_k u + p_k) A_k     t_k = (Q_k u + q_k) B_k     d_k = (R_k u) C_k
-    k   = LN(s_k * W_k x + t_k * U_k h + d_k + b_k)         for k in i, f, g, o
-
-  and the rest is that of `LayerNormLSTM`. (The dynamic hypernetwork of
-  "HyperNetworks", in the form of Sketch-RNN's published code.)
-
-  The carry is ((c, h), (c, h) of the small LSTM). What `project` and `drive`
-  return holds the gates of both, [..., 4 * H + 4 * A]. The recurrent mask falls
-  on the candidate of the main LSTM; the small one is left alone.
-
-  Attributes:
-    hyper_features: units of the small LSTM, A.
-    embedding: how many numbers stand between u and what a gate gets, E.
-  """
-
-  hyper_features: int = 256
-  embedding: int = 32
-
-  @property
-  def width(self) -> int:
-    """The gates of the main LSTM and then those of the small one."""
-    return self.num_gates * (self.features + self.hyper_features)
-
-  def setup(self):
-    """Adds the small LSTM, and what leads from it to the gates."""
-    super().setup()
-    self.hyper = LayerNormLSTM(
-      self.hyper_features,
-      recurrent_init=self.recurrent_init,
-      dtype=self.dtype,
-      forget_bias=self.forget_bias,
-    )
-    zeros, size = nn.initializers.zeros, self.embedding
-    # Factors of W x for each gate, then those of U h, then the shifts.
-    num_factors, num_shifts = 2 * self.num_gates, self.num_gates
-    self.embed = nn.Dense(
-      (num_factors + num_shifts) * size,
-      use_bias=False,
-      dtype=self.dtype,
-      kernel_init=_side_by_side(
-        zeros, nn.initializers.normal(0.01), num_factors * size
-      ),
-    )
-    self.factors_bias = self.param(
-      'factors_bias', nn.initializers.ones, (num_factors, size)
-    )
-    self.factors_kernel = self.param(
-      'factors_kernel',
-      nn.initializers.constant(0.1 / size),
-      (num_factors, size, self.features),
-    )
-    self.shifts_kernel = self.param(
-      'shifts_kernel', zeros, (num_shifts, size, self.features)
-    )
-    self.bias = self.param('bias', zeros, (self.num_gates, self.features))
-
-  @nn.nowrap
-  def _initializers(self):
-    """The small LSTM's kernel is one, over the inputs and h."""
-    rows = self.fan_in and self.fan_in + self.features
-    small = _first_rows(self.kernel_init, rows)
-    main, recurrent = super()._initializers()
-    columns = self.num_gates * self.features
-    return (
-      _side_by_side(main, small, columns),
-      _side_by_side(recurrent, small, columns),
-    )
-
-  def update(self, carry, projected, product, recurrent_mask=None):
-    """See `Cell.update`; [B, 4 * H + 4 * A] twice -> f32[B, H]."""
-    (memory, _), small_carry = carry
-    columns = self.num_gates * self.features
-    small_carry, u = self.hyper.step(
-      small_carry, projected[..., columns:] + product[..., columns:]
-    )
-    embedded = self.embed(u).reshape(*u.shape[:-1], -1, self.embedding)
-    # Gates first: a product for each, of matrices that lie in memory whole.
-    embedded = jnp.moveaxis(embedded, -2, 0)
-    factors, shifts = jnp.split(embedded, [2 * self.num_gates])
-    factors = factors + _per_gate(self.factors_bias, factors.ndim)
-    factors = _expand(
-      factors.astype(self.dtype), self.factors_kernel.astype(self.dtype)
-    )
-    shifts = _expand(shifts, self.shifts_kernel.astype(self.dtype))
-    of_inputs, of_hidden = jnp.split(factors, 2)
-    gates = of_inputs * self._by_gate(projected[..., :columns])
-    gates = gates + of_hidden * self._by_gate(product[..., :columns])
-    gates = gates + shifts + _per_gate(self.bias, gates.ndim)
-    carry, output = self._gated(memory, gates, recurrent_mask)
-    return (carry, small_carry), output
-
-  @nn.nowrap
-  def start(self, batch_shape):
-    """The zero state of both LSTMs."""
-    small = jnp.zeros((*batch_shape, self.hyper_features))
-    return super().start(batch_shape), (small, small)
-
-  @nn.nowrap
-  def hidden(self, carry):
-    """h of the main LSTM."""
-    return super().hidden(carry[0])
-
-
 class GRU(Cell):
   """Gated recurrent unit (Cho et al. 2014), reset gate after the product.
 
@@ -552,3 +402,36 @@ class GRU(Cell):
       candidate = candidate * recurrent_mask
     hidden = (1 - update) * candidate + update * carry
     return hidden, hidden
+
+
+class PeepholeLSTM(LSTM):
+  """LSTM whose gates see the memory (Gers and Schmidhuber 2000).
+
+    i, f, g, o = split(W x + U h + b)                (gates in this order)
+    c' = sigmoid(f + p_f c + forget_bias) c + sigmoid(i + p_i c) tanh(g)
+    h' = sigmoid(o + p_o c') tanh(c')
+
+  The carry is (c, h), both f32[B, H]. The recurrent mask falls on the candidate
+  tanh(g) alone.
+  """
+
+  def setup(self):
+    """Adds the peepholes p_i, p_f and p_o, one weight for each unit."""
+    super().setup()
+    self.peepholes = self.param(
+      'peepholes', nn.initializers.zeros, (3, self.features)
+    )
+
+  def update(self, carry, projected, product, recurrent_mask=None):
+    """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
+    memory, _ = carry
+    of_input, of_forget, of_output = self.peepholes
+    gates = (projected + product).astype(jnp.float32)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    candidate = jnp.tanh(g)
+    if recurrent_mask is not None:
+      candidate = candidate * recurrent_mask
+    forget = nn.sigmoid(f + of_forget * memory + self.forget_bias)
+    memory = forget * memory + nn.sigmoid(i + of_input * memory) * candidate
+    hidden = nn.sigmoid(o + of_output * memory) * jnp.tanh(memory)
+    return (memory, hidden), hidden

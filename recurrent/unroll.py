@@ -22,6 +22,8 @@ _DEAR = 64
 
 def _dear_products(primitive, *arguments, **options) -> bool:
   """What a step keeps for its reverse pass: few numbers that cost many."""
+  if primitive is jax.lax.conv_general_dilated_p:
+    return True
   if primitive is not jax.lax.dot_general_p:
     return False
   (contracted, _), _ = options['dimension_numbers']
@@ -117,7 +119,7 @@ def unroll(
   # gates, where scanning over the second axis would turn each of them.
   inputs = inputs.swapaxes(0, 1)
   few = inputs.shape[-1] * _FEW_INPUTS <= cell.features
-  if few and not cell.is_initializing():
+  if few and cell.has_matrix and not cell.is_initializing():
     carry, outputs = _scan_few_inputs(
       cell, inputs, carry, drive, recurrent_masks, mask, reverse=reverse
     )

@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 
 from recurrent import cells
+from recurrent import modulated_cells
 from recurrent import unroll
 
 CELLS = {
   'lstm': cells.LSTM,
-  'layer_norm': cells.LayerNormLSTM,
-  'hyper': cells.HyperLSTM,
+  'layer_norm': modulated_cells.LayerNormLSTM,
+  'hyper': modulated_cells.HyperLSTM,
 }
 # Numbers of a point.
 POINT = 5

@@ -11,7 +11,7 @@ an optimiser are converted by the same functions:
 
 The forget bias of 1 is stored in neither.
 
-Axes: H units, A units of the small LSTM in a `cells.HyperLSTM`.
+Axes: H units, A units of the small LSTM in a `modulated_cells.HyperLSTM`.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """The variables of the authors' TensorFlow code: their names and shapes.
 
-Axes: A and E as in `cells.HyperLSTM`.
+Axes: A and E as in `modulated_cells.HyperLSTM`.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recurrent import cells
+from recurrent import modulated_cells
 from sketch_rnn import model
 
 # TensorFlow's scopes.
@@ -23,7 +23,10 @@ SCOPES = {
 }
 GATES = 'ijfo'  # In the order of their columns.
 # Of a HyperLSTM, A and E, as `SketchRNN` makes it.
-_SMALL, _EMBEDDING = cells.HyperLSTM.hyper_features, cells.HyperLSTM.embedding
+_SMALL, _EMBEDDING = (
+  modulated_cells.HyperLSTM.hyper_features,
+  modulated_cells.HyperLSTM.embedding,
+)
 
 
 def arguments(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from captioning import data
 from captioning import evaluation
 from captioning import examples
 from captioning import inference
-from captioning import losses
 from captioning import main
 from captioning import model
 from captioning import records
 from captioning import sources
 from captioning import vocabulary
 from configs import scenes
+from recurrent import likelihood
 from training import checkpoints
 from training import parallel
 from vision import images
@@ -126,7 +126,7 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
   logits, _ = jax.jit(trained.captioner.apply, static_argnames='train')(
     trained.variables, crops, tokens, train=False
   )
-  log_probs = -losses.cross_entropy(logits, tokens)
+  log_probs = -likelihood.cross_entropy(logits, tokens)
   log_probs = np.where(tokens == vocabulary.PAD_ID, 0, log_probs)
   np.testing.assert_allclose(
     [result['log_prob'] for result in results],
@@ -256,7 +256,7 @@ def test_attention_is_drawn(workdir, pictures, tmp_path, capsys):
   describer = caption.Describer([inference.load(workdir)])
   weights = describer.attention(
     describer.picture(pictures[0]),
-    inference.Caption(one['caption'], one['log_prob']),
+    vocabulary.Caption(one['caption'], one['log_prob']),
   )
   np.testing.assert_allclose(weights.sum(-1), np.ones(7), rtol=1e-5)
 

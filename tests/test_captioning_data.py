@@ -348,7 +348,7 @@ def test_captions_differ_while_they_can():
   record = {'captions': captions}
 
   def draw(count, seed=0):
-    tokens = data.caption_tokens(
+    tokens = vocabulary.caption_tokens(
       record,
       words,
       captions_per_image=count,

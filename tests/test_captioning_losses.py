@@ -17,6 +17,7 @@ from captioning import losses
 from captioning import model
 from captioning import show_attend_tell
 from captioning import vocabulary
+from recurrent import likelihood
 
 BOS, EOS, PAD = vocabulary.BOS_ID, vocabulary.EOS_ID, vocabulary.PAD_ID
 
@@ -89,7 +90,7 @@ def test_cross_entropy_equals_optax(smoothing, tokens):
   logits = 3 * jax.random.normal(jax.random.key(0), (*tokens.shape, V))
   targets = optax.smooth_labels(jax.nn.one_hot(tokens, V), smoothing)
   np.testing.assert_allclose(
-    losses.cross_entropy(logits, tokens, smoothing=smoothing),
+    likelihood.cross_entropy(logits, tokens, smoothing=smoothing),
     optax.softmax_cross_entropy(logits, targets),
     rtol=1e-5,
     atol=1e-6,
@@ -241,7 +242,7 @@ def test_the_loss_feeds_what_was_drawn(grids, tokens):
     logits, _ = captioner.apply(
       {'params': params}, grids, tokens, inputs=inputs, train=False
     )
-    costs = losses.cross_entropy(logits, tokens)
+    costs = likelihood.cross_entropy(logits, tokens)
     return jnp.mean(costs, where=tokens != PAD)
 
   config.loss.scheduled_sampling.update(increase=1.0, most=1.0)

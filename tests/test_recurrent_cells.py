@@ -6,6 +6,8 @@ import pytest
 from scipy import special
 
 from recurrent import cells
+from recurrent import modulated_cells
+from recurrent import unroll
 
 BATCH, INPUTS, UNITS = 3, 5, 4
 
@@ -155,14 +157,16 @@ def test_recurrent_kernel_is_orthogonal_gate_by_gate():
 
 
 def small_hyper(features, **kwargs):
-  return cells.HyperLSTM(features, hyper_features=3, embedding=2, **kwargs)
+  return modulated_cells.HyperLSTM(
+    features, hyper_features=3, embedding=2, **kwargs
+  )
 
 
 ALL = [
   cells.RNN,
   cells.LSTM,
   cells.GRU,
-  cells.LayerNormLSTM,
+  modulated_cells.LayerNormLSTM,
   small_hyper,
   cells.MaxoutLSTM,
   cells.SentinelLSTM,
@@ -242,7 +246,7 @@ def run(cell, variables, inputs, masks, carry=None):
 
 
 def test_layer_norm_lstm_is_flax_normalised():
-  cell = cells.LayerNormLSTM(UNITS)
+  cell = modulated_cells.LayerNormLSTM(UNITS)
   inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
   masks = cells.dropout_masks(jax.random.key(3), 0.4, (6, BATCH, UNITS))
   start = cell.start((BATCH,))
@@ -258,7 +262,7 @@ def test_layer_norm_lstm_is_flax_normalised():
 @pytest.mark.parametrize('factor', [0.1, 1.0])
 def test_hyper_lstm_without_what_modulates(factor):
   """A layer-norm LSTM of scaled kernels; at first they are a tenth."""
-  cell, plain = small_hyper(UNITS), cells.LayerNormLSTM(UNITS)
+  cell, plain = small_hyper(UNITS), modulated_cells.LayerNormLSTM(UNITS)
   inputs = jax.random.normal(jax.random.key(0), (6, BATCH, INPUTS))
   masks = cells.dropout_masks(jax.random.key(3), 0.4, (6, BATCH, UNITS))
   start = cell.start((BATCH,))
@@ -400,3 +404,123 @@ def test_sentinel_lstm_is_an_lstm_with_a_gate_more():
   np.testing.assert_allclose(
     sentinel, special.expit(gate) * np.tanh(memory), atol=1e-6
   )
+
+
+ROWS, COLUMNS = 5, 3
+
+
+def pictures(*leading):
+  shape = (*leading, BATCH, ROWS, COLUMNS, INPUTS)
+  return jax.random.normal(jax.random.key(0), shape)
+
+
+def test_conv_lstm_equals_flax():
+  cell = cells.ConvLSTM(UNITS)
+  theirs = nn.ConvLSTMCell(UNITS, kernel_size=(3, 3))
+  inputs = pictures(4)
+  carry = theirs.initialize_carry(jax.random.key(1), inputs[0].shape)
+  params = noisy(theirs.init(jax.random.key(2), carry, inputs[0])['params'])
+
+  def in_our_order(x):
+    i, g, f, o = jnp.split(x, 4, axis=-1)
+    return jnp.concatenate([i, f, g, o], axis=-1)
+
+  ours = jax.tree.map(in_our_order, params)
+  variables = {
+    'params': {
+      'input': {
+        'kernel': ours['ih']['kernel'],
+        'bias': ours['ih']['bias'] + ours['hh']['bias'],
+      },
+      'recurrent': {'kernel': ours['hh']['kernel']},
+    }
+  }
+  state = cell.start((BATCH, ROWS, COLUMNS))
+  for x in inputs:
+    carry, expected = theirs.apply({'params': params}, carry, x)
+    state, output = cell.apply(variables, state, x)
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+  np.testing.assert_allclose(state[0], carry[0], atol=1e-5)
+
+
+def test_conv_lstm_of_a_window_of_one_is_an_lstm_at_every_place():
+  cell, plain = cells.ConvLSTM(UNITS, window=1), cells.LSTM(UNITS)
+  inputs = pictures(4)
+  state = cell.start((BATCH, ROWS, COLUMNS))
+  variables = noisy(cell.init(jax.random.key(1), state, inputs[0]))
+  params = {
+    name: {**layer, 'kernel': layer['kernel'][0, 0]}
+    for name, layer in variables['params'].items()
+  }
+  expected = plain.start((BATCH * ROWS * COLUMNS,))
+  for x in inputs:
+    state, output = cell.apply(variables, state, x)
+    places = x.reshape(-1, INPUTS)
+    expected, of_places = plain.apply({'params': params}, expected, places)
+    np.testing.assert_allclose(output.reshape(-1, UNITS), of_places, atol=1e-6)
+
+
+def test_what_drives_a_conv_lstm_is_more_of_the_inputs():
+  cell = cells.ConvLSTM(UNITS, fan_in=INPUTS + 2)
+  x = pictures()
+  constant = jax.random.normal(jax.random.key(1), (*x.shape[:-1], 2))
+  carry = cell.start(x.shape[:-1])
+
+  def both(cell, carry, x, constant):
+    return cell.step(carry, cell.project(x) + cell.drive(constant))
+
+  variables = cell.init(jax.random.key(2), carry, x, constant, method=both)
+  params = dict(noisy(variables)['params'])
+  _, output = cell.apply({'params': params}, carry, x, constant, method=both)
+  kernels = params['input']['kernel'], params.pop('constant_input')['kernel']
+  params['input'] = {
+    **params['input'],
+    'kernel': jnp.concatenate(kernels, axis=-2),
+  }
+  joined = jnp.concatenate([x, constant], axis=-1)
+  _, expected = cell.apply({'params': params}, carry, joined)
+  np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+def test_conv_lstm_starts_as_a_memory_of_each_place():
+  cell = cells.ConvLSTM(UNITS)
+  carry = cell.start((BATCH, ROWS, COLUMNS))
+  params = cell.init(jax.random.key(1), carry, pictures())['params']
+  kernel = np.array(params['recurrent']['kernel'])
+  for block in np.split(kernel[1, 1], 4, -1):
+    np.testing.assert_allclose(block @ block.T, np.eye(UNITS), atol=1e-6)
+  kernel[1, 1] = 0
+  np.testing.assert_array_equal(kernel, 0)
+
+
+def test_conv_lstm_needs_a_window_with_a_centre():
+  cell = cells.ConvLSTM(UNITS, window=2)
+  with pytest.raises(ValueError, match='window=2 must be odd'):
+    cell.init(jax.random.key(1), cell.start((BATCH, 3, 3)), pictures())
+
+
+@pytest.mark.parametrize('features', [UNITS, 48])
+@pytest.mark.parametrize('reverse', [False, True])
+def test_conv_lstm_unrolled_is_every_clip_stepped_alone(features, reverse):
+  """Of few inputs too, for which other cells have a reverse pass by hand."""
+  cell = cells.ConvLSTM(features)
+  lengths = np.array([6, 0, 3])
+  x = jnp.moveaxis(pictures(6), 0, 1)
+  real = np.arange(6) < lengths[:, None]
+  x = jnp.where(real[..., None, None, None], x, 1e6)
+  carry = cell.start((1, ROWS, COLUMNS))
+  variables = noisy(cell.init(jax.random.key(1), carry, x[:1, 0]))
+  final, outputs = cell.apply(
+    variables,
+    x,
+    None,
+    jnp.asarray(lengths),
+    method=lambda *a: unroll.unroll(*a, reverse=reverse),
+  )
+  for row, length in enumerate(lengths):
+    state = carry
+    for i in range(length)[:: -1 if reverse else 1]:
+      state, output = cell.apply(variables, state, x[row, i][None])
+      np.testing.assert_allclose(outputs[row, i], output[0], atol=1e-5)
+    np.testing.assert_array_equal(outputs[row, length:], 0)
+    np.testing.assert_allclose(final[0][row], state[0][0], atol=1e-5)

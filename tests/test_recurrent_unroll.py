@@ -6,6 +6,7 @@ import pytest
 
 from recurrent import cells
 from recurrent import masking
+from recurrent import modulated_cells
 from recurrent import unroll
 
 BATCH, TIME, INPUTS, UNITS = 4, 6, 3, 5
@@ -224,8 +225,8 @@ def test_padding_has_no_gradient():
     cells.RNN(24),
     cells.LSTM(24),
     cells.GRU(24),
-    cells.LayerNormLSTM(24),
-    cells.HyperLSTM(24, hyper_features=16, embedding=4),
+    modulated_cells.LayerNormLSTM(24),
+    modulated_cells.HyperLSTM(24, hyper_features=16, embedding=4),
   ],
   ids=lambda cell: type(cell).__name__,
 )

@@ -7,12 +7,14 @@ On several hosts the same command runs on each of them, with
 `--coordinator_address=auto` where the platform knows them (TPU pods, Slurm).
 """
 
+import ast
 import json
 import logging as python_logging
 import pathlib
 import signal
 import threading
 from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import ml_collections
@@ -36,11 +38,21 @@ class Stopped(Exception):
   """SIGTERM came, and what there was to save is being saved."""
 
 
-def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
+def run(
+  main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
+  *,
+  use: Callable[[pathlib.Path, list[str]], int] | None = None,
+):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
 
   Without `--config` the one that is stored in the workdir is used, so that
   a run is resumed by its workdir alone.
+
+  Args:
+    main: trains.
+    use: what the command does, on one host, where it is given files:
+      `use(workdir, files)` returns the exit status. Without it they are an
+      error.
   """
   config_file = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, for example configs/coco.py.'
@@ -58,9 +70,17 @@ def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
   flags.mark_flag_as_required('workdir')
 
   def start(argv):
-    if len(argv) > 1:
-      raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
     directory = pathlib.Path(workdir.value).absolute()
+    if len(argv) > 1:
+      if use is None:
+        raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
+      if config_file.value is not None:
+        raise app.UsageError(
+          f'--config is for training, {" ".join(argv[1:])} for what was '
+          'trained: pass one of the two'
+        )
+      set_up_logging()
+      return use(directory, argv[1:])
     try:
       config = config_file.value or read_config(directory)
     except (FileNotFoundError, ValueError) as error:
@@ -80,6 +100,7 @@ def run(main: Callable[[ml_collections.ConfigDict, pathlib.Path], None]):
       main(config, directory)
     except Stopped:
       logging.info('Stopped by SIGTERM; run the same command again to go on.')
+    return 0
 
   app.run(start)
 
@@ -164,3 +185,42 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(json.loads(path.read_text()))
   except json.JSONDecodeError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+
+
+def change_fields(
+  fields: ml_collections.ConfigDict, options: Sequence[str]
+) -> ml_collections.ConfigDict:
+  """A copy of a part of a config, in which some fields are others.
+
+  Args:
+    fields: the part, such as `config.decoding`.
+    options: each FIELD=VALUE, the value as Python writes it: `beam_size=3`,
+      `required=(('dog', 'dogs'), 'ball')`.
+
+  Raises:
+    ValueError: no such field, or no such value.
+  """
+  changed = ml_collections.ConfigDict(fields.to_dict())
+  for option in options:
+    field, equals, value = option.partition('=')
+    if not equals or field not in fields:
+      raise ValueError(
+        f'{option!r} must be FIELD=VALUE; the fields are {", ".join(fields)}'
+      )
+    try:
+      value = ast.literal_eval(value)
+    except (ValueError, SyntaxError) as error:
+      raise ValueError(
+        f'{option!r}: {value} is not a value as Python writes it'
+      ) from error
+    wanted = type(fields[field])
+    if isinstance(value, int) and wanted is float:
+      value = float(value)
+    if wanted is list:  # A tuple that was stored as JSON.
+      value = list(value) if isinstance(value, tuple) else value
+    if not isinstance(value, wanted):
+      raise ValueError(
+        f'{option!r}: {field} must be like {fields[field]!r}, not {value!r}'
+      )
+    changed[field] = value
+  return changed

@@ -1,20 +1,24 @@
-"""What all captioners share: one step of time, and the scan that unrolls it.
+"""What decoders share: one step of time, and the scan that unrolls it.
 
-A decoder is written as one step of time, in three parts:
+A decoder writes sequences of tokens about a set of features. It is written as
+one step of time, in three parts:
 
-  word, drive = read(tokens)             what the input word brings
+  word, drive = read(tokens)             what the input token brings
   carry, y = advance(carry, drive, context)      the recurrence
-  logits = predict(word, y)                      the next word
+  logits = predict(word, y)                      the next token
 
 `step` is the three in a row: sampling and beam search drive it. Training calls
 `read` and `predict` once for all of time and scans `advance` alone, since the
 rest does not depend on the carry.
 
-Axes: B pictures, K captions of a picture (or beams), T words, L locations (of a
-grid, or regions), D features of a location, A attention units, E word
-embedding, H units, V vocabulary.
+Axes: B items, K sequences of an item (its captions in training, beams in
+search), T tokens, L locations (of a picture's grid, regions, or frames of a
+clip), D features of a location, A attention units, E token embedding, H units,
+V vocabulary.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
 
@@ -23,10 +27,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from captioning import vocabulary
 from recurrent import attention
 from recurrent import categorical
 from recurrent import masking
+from recurrent import search
 from recurrent import unroll
 
 
@@ -36,9 +40,10 @@ class Decoder(nn.Module):
   Attributes:
     vocab_size: V.
     features: units of the LSTM, H.
-    embedding: size of a word vector, E.
+    embedding: size of a token's vector, E.
     dropout_rate: see each decoder.
     dtype: of the products; parameters and the state are float32.
+    bos: the token that is fed first, and never part of a sequence.
   """
 
   vocab_size: int
@@ -46,6 +51,7 @@ class Decoder(nn.Module):
   embedding: int = 512
   dropout_rate: float = 0.5
   dtype: Any = jnp.float32
+  bos: int = 1
 
   attends: ClassVar[bool]
 
@@ -56,11 +62,11 @@ class Decoder(nn.Module):
     raise NotImplementedError
 
   def start(self, context: Any, captions: int, *, train: bool) -> Any:
-    """The state before the first word; leaves are f32[B, captions, H]."""
+    """The state before the first token; leaves are f32[B, captions, H]."""
     raise NotImplementedError
 
   def read(self, tokens: jax.Array, *, train: bool) -> tuple[Any, Any]:
-    """i32[...] -> word vectors [..., E] and what they drive [..., W]."""
+    """i32[...] -> token vectors [..., E] and what they drive [..., W]."""
     raise NotImplementedError
 
   def advance(
@@ -89,7 +95,7 @@ class Decoder(nn.Module):
     captions: int = 1,
     train: bool = False,
   ) -> tuple[Any, Any]:
-    """Before the first word, for search.
+    """Before the first token, for search.
 
     Args:
       annotations: f32[B, L, D].
@@ -115,15 +121,15 @@ class Decoder(nn.Module):
     inputs: jax.Array | None = None,
     train: bool,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The next word at every step, teacher forced.
+    """The next token at every step, teacher forced.
 
     Args:
       annotations: f32[B, L, D], the features of the locations.
-      tokens: i32[B, K, T], the captions without BOS; word t is predicted from
-        the words before it.
+      tokens: i32[B, K, T], the sequences without BOS; token t is predicted
+        from the tokens before it.
       locations: see `begin`.
-      inputs: i32[B, K, T], the words that are fed, BOS first; by default those
-        before each of `tokens`.
+      inputs: i32[B, K, T], the tokens that are fed, BOS first; by default
+        those before each of `tokens`.
       train: whether to drop out (and to sample, for hard attention); needs the
         keys 'dropout' and 'attention'.
 
@@ -133,7 +139,7 @@ class Decoder(nn.Module):
       attends.
     """
     if inputs is None:
-      inputs = shift(tokens)
+      inputs = shift(tokens, self.bos)
     carry, context = self.begin(
       annotations, locations, captions=tokens.shape[1], train=train
     )
@@ -159,9 +165,9 @@ class Decoder(nn.Module):
   ) -> jax.Array:
     """Inputs of scheduled sampling (Bengio et al. 2015): i32[B, K, T].
 
-    Each word but the first is, with `probability`, what the decoder drew at
-    the step before instead of the caption's own. No gradient flows through a
-    drawn word, therefore what is drawn here can be fed to `__call__`. Needs
+    Each token but the first is, with `probability`, what the decoder drew at
+    the step before instead of the sequence's own. No gradient flows through a
+    drawn token, therefore what is drawn here can be fed to `__call__`. Needs
     the keys 'dropout' and 'attention', as training does.
     """
     carry, context = self.begin(
@@ -170,7 +176,7 @@ class Decoder(nn.Module):
     coins = jax.random.bernoulli(
       jax.random.fold_in(key, 0), probability, tokens.shape
     )
-    inputs = shift(tokens)
+    inputs = shift(tokens, self.bos)
 
     def body(self, carry, xs):
       state, drawn = carry
@@ -199,10 +205,56 @@ def uniform(scale: float) -> nn.initializers.Initializer:
   return lambda key, shape, dtype=jnp.float32: draw(key, shape, dtype) - scale
 
 
-def shift(tokens: jax.Array) -> jax.Array:
-  """The words before each word, BOS first: i32[..., T] -> i32[..., T]."""
-  first = jnp.full_like(tokens[..., :1], vocabulary.BOS_ID)
+def shift(tokens: jax.Array, bos: int) -> jax.Array:
+  """The tokens before each token, BOS first: i32[..., T] -> i32[..., T]."""
+  first = jnp.full_like(tokens[..., :1], bos)
   return jnp.concatenate([first, tokens[..., :-1]], axis=-1)
+
+
+def beam_search(
+  models: Sequence[nn.Module],
+  variables: Sequence[Any],
+  inputs: tuple[Any, ...],
+  decoding: Any,
+  *,
+  bos: int,
+  eos: int,
+  rules: search.Rules,
+) -> search.Sequences:
+  """The likeliest sequences of a model, or of an ensemble.
+
+  Args:
+    models: each with `begin` and `step`, as a `Decoder` has them.
+    variables: of each of the models.
+    inputs: the arguments of `begin`.
+    decoding: has `beam_size`, `length_penalty`, `max_length`, `groups` and
+      `diversity`; see `search.beam_search`.
+    bos: the token fed first.
+    eos: the token that ends a sequence.
+    rules: what the sequences may and must hold.
+  """
+  steps, carries = [], []
+  for model, of_model in zip(models, variables, strict=True):
+    apply = functools.partial(model.apply, of_model)
+    carry, context = apply(*inputs, method='begin')
+    carries.append(carry)
+    steps.append(functools.partial(_step, apply, context))
+  return search.beam_search(
+    search.ensemble(steps),
+    tuple(carries),
+    bos=bos,
+    eos=eos,
+    beam_size=decoding.beam_size,
+    length_penalty=decoding.length_penalty,
+    max_length=decoding.max_length,
+    groups=decoding.groups,
+    diversity=decoding.diversity,
+    rules=rules,
+  )
+
+
+def _step(apply, context, carry, tokens):
+  return apply(carry, tokens, context, method='step')
 
 
 @flax.struct.dataclass

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from captioning import features
+from training import features
 
 SHAPE = (4, 3)
 GRIDS = np.random.default_rng(0).normal(size=(23, *SHAPE)).astype(np.float32)

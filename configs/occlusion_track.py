@@ -1,0 +1,66 @@
+"""The embedded default of tracking: a small Re3 on `occlusion_track`.
+
+  python -m video.track --config=configs/occlusion_track.py \
+    --workdir=runs/occlusion_track
+
+SYNTHETIC data: 2,000 / 100 / 300 sequences of 24 frames of 64 x 64 pixels, in
+each of which the target is hidden for a while, drawn at first use. Without its
+state the tracker loses what it cannot see; the frame-wise model that cannot
+have one is `--config.model.cell=none`.
+
+After Gordon, Farhadi and Fox (2018), in small: a shallow network for crops of
+32 x 32, one LSTM, and self-fed training from a third of the steps on.
+
+Published: nothing for these sequences. Measured: not run yet.
+"""
+
+import ml_collections
+
+
+def get_config():
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+
+  config.data = dict(
+    name='occlusion_track',
+    data_dir=ml_collections.config_dict.placeholder(str),
+  )
+  config.sequences = ''
+
+  config.model = dict(
+    side=32,
+    context=2.0,
+    filters=(16, 32, 32),
+    skips=(),
+    dense=128,
+    cell='lstm',
+    features=128,
+    layers=1,
+    reset_every=0,
+  )
+  config.longest_side = 640
+
+  config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
+  config.self_feeding = dict(start=250, ramp=1, most=0.7)
+  config.optimizer = dict(
+    learning_rate=2e-3,
+    schedule='cosine',
+    warmup_steps=30,
+    b1=0.9,
+    b2=0.999,
+    epsilon_hat=False,
+    weight_decay=1e-4,
+    clip_norm=1.0,
+    clip_value=0.0,
+    rates=(),
+  )
+  config.batch_size = 32
+  config.num_steps = 700
+
+  config.eval_batch_size = 50
+  config.best_metric = 'success_auc'
+  config.best_mode = 'max'
+  config.log_every = 50
+  config.eval_every = 350
+  config.checkpoint_every = 350
+  return config

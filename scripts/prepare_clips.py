@@ -1,0 +1,118 @@
+"""Checks video files, frames or sequences and prepares them for training.
+
+  python scripts/prepare_clips.py --name=clips/mine --input=mine/
+  python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \\
+      --input=UCF-101 --lists=ucfTrainTestlist --resize=128 --rate=12
+  python scripts/prepare_clips.py --name=captioned_clips/msrvtt \\
+      --input=videos --captions train_val_videodatainfo.json \\
+      test_videodatainfo.json --resize=256 --rate=3
+  python scripts/prepare_clips.py --name=captioned_clips/msvd \\
+      --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists
+  python scripts/prepare_clips.py --name=skeletons/utd_mhad \\
+      --layout=utd_mhad --input=utd_mhad
+  python scripts/prepare_clips.py --name=clips/utd_mhad_depth \\
+      --layout=utd_mhad --input=utd_mhad
+  python scripts/prepare_clips.py --name=skeletons/hand_gestures \\
+      --input=hand_gestures/point_history.csv
+  python scripts/prepare_clips.py --name=tracks/otb --input=OTB100
+  python scripts/prepare_clips.py --name=occlusion_track/photographs \\
+      --photographs=flickr8k/images
+
+Clips are a folder per class, of video files or of folders of frames, unless the
+layout says otherwise; see video/sources.py and video/recordings.py. Afterwards
+the data set is called as --name says.
+"""
+
+import argparse
+
+from training import app
+from video import data
+from video import recordings
+from video import sources
+
+
+def read(args: argparse.Namespace) -> tuple[list, str]:
+  """What is to be prepared, and what is wrong with the rest."""
+  kind = args.name.partition('/')[0]
+  skip = {'skip_bad': args.skip_bad}
+  if kind == 'tracks':
+    return sources.otb(args.input, **skip)
+  if kind == 'captioned_clips':
+    return sources.captioned(
+      args.input, args.captions, splits=args.lists, **skip
+    )
+  if kind == 'skeletons' and args.layout == 'utd_mhad':
+    return recordings.utd_mhad_skeletons(args.input), ''
+  if kind == 'skeletons':
+    return recordings.fingertips(args.input), ''
+  if args.layout == 'utd_mhad':
+    return recordings.utd_mhad_depth(args.input), ''
+  if args.layout == 'ucf101':
+    return sources.ucf101(args.input, args.lists, number=args.number, **skip)
+  return sources.classes(args.input, **skip)
+
+
+def main():
+  """Checks everything before anything is written."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--name', required=True, help='KIND/NAME, as above')
+  parser.add_argument('--input', help='directory or file to read')
+  parser.add_argument(
+    '--layout', choices=('ucf101', 'utd_mhad'), help='of a published data set'
+  )
+  parser.add_argument(
+    '--captions', nargs='+', help='JSON, or AllVideoDescriptions.txt'
+  )
+  parser.add_argument('--lists', help='directory of the lists of the splits')
+  parser.add_argument(
+    '--number', type=int, default=1, help="of UCF101's official split"
+  )
+  parser.add_argument(
+    '--photographs', help='directory of pictures, for what is drawn'
+  )
+  parser.add_argument('--resize', type=int, help='short side of the frames')
+  parser.add_argument(
+    '--rate', type=float, help='frames per second to keep of video files'
+  )
+  parser.add_argument(
+    '--data_dir', help='where to write; the default is that of TFDS'
+  )
+  parser.add_argument(
+    '--skip_bad', action='store_true', help='leave out what is wrong'
+  )
+  args = parser.parse_args()
+  if (args.input is None) == (args.photographs is None):
+    parser.error('pass --input, or --photographs for what is drawn')
+  if args.name.startswith('captioned_clips/') and args.captions is None:
+    parser.error('pass --captions')
+  if args.layout == 'ucf101' and args.lists is None:
+    parser.error('pass --lists')
+  app.set_up_logging()
+  skipped = ''
+  try:
+    if args.photographs is not None:
+      data.draw(args.name, args.photographs, args.data_dir)
+    else:
+      items, skipped = read(args)
+      data.prepare(
+        args.name,
+        items,
+        args.data_dir,
+        resize=args.resize,
+        rate=args.rate,
+      )
+  except (ValueError, OSError) as error:
+    parser.exit(1, f'{error}\n')
+  if skipped:
+    print(f'Left out:\n{skipped}')
+  for split in data.splits(args.name, args.data_dir):
+    print(f'{split}: {len(data.open_split(args.name, split, args.data_dir))}')
+  print(
+    f'{args.name}, fingerprint {data.fingerprint(args.name, args.data_dir)}'
+  )
+
+
+if __name__ == '__main__':
+  main()

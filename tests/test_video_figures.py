@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+from matplotlib import colors
+from PIL import Image
+
+from video import figures
+from video import metrics
+
+GREY = np.full((40, 60, 3), 128, np.uint8)
+
+
+def rgb(place):
+  return np.round(255 * np.array(colors.to_rgb(figures.COLOURS[place])))
+
+
+def is_colour(picture, place):
+  return (np.abs(picture.astype(float) - rgb(place)) < 1).all(axis=-1)
+
+
+def assert_margins_are_white(picture):
+  for edge in (picture[:2], picture[-2:], picture[:, :2], picture[:, -2:]):
+    assert edge.min() == 255
+
+
+@pytest.mark.parametrize(
+  'classes',
+  [
+    ('left', 'right'),
+    tuple(f'class {i}' for i in range(27)),
+    ('a very long name of a gesture, as data sets have', 'b', r'$\frac_1$'),
+  ],
+)
+def test_confusions_have_all_their_names(classes):
+  matrix = np.eye(len(classes), dtype=int) * 7
+  picture = figures.confusion_matrix(matrix, classes)
+  assert picture.dtype == np.uint8
+  assert_margins_are_white(picture)
+
+
+def test_rows_of_the_matrix_are_the_true_classes():
+  """A class taken for another is dark off the diagonal, in its own row."""
+  classes = ('a', 'b', 'c')
+  empty = figures.confusion_matrix(np.zeros((3, 3), int), classes)
+  y, x, _ = np.nonzero(empty < 255)
+  ink = {}
+  for cell in (0, 2), (2, 0):
+    matrix = np.zeros((3, 3), int)
+    matrix[cell] = 1
+    picture = figures.confusion_matrix(matrix, classes)
+    rows, columns = np.nonzero(picture.sum(axis=-1) < empty.sum(axis=-1) - 200)
+    ink[cell] = rows.mean(), columns.mean()
+  assert ink[0, 2][0] < ink[2, 0][0] and ink[0, 2][1] > ink[2, 0][1]
+  with pytest.raises(ValueError, match='does not fit 2 class names'):
+    figures.confusion_matrix(np.zeros((3, 3), int), ('a', 'b'))
+
+
+def test_curves_of_every_tracker_are_drawn():
+  def scores(level):
+    return metrics.OnePass(
+      success=level * np.linspace(1, 0, 21),
+      precision=level * np.linspace(0, 1, 51),
+      num_sequences=3,
+    )
+
+  picture = figures.success_and_precision(
+    {r'still $\frac$': scores(0.4), '_ours': scores(0.9), 'b': scores(0.6)}
+  )
+  half = picture.shape[1] // 2
+  heights = []
+  for place in range(3):
+    for part in picture[:, :half], picture[:, half:]:
+      assert is_colour(part, place).sum() > 100
+    heights.append(np.nonzero(is_colour(picture[:, :half], place))[0].mean())
+  # The second is the best: it is highest, and the first keeps its colour.
+  assert heights[1] < heights[2] < heights[0]
+  assert_margins_are_white(picture)
+
+
+@pytest.mark.parametrize('scale', [1, 3])
+def test_boxes_are_drawn_around_their_pixels(scale):
+  picture = figures.draw_boxes(
+    GREY, {'truth': np.array([10, 5, 20, 12.0])}, scale=scale
+  )
+  assert picture.shape == (40 * scale, 60 * scale, 3)
+  y, x = np.nonzero((picture != 128).any(axis=-1))
+  assert (x.min(), y.min()) == (10 * scale, 5 * scale)
+  assert (x.max() + 1, y.max() + 1) == (30 * scale, 17 * scale)
+  assert is_colour(picture, 0)[y, x].all()
+  middle = picture[11 * scale, 20 * scale]
+  np.testing.assert_array_equal(middle, [128] * 3)
+
+
+def test_a_box_that_is_absent_is_not_drawn_and_keeps_its_colour():
+  boxes = {'truth': np.full(4, np.nan), 'ours': np.array([1, 1, 5, 5.0])}
+  picture = figures.draw_boxes(GREY, boxes)
+  assert not is_colour(picture, 0).any() and is_colour(picture, 1).any()
+  np.testing.assert_array_equal(
+    figures.draw_boxes(GREY, {'truth': boxes['truth']}), GREY
+  )
+  # Nor does one that is outside, or of no size, stop anything.
+  for box in ([-50, -50, 10, 10], [90, 90, 1, 1], [5, 5, 0, 0], [5, 5, -3, 2]):
+    figures.draw_boxes(GREY, {'ours': np.array(box, float)})
+
+
+def test_a_strip_shows_the_first_and_the_last_frame():
+  frames = [np.full((40, 60, 3), 10 * t + 60, np.uint8) for t in range(10)]
+  tracks = {'truth': np.tile([5, 5, 9, 9.0], (10, 1))}
+  strip = figures.overlay_strip(frames, tracks, count=4, side=80)
+  width = 2 * 60 + 3
+  assert strip.shape[1] == 4 * width - 3
+  shown = [strip[14 + 60, i * width + 60, 0] for i in range(4)]
+  assert shown == [60, 90, 120, 150]
+  for i in range(4):
+    assert is_colour(strip[:94, i * width : i * width + 120], 0).any()
+  assert is_colour(strip[94:], 0).any()  # Whose it is.
+  single = figures.overlay_strip(frames[:1], {})
+  assert single.shape == (14 + 160, 240, 3)
+  with pytest.raises(ValueError, match='no frames'):
+    figures.overlay_strip([], {})
+
+
+def test_a_strip_has_room_for_long_names():
+  names = {f'a tracker of a long name {i}': np.zeros((1, 4)) for i in range(9)}
+  strip = figures.overlay_strip([GREY], names, side=40)
+  assert strip[-14:, -3:].min() == 255
+  for place in range(8):
+    assert is_colour(strip[-14:], place).sum() > 40
+
+
+@pytest.mark.parametrize('channels', [None, 1, 3])
+@pytest.mark.parametrize('length', [1, 12])
+def test_probabilities_over_time(channels, length):
+  classes = (r'$\frac$', '_wave', r'$\alpha$', 'rest')
+  sure = np.full((length, 4), 0.1, np.float32)
+  sure[:, 1] = 0.7
+  frames = None
+  if channels:
+    frames = np.full((length, 24, 24, channels), 77, np.uint8)
+  picture = figures.class_probabilities(sure, classes, frames=frames, top=2)
+  shown = (picture == 77).all(axis=-1).sum()
+  assert shown > 500 if channels else shown < 50
+  # The surest is the first colour, and it is drawn above the second.
+  places = [np.nonzero(is_colour(picture[:, :450], i))[0] for i in (0, 1)]
+  assert places[0].mean() < places[1].mean()
+  assert not is_colour(picture, 2).any()
+  assert_margins_are_white(picture)
+
+
+def test_probabilities_have_their_seconds_and_their_classes():
+  sure = np.full((5, 2), 0.5)
+  frames = figures.class_probabilities(sure, ('a', 'b'))
+  seconds = figures.class_probabilities(
+    sure, ('a', 'b'), seconds=np.arange(5) / 25
+  )
+  assert (frames != seconds).any()
+  with pytest.raises(ValueError, match='2 probabilities a frame do not fit 3'):
+    figures.class_probabilities(sure, ('a', 'b', 'c'))
+
+
+def test_pictures_are_saved_as_they_are(tmp_path):
+  figures.save(GREY, tmp_path / 'grey.png')
+  np.testing.assert_array_equal(Image.open(tmp_path / 'grey.png'), GREY)

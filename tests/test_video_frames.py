@@ -1,0 +1,313 @@
+import re
+import struct
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from video import frames
+from vision import images
+
+
+def moving(count=24, height=34, width=48):
+  """Smooth pictures that survive compression: uint8[T, H, W, 3]."""
+  t, y, x = np.mgrid[:count, :height, :width]
+  return np.stack([4 * x, 6 * y, 9 * t], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+  path = tmp_path_factory.mktemp('frames') / 'clip.mp4'
+  frames.write(path, moving(), rate=12.5)
+  return path
+
+
+def write_avi(path, pixels):
+  with av.open(str(path), 'w') as container:
+    video = container.add_stream('mpeg4', rate=25)
+    video.height, video.width = pixels.shape[1:3]
+    video.pix_fmt = 'yuv420p'
+    for picture in pixels:
+      frame = av.VideoFrame.from_ndarray(picture, format='rgb24')
+      container.mux(video.encode(frame))
+    container.mux(video.encode())
+
+
+def random_frames(count, height=6, width=9, channels=3):
+  rng = np.random.default_rng(0)
+  size = (count, height, width, channels)
+  return rng.integers(256, size=size, dtype=np.uint8)
+
+
+def save_folder(directory, pixels, names):
+  directory.mkdir()
+  for picture, name in zip(pixels, names, strict=True):
+    Image.fromarray(picture).save(directory / name)
+  return directory
+
+
+def test_what_is_written_is_read(clip):
+  read = frames.read(clip)
+  assert read.dtype == np.uint8 and read.shape == moving().shape
+  assert np.abs(read.astype(int) - moving()).mean() < 4
+  np.testing.assert_array_equal(np.stack(list(frames.stream(clip))), read)
+  assert frames.frame_rate(clip) == 12.5
+
+
+def test_a_lower_rate_leaves_out_frames_and_a_higher_one_none(clip):
+  read = frames.read(clip)
+  np.testing.assert_array_equal(frames.read(clip, rate=6), read[::2])
+  np.testing.assert_array_equal(frames.read(clip, rate=4), read[::3])
+  np.testing.assert_array_equal(frames.read(clip, rate=100), read)
+
+
+def test_odd_sizes_are_made_even(tmp_path):
+  frames.write(tmp_path / 'odd.mp4', moving(4, 33, 47))
+  assert frames.read(tmp_path / 'odd.mp4').shape == (4, 34, 48, 3)
+
+
+def test_no_frames_are_no_video(tmp_path):
+  with pytest.raises(ValueError, match='no frames to write to .*none.mp4'):
+    frames.write(tmp_path / 'none.mp4', [])
+
+
+def test_telephones_videos_are_upright(clip, tmp_path):
+  contents = clip.read_bytes()
+  # The matrix of a track's header; this one turns clockwise by 90 degrees.
+  start = contents.index(b'tkhd') + 4 + 40
+  matrix = struct.unpack('>9i', contents[start : start + 36])
+  assert matrix == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+  turned = struct.pack('>9i', 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+  path = tmp_path / 'turned.mp4'
+  path.write_bytes(contents[:start] + turned + contents[start + 36 :])
+  np.testing.assert_array_equal(
+    frames.read(path), np.rot90(frames.read(clip), -1, axes=(1, 2))
+  )
+
+
+def test_bad_files_are_named(clip, tmp_path):
+  bad = tmp_path / 'bad.mp4'
+  bad.write_bytes(clip.read_bytes()[:-200])
+  for contents in (clip.read_bytes()[:-200], b'nothing', b''):
+    bad.write_bytes(contents)
+    with pytest.raises(ValueError, match=r'cannot decode .*bad.mp4: .*MP4$'):
+      frames.read(bad)
+  with pytest.raises(ValueError, match='nowhere.mp4: .*No such file'):
+    frames.read(tmp_path / 'nowhere.mp4')
+  with pytest.raises(ValueError, match='bad.mp4'):
+    frames.frame_rate(bad)
+
+
+def chunks(contents):
+  """Where the frames of an AVI are stored."""
+  first, end = contents.index(b'movi'), contents.index(b'idx1')
+  starts = [match.start() for match in re.finditer(b'00dc', contents)]
+  return [start for start in starts if first < start < end]
+
+
+def test_truncated_files_are_refused(tmp_path):
+  path = tmp_path / 'clip.avi'
+  write_avi(path, moving())
+  assert frames.read(path).shape == moving().shape
+  contents = path.read_bytes()
+  path.write_bytes(contents[: chunks(contents)[14]])
+  with pytest.raises(ValueError, match='of 24 frames 10 are missing'):
+    frames.read(path)
+  # Frame by frame what is there can be seen before.
+  assert next(frames.stream(path)).shape == (34, 48, 3)
+
+
+def test_few_damaged_frames_are_let_pass_and_many_are_not(tmp_path):
+  path = tmp_path / 'clip.avi'
+  write_avi(path, moving())
+  contents = path.read_bytes()
+  starts = chunks(contents)
+  for damaged in (1, 12):
+    spoilt = bytearray(contents)
+    for start, stop in zip(starts[5:], starts[6 : 6 + damaged], strict=False):
+      spoilt[start + 8 : stop] = bytes(stop - start - 8)
+    path.write_bytes(spoilt)
+    if damaged == 1:
+      assert len(frames.read(path)) == 23
+    else:
+      with pytest.raises(ValueError, match='12 damaged'):
+        frames.read(path)
+
+
+def test_sound_is_no_clip(tmp_path):
+  path = tmp_path / 'sound.avi'
+  with av.open(str(path), 'w') as container:
+    audio = container.add_stream('pcm_s16le', rate=8000, layout='mono')
+    samples = av.AudioFrame.from_ndarray(
+      np.zeros((1, 80), np.int16), format='s16', layout='mono'
+    )
+    samples.sample_rate = 8000
+    container.mux(audio.encode(samples))
+    container.mux(audio.encode())
+  with pytest.raises(ValueError, match='it has no pictures'):
+    frames.read(path)
+
+
+@pytest.mark.parametrize('first', [0, 1, 8])
+def test_folders_are_read_in_the_order_of_their_numbers(tmp_path, first):
+  pixels = random_frames(4)
+  names = [f'frame{first + i}.png' for i in range(4)]
+  folder = save_folder(tmp_path / 'clip', pixels, names)
+  (folder / '.hidden.png').write_bytes(b'')
+  (folder / 'notes.txt').write_text('no picture')
+  np.testing.assert_array_equal(frames.read(folder), pixels)
+  assert frames.frame_rate(folder) == frames.DEFAULT_RATE
+
+
+def test_bad_folders_are_named(tmp_path):
+  pixels = random_frames(4)
+  folder = save_folder(
+    tmp_path / 'gap', pixels, ['1.png', '2.png', '4.png', '5.png']
+  )
+  with pytest.raises(ValueError, match=r'gap: .*between 2.png and 4.png'):
+    frames.read(folder)
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(ValueError, match='empty holds no pictures'):
+    frames.read(tmp_path / 'empty')
+  folder = save_folder(tmp_path / 'sizes', pixels[:1], ['1.png'])
+  Image.new('RGB', (3, 3)).save(folder / '2.png')
+  with pytest.raises(ValueError, match=r'sizes differ in size: .*\(3, 3\)'):
+    frames.read(folder)
+  (folder / '2.png').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'cannot decode .*2.png'):
+    frames.read(folder)
+
+
+def test_arrays_are_read(tmp_path):
+  pixels = random_frames(3)
+  np.save(tmp_path / 'a.npy', pixels)
+  np.savez(tmp_path / 'b.npz', depth=pixels[..., 0])
+  np.savez_compressed(tmp_path / 'c.npz', frames=pixels, label=3)
+  np.testing.assert_array_equal(frames.read(tmp_path / 'a.npy'), pixels)
+  np.testing.assert_array_equal(
+    frames.read(tmp_path / 'b.npz'), pixels[..., :1]
+  )
+  np.testing.assert_array_equal(frames.read(tmp_path / 'c.npz'), pixels)
+
+
+def test_bad_arrays_are_named(tmp_path):
+  path = tmp_path / 'a.npy'
+  for wrong in (
+    random_frames(2).astype(np.float32),
+    random_frames(2, channels=2),
+    random_frames(0),
+    random_frames(2)[0, 0],
+  ):
+    np.save(path, wrong)
+    with pytest.raises(ValueError, match=r'a.npy holds .*uint8\[T, H, W\]'):
+      frames.read(path)
+  np.save(path, np.array([{}], object))
+  with pytest.raises(ValueError, match='cannot read .*a.npy'):  # A pickle.
+    frames.read(path)
+  np.savez(tmp_path / 'b.npz', x=1, y=2)
+  with pytest.raises(ValueError, match='b.npz.*numpy.savez'):
+    frames.read(tmp_path / 'b.npz')
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_encoded_frames_are_like_an_array(channels):
+  pixels = random_frames(5, channels=channels)
+  files = [frames.encode(picture, lossless=True) for picture in pixels]
+  encoded = frames.Encoded(files, channels=channels)
+  assert encoded.shape == pixels.shape and len(encoded) == 5
+  assert (encoded.dtype, encoded.ndim) == (pixels.dtype, pixels.ndim)
+  np.testing.assert_array_equal(np.asarray(encoded), pixels)
+  for index in (3, -1, slice(1, 4), slice(None, None, -2), slice(2, 2)):
+    np.testing.assert_array_equal(encoded[index], pixels[index])
+  indices = np.array([4, 0, 4, 2])
+  np.testing.assert_array_equal(encoded[indices], pixels[indices])
+  np.testing.assert_array_equal(
+    encoded[[True, False] * 2 + [True]], pixels[::2]
+  )
+  with pytest.raises(IndexError):
+    encoded[5]
+  np.testing.assert_array_equal(np.stack(list(encoded)), pixels)
+  assert np.asarray(encoded, np.float32).dtype == np.float32
+
+
+def test_jpeg_loses_little():
+  picture = moving(1)[0]
+  file = frames.encode(picture, lossless=False)
+  assert file.startswith(b'\xff\xd8')
+  assert np.abs(images.decode(file).astype(int) - picture).mean() < 3
+
+
+def test_spread_takes_the_middles_of_equal_parts():
+  np.testing.assert_array_equal(frames.spread(12, 4), [1, 4, 7, 10])
+  np.testing.assert_array_equal(frames.spread(3, 3), [0, 1, 2])
+  np.testing.assert_array_equal(frames.spread(2, 4), [0, 0, 1, 1])
+  rng = np.random.default_rng(0)
+  drawn = np.stack([frames.spread(12, 4, rng) for _ in range(200)])
+  for part in range(4):
+    assert set(drawn[:, part]) == {3 * part, 3 * part + 1, 3 * part + 2}
+
+
+def test_windows_are_consecutive_and_inside():
+  np.testing.assert_array_equal(frames.window(10, 4), [3, 4, 5, 6])
+  np.testing.assert_array_equal(frames.window(10, 3, stride=3), [1, 4, 7])
+  np.testing.assert_array_equal(frames.window(2, 4), [0, 1, 1, 1])
+  rng = np.random.default_rng(0)
+  drawn = np.stack([frames.window(6, 2, stride=2, rng=rng) for _ in range(99)])
+  assert (np.diff(drawn) == 2).all()
+  assert set(drawn[:, 0]) == {0, 1, 2, 3}
+  np.testing.assert_array_equal(
+    frames.windows(10, 4, 3), [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+  )
+  np.testing.assert_array_equal(frames.windows(3, 2, 2, stride=5), [[0, 2]] * 2)
+  np.testing.assert_array_equal(
+    frames.windows(10, 4, 1, stride=2)[0], frames.window(10, 4, stride=2)
+  )
+  for wrong in ((0, 3), (3, 0)):
+    with pytest.raises(ValueError, match='must be at least 1'):
+      frames.window(*wrong)
+    with pytest.raises(ValueError, match='must be at least 1'):
+      frames.spread(*wrong)
+
+
+def test_fit_cuts_and_pads():
+  values = np.arange(1, 7, dtype=np.float32).reshape(3, 2)
+  short, length = frames.fit(values, 2)
+  np.testing.assert_array_equal(short, values[:2])
+  assert length == 2
+  long, length = frames.fit(values, 5)
+  np.testing.assert_array_equal(long, [*values, [0, 0], [0, 0]])
+  assert length == 3 and long.dtype == np.float32
+
+
+def test_every_frame_is_treated_as_a_picture_would_be():
+  pixels = random_frames(3, 20, 30)
+
+  def each(function):
+    return np.stack([function(picture) for picture in pixels])
+
+  np.testing.assert_array_equal(
+    frames.for_evaluation(pixels, resize=12, crop=10),
+    each(lambda p: images.for_evaluation(p, resize=12, crop=10)),
+  )
+  for seed in range(6):  # The same place and the same mirror for all.
+    np.testing.assert_array_equal(
+      frames.for_training(
+        pixels, np.random.default_rng(seed), resize=12, crop=10, flip=True
+      ),
+      each(
+        lambda p, seed=seed: images.for_training(
+          p, np.random.default_rng(seed), resize=12, crop=10
+        )
+      ),
+    )
+
+
+def test_one_channel_is_treated_as_three_equal_ones():
+  grey = random_frames(2, 20, 30, channels=1)
+  np.testing.assert_array_equal(
+    frames.for_evaluation(grey, resize=12, crop=10).repeat(3, axis=-1),
+    frames.for_evaluation(grey.repeat(3, axis=-1), resize=12, crop=10),
+  )
+  np.testing.assert_array_equal(frames.mirror(frames.mirror(grey)), grey)
+  np.testing.assert_array_equal(frames.mirror(grey)[1], grey[1, :, ::-1])

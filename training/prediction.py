@@ -1,0 +1,62 @@
+"""What a step says of a whole split, batch by batch, on all hosts.
+
+Both stop between two batches when SIGTERM came.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from training import app
+from training import parallel
+
+Batches = Iterable[dict[str, np.ndarray]]
+
+
+def predict(step: Callable, variables: Any, batches: Batches) -> Iterator[Any]:
+  """The outputs for each example, in the order of the data set, on every host.
+
+  Args:
+    step: of `parallel.predict_step`.
+    variables: its first argument.
+    batches: of `batching.evaluation_batches`, with `mask`.
+
+  Yields:
+    For each example that is not padding, the pytree of its outputs.
+
+  Raises:
+    Stopped: SIGTERM came.
+  """
+  for host, batch in parallel.prefetch(batches):
+    app.raise_if_stopping()
+    outputs = step(variables, batch)
+    for i in np.flatnonzero(parallel.gather(host['mask'])):
+      yield jax.tree.map(lambda x, i=i: x[i], outputs)
+
+
+def measure(
+  step: Callable, variables: Any, batches: Batches
+) -> dict[str, float]:
+  """The means over all examples.
+
+  Args:
+    step: of `parallel.eval_step`.
+    variables: its first argument.
+    batches: of `batching.evaluation_batches`; at least one.
+
+  Returns:
+    What the metrics of `step` compute, by name.
+
+  Raises:
+    Stopped: SIGTERM came.
+  """
+  total = None
+  for _, batch in parallel.prefetch(batches):
+    app.raise_if_stopping()
+    part = step(variables, batch)
+    total = part if total is None else total.merge(part)
+  return {name: float(x) for name, x in total.compute().items()}

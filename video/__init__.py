@@ -1,0 +1,1 @@
+"""Video: what a recurrent network sees in frames, and where things went."""

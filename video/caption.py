@@ -1,0 +1,319 @@
+"""Trains a video captioner and evaluates it; or captions a person's own clips.
+
+  python -m video.caption --config=configs/event_captions.py --workdir=runs/v
+  python -m video.caption --workdir=runs/v
+
+The second line goes on with a run. With clips (video files, folders of the
+frames of one clip, .npy or .npz files) the best checkpoint captions them:
+
+  python -m video.caption --workdir=runs/v clip.mp4 frames/
+  python -m video.caption --workdir=runs/v clip.mp4 --json --n_best=3 \
+    --decoding=beam_size=5
+
+It prints a line for each caption: path, caption, log-probability (natural). A
+file that is no clip gets an error line, the others their captions; the exit
+status is then 1.
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import app as absl_app
+from absl import flags
+
+from captioning import vocabulary as vocabulary_lib
+from recurrent import likelihood
+from recurrent import masking
+from training import app
+from training import batching
+from training import checkpoints
+from training import optimizers
+from training import parallel
+from training import report as report_lib
+from video import caption_evaluation
+from video import caption_examples
+from video import caption_inference
+from video import captioner as captioner_lib
+from video import frames as frames_lib
+
+
+def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """What the means of the loss divide by."""
+  found = {'tokens': jnp.sum(batch['tokens'] != vocabulary_lib.PAD_ID)}
+  if 'frame_labels' in batch:
+    labelled = batch['frame_labels'] != caption_examples.NO_LABEL
+    found['frames'] = jnp.sum(labelled)
+  return found
+
+
+def make_loss(
+  captioner: captioner_lib.Captioner, config: ml_collections.ConfigDict
+) -> Callable:
+  """The loss, as `parallel.train_step` wants it.
+
+  The cross-entropy of the captions, teacher forced; and, for a captioner that
+  labels frames, that of their labels.
+
+  Args:
+    captioner: the model.
+    config: `label_smoothing` (of words), and `frame_labels`, the weight of the
+      labels' cross-entropy.
+  """
+
+  def loss_fn(variables, batch, counts, step, key):
+    del step
+    tokens = batch['tokens']
+    mask = tokens != vocabulary_lib.PAD_ID
+    (logits, y), updated = captioner.apply(
+      variables,
+      *captioner_lib.inputs(batch),
+      train=True,
+      rngs={'dropout': key},
+      mutable=[name for name in variables if name != 'params'],
+    )
+    losses = likelihood.cross_entropy(
+      logits, tokens, smoothing=config.label_smoothing
+    )
+    loss = masking.share_of_mean(losses, mask, counts['tokens'])
+    if captioner.frame_labels:
+      labels = batch['frame_labels']
+      real = labels != caption_examples.NO_LABEL
+      of_frames = likelihood.cross_entropy(
+        y['frame_logits'], jnp.maximum(labels, 0)
+      )
+      loss += config.frame_labels * masking.share_of_mean(
+        of_frames, real, counts['frames']
+      )
+    costs = likelihood.cross_entropy(logits, tokens)
+    return loss, (
+      likelihood.token_metrics(costs, logits, tokens, mask),
+      dict(updated),
+    )
+
+  return loss_fn
+
+
+def initial_variables(
+  captioner: captioner_lib.Captioner,
+  example: dict[str, np.ndarray],
+  config: ml_collections.ConfigDict,
+) -> Any:
+  """Random ones."""
+  batch = {
+    name: jnp.asarray(x)[None] for name, x in example.items() if name != 'id'
+  }
+  if captioner.frame_labels and 'frame_labels' not in batch:
+    raise ValueError(
+      f'frame_labels={config.frame_labels}, but the clips of '
+      f'{config.data.name} have no labels of frames: pass '
+      '--config.frame_labels=0'
+    )
+  inputs = captioner_lib.inputs(batch)
+  init = jax.jit(lambda key: captioner.init(key, *inputs, train=False))
+  return init(jax.random.key(config.seed))
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+):
+  """Trains from the latest checkpoint in `workdir`, or from scratch.
+
+  Ends with the best checkpoint's scores on the test split in `results.json`,
+  and with those that are left when the frames of each clip are shuffled.
+  """
+  parallel.local_batch_size(config.batch_size)
+  parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
+  caption_evaluation.check_metric(config)
+  training = caption_examples.open_split(config, workdir, 'train')
+  validation = caption_examples.open_split(config, workdir, 'validation')
+  examples = caption_examples.make_examples(config, workdir, training)
+  batches = batching.training_batches(
+    training,
+    examples.training,
+    batch_size=config.batch_size,
+    seed=config.seed,
+  )
+
+  captioner = captioner_lib.create(config, len(examples.vocabulary))
+  optimizer, learning_rate = optimizers.create(
+    config.optimizer, config.num_steps
+  )
+  state = parallel.create_state(
+    initial_variables(captioner, examples.evaluation(training[0]), config),
+    optimizer,
+  )
+  train_step = parallel.train_step(
+    make_loss(captioner, config.loss), counts, optimizer
+  )
+  evaluate = caption_evaluation.Evaluator(
+    validation, examples, captioner, config
+  )
+  key = parallel.replicate(jax.random.key(config.seed + 1))
+  extras = {
+    'config': config.to_dict(),
+    'vocabulary': examples.vocabulary.words,
+  }
+
+  with contextlib.ExitStack() as stack:
+    saved = stack.enter_context(
+      checkpoints.Checkpoints(
+        workdir, best_metric=config.best_metric, mode=config.best_mode
+      )
+    )
+    state = saved.restore(state)
+    start = int(state.step)
+    checkpoints.write_config(workdir, config)
+    report_lib.parameters(state.params)
+    report = stack.enter_context(
+      report_lib.Report(
+        workdir,
+        start_step=start,
+        num_steps=config.num_steps,
+        batch_size=config.batch_size,
+      )
+    )
+    ahead = parallel.prefetch(batching.read(batches, start))
+    updates = []
+    # At the top of the loop `step` updates have been made.
+    for step in range(start, config.num_steps + 1):
+      last = step == config.num_steps
+      stop = app.stopping(step)
+      logs = step % config.log_every == 0
+      saves = step > start and step % config.checkpoint_every == 0
+      evaluates = (
+        step > 0
+        and (last or step % config.eval_every == 0)
+        and not saved.evaluated(step)
+      )
+      if updates and (last or stop or logs or saves or evaluates):
+        # Before anything is saved: raises where a loss is not finite.
+        summary = report_lib.summarize(
+          updates,
+          first_step=step - len(updates),
+          batches=batches,
+          last_good=saved.latest_step,
+        )
+        summary['learning_rate'] = learning_rate(step)
+        summary.update(report.progress(step))
+        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
+        updates = []
+      scores = None
+      if evaluates and not stop:
+        with report.paused():
+          try:
+            evaluation = evaluate(state.variables)
+            scores = evaluation.scores
+            report.scalars(
+              step,
+              {
+                **{f'validation/{k}': v for k, v in scores.items()},
+                'validation/seconds': evaluation.seconds,
+              },
+            )
+            report.texts(
+              step, {'validation/captions': evaluate.table(evaluation)}
+            )
+          except app.Stopped:
+            stop = True
+      if stop or saves or evaluates:
+        saved.save(state, extras=extras, metrics=scores)
+      if stop:
+        raise app.Stopped
+      if not last:
+        _, batch = next(ahead)
+        state, update = train_step(state, batch, key)
+        updates.append(update)
+
+  caption_evaluation.evaluate_best(workdir, 'test')
+  caption_evaluation.evaluate_best(workdir, 'test', shuffled=True)
+
+
+def describe_files(
+  workdir: pathlib.Path,
+  paths: Sequence[str],
+  *,
+  n_best: int = 1,
+  decoding: Sequence[str] = (),
+  as_json: bool = False,
+) -> int:
+  """Captions clips; returns the exit status.
+
+  Args:
+    workdir: of a trained captioner.
+    paths: of video files, folders of frames, .npy and .npz files.
+    n_best: how many captions of each.
+    decoding: FIELD=VALUE of the config's `decoding`.
+    as_json: print JSON instead of lines.
+  """
+  try:
+    trained = caption_inference.load(workdir)
+    fields = app.change_fields(trained.config.decoding, decoding)
+    fields.beam_size = max(fields.beam_size, n_best)
+    describer = caption_inference.Describer(workdir, trained, fields)
+  except (FileNotFoundError, ValueError) as error:
+    raise absl_app.UsageError(str(error)) from error
+
+  results = []
+  for path in paths:
+    result = {'path': path}
+    try:
+      clip = frames_lib.read(path, rate=trained.config.data.rate or None)
+    except (OSError, ValueError) as error:
+      result['error'] = str(error)
+    else:
+      (found,) = describer.captions([clip])
+      best = [
+        {'caption': caption.text, 'log_prob': caption.log_prob}
+        for caption in found[:n_best]
+      ]
+      result.update(best[0])
+      if n_best > 1:
+        result['n_best'] = best
+    results.append(result)
+  if as_json:
+    print(json.dumps(results, indent=2, ensure_ascii=False))
+  for result in results:
+    if 'error' in result:
+      print(f'{result["path"]}: error: {result["error"]}', file=sys.stderr)
+    elif not as_json:
+      for found in result.get('n_best', [result]):
+        print(f'{result["path"]}\t{found["caption"]}\t{found["log_prob"]:.2f}')
+  return int(any('error' in result for result in results))
+
+
+def main():
+  """The command line."""
+  n_best = flags.DEFINE_integer(
+    'n_best', 1, 'Of clips that are given: how many captions of each.', 1
+  )
+  decoding = flags.DEFINE_multi_string(
+    'decoding',
+    [],
+    "Of clips that are given: FIELD=VALUE of the config's `decoding`.",
+  )
+  as_json = flags.DEFINE_bool(
+    'json', False, 'Of clips that are given: print JSON.'
+  )
+  app.run(
+    train_and_evaluate,
+    use=lambda workdir, paths: describe_files(
+      workdir,
+      paths,
+      n_best=n_best.value,
+      decoding=decoding.value,
+      as_json=as_json.value,
+    ),
+  )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,300 @@
+"""Trains a classifier of clips or gestures, evaluates it, recognises with it.
+
+  python -m video.classify --config=configs/utd_mhad.py --workdir=runs/gestures
+  python -m video.classify --workdir=runs/gestures clip.mp4 folder/ --json
+  python -m video.classify --workdir=runs/gestures clip.mp4 --plot=out.png
+  python -m video.classify --workdir=runs/gestures clip.mp4 --online
+
+With files it recognises what they show: a line for each with its path, the
+class and the probability, or the gestures of a stream. A file is a video, a
+folder of pictures, or frames or features in a .npy or .npz file. With --online
+it reads frame by frame, and says at which frame the surest class becomes
+another. A file that is no recording gets an error line, the others what they
+show; the exit status is then 1.
+"""
+
+import contextlib
+import itertools
+import json
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import app as absl_app
+from absl import flags
+
+from training import app
+from training import batching
+from training import checkpoints
+from training import optimizers
+from training import parallel
+from training import report as report_lib
+from video import classification
+from video import classification_evaluation
+from video import classification_examples
+from video import classification_inference
+from video import classification_losses
+from video import data
+from video import figures
+from video import frames as frames_lib
+from vision import pretrained
+
+_JSON = flags.DEFINE_bool('json', False, 'Of files: print JSON.')
+_TOP = flags.DEFINE_integer(
+  'top', 1, 'Of files: how many classes to name.', lower_bound=1
+)
+_PLOT = flags.DEFINE_string(
+  'plot', None, 'Of files: draw the probabilities over time, as OUT.png.'
+)
+_ONLINE = flags.DEFINE_bool('online', False, 'Of files: frame by frame.')
+
+
+def initial_variables(
+  classifier: classification.Classifier,
+  example: dict[str, np.ndarray],
+  config: ml_collections.ConfigDict,
+) -> Any:
+  """Random parameters, and the published ones of a `ResNet` if named."""
+  frames = classification_losses.recorded(example)
+
+  def init(key):
+    return classifier.init(
+      key, jnp.asarray(frames), jnp.asarray(example['length']), train=False
+    )
+
+  variables = jax.jit(init)(jax.random.key(config.seed))
+  if not config.encoder_weights:
+    return variables
+  encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
+  return {
+    name: {**tree, 'encoder': encoder[name]} if name in encoder else tree
+    for name, tree in variables.items()
+  }
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+):
+  """Trains from the latest checkpoint in `workdir`, or from scratch.
+
+  Ends with the best checkpoint's scores on the test split in `results.json`.
+  """
+  parallel.local_batch_size(config.batch_size)
+  parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
+  classification_evaluation.check_metric(config)
+  name, data_dir = config.data.name, config.data.data_dir
+  training = data.open_split(name, config.data.train_split, data_dir)
+  validation = data.open_split(name, 'validation', data_dir)
+  class_names = data.class_names(name, data_dir)
+  examples = classification_examples.Examples(
+    config.data, config.augmentation, class_names
+  )
+  batches = batching.training_batches(
+    training,
+    examples.training,
+    batch_size=config.batch_size,
+    seed=config.seed,
+  )
+
+  classifier = classification.create(config, len(class_names))
+  optimizer, learning_rate = optimizers.create(
+    config.optimizer, config.num_steps
+  )
+  frozen = tuple(config.frozen)
+  example = examples.evaluation(training[0])
+  state = parallel.create_state(
+    initial_variables(classifier, example, config),
+    optimizer,
+    frozen=frozen,
+    average=config.average_decay > 0,
+  )
+  train_step = parallel.train_step(
+    classification_losses.create(classifier, config.loss),
+    classification_losses.counts,
+    optimizer,
+    frozen=frozen,
+    microbatches=config.microbatches,
+    average_decay=config.average_decay,
+  )
+  evaluate = classification_evaluation.Evaluator(
+    validation, examples, classifier, config
+  )
+  key = parallel.replicate(jax.random.key(config.seed + 1))
+  extras = {
+    'config': config.to_dict(),
+    'classes': list(class_names),
+    'frame_shape': classification_losses.recorded(example).shape[2:],
+  }
+
+  with contextlib.ExitStack() as stack:
+    saved = stack.enter_context(
+      checkpoints.Checkpoints(
+        workdir, best_metric=config.best_metric, mode=config.best_mode
+      )
+    )
+    state = saved.restore(state)
+    start = int(state.step)
+    checkpoints.write_config(workdir, config)
+    report_lib.parameters(state.params)
+    report = stack.enter_context(
+      report_lib.Report(
+        workdir,
+        start_step=start,
+        num_steps=config.num_steps,
+        batch_size=config.batch_size,
+      )
+    )
+    ahead = parallel.prefetch(batching.read(batches, start))
+    updates = []
+    # At the top of the loop `step` updates have been made.
+    for step in range(start, config.num_steps + 1):
+      last = step == config.num_steps
+      stop = app.stopping(step)
+      logs = step % config.log_every == 0
+      saves = step > start and step % config.checkpoint_every == 0
+      evaluates = (
+        step > 0
+        and (last or step % config.eval_every == 0)
+        and not saved.evaluated(step)
+      )
+      if updates and (last or stop or logs or saves or evaluates):
+        # Before anything is saved: raises where a loss is not finite.
+        summary = report_lib.summarize(
+          updates,
+          first_step=step - len(updates),
+          batches=batches,
+          last_good=saved.latest_step,
+        )
+        summary['learning_rate'] = learning_rate(step)
+        summary.update(report.progress(step))
+        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
+        updates = []
+      scores = None
+      if evaluates and not stop:
+        with report.paused():
+          try:
+            evaluation = evaluate(state.variables)
+            scores = evaluation.scores
+            values = {**scores, 'seconds': evaluation.seconds}
+            report.scalars(
+              step, {f'validation/{k}': v for k, v in values.items()}
+            )
+            if evaluation.confusion is not None:
+              picture = figures.confusion_matrix(
+                evaluation.confusion, list(class_names)
+              )
+              report.images(step, {'validation/confusion': picture[None]})
+          except app.Stopped:
+            stop = True
+      if stop or saves or evaluates:
+        saved.save(state, extras=extras, metrics=scores)
+      if stop:
+        raise app.Stopped
+      if not last:
+        _, batch = next(ahead)
+        state, update = train_step(state, batch, key)
+        updates.append(update)
+
+  classification_evaluation.evaluate_best(workdir, 'test')
+
+
+def _online(recognizer, record) -> list[dict[str, Any]]:
+  """When the surest class became another; of streams, the gestures."""
+  frames = itertools.islice(
+    classification_inference.recorded_frames(record), 0, None, recognizer.stride
+  )
+  probabilities = list(recognizer.online(frames))
+  labels = [int(p.argmax()) for p in probabilities]
+  return [
+    {
+      'frame': place * recognizer.stride,
+      'class': recognizer.class_names[label],
+      'probability': float(probabilities[place][label]),
+    }
+    for place, label in classification_inference.changes(labels)
+    if not (recognizer.streams and label == classification.BLANK)
+  ]
+
+
+def _whole(recognizer, record) -> dict[str, Any]:
+  """What a whole recording shows."""
+  if recognizer.streams:
+    _, probabilities = recognizer.over_time(record)
+    found = classification.spoken(probabilities.argmax(axis=1))
+    return {'gestures': [recognizer.class_names[label] for label in found]}
+  probabilities = recognizer.probabilities(record)
+  order = np.argsort(-probabilities, kind='stable')[: _TOP.value]
+  return {
+    'classes': [
+      {
+        'class': recognizer.class_names[i],
+        'probability': float(probabilities[i]),
+      }
+      for i in order
+    ]
+  }
+
+
+def _print(result: dict[str, Any]):
+  """Lines for people: path, what, and how sure."""
+  path = result['path']
+  if 'gestures' in result:
+    print(f'{path}\t{" ".join(result["gestures"]) or "(none)"}')
+  for found in result.get('classes', []):
+    print(f'{path}\t{found["class"]}\t{found["probability"]:.3f}')
+  for found in result.get('changes', []):
+    print(
+      f'{path}\t{found["frame"]}\t{found["class"]}\t{found["probability"]:.3f}'
+    )
+
+
+def use(workdir: pathlib.Path, files: list[str]) -> int:
+  """Recognises what files show; returns the exit status."""
+  if _PLOT.value and not _PLOT.value.lower().endswith('.png'):
+    raise absl_app.UsageError(
+      f'--plot={_PLOT.value}: pass a name that ends in .png'
+    )
+  try:
+    trained = classification_inference.load(workdir)
+  except (FileNotFoundError, ValueError) as error:
+    raise absl_app.UsageError(str(error)) from error
+  if _ONLINE.value and trained.classifier.bidirectional:
+    raise absl_app.UsageError(
+      f'{workdir} reads recordings backwards, too, and must have them whole: '
+      'leave out --online, or train with model.bidirectional=False'
+    )
+  recognizer = classification_inference.Recognizer(trained)
+  results, pictures = [], []
+  for file in files:
+    result = {'path': file}
+    results.append(result)
+    try:
+      record = recognizer.read(file)
+      if _ONLINE.value:
+        result['changes'] = _online(recognizer, record)
+      else:
+        result.update(_whole(recognizer, record))
+      if _PLOT.value:
+        rate = frames_lib.frame_rate(file) if 'frames' in record else None
+        pictures.append(
+          classification_evaluation.picture(recognizer, record, rate)
+        )
+    except (OSError, ValueError) as error:
+      result['error'] = str(error)
+      print(f'{file}: error: {error}', file=sys.stderr)
+      continue
+    if not _JSON.value:
+      _print(result)
+  if _JSON.value:
+    print(json.dumps(results, indent=2, ensure_ascii=False))
+  if pictures:
+    figures.save(np.concatenate(pictures), _PLOT.value)
+  return int(any('error' in result for result in results))
+
+
+if __name__ == '__main__':
+  app.run(train_and_evaluate, use=use)

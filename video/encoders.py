@@ -1,0 +1,94 @@
+"""Frames to vectors or maps, each for itself; and what changed between two.
+
+Axes: B clips, T time, N frames, H x W pixels, C channels, D features.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from training import parallel
+from vision import images
+from vision import resnet
+
+
+def normalize(frames: jax.Array) -> jax.Array:
+  """Pixels uint8[..., C] -> f32[..., C]; features as f32, as they are.
+
+  Three channels as ImageNet's pictures; of one, black is -1 and white 1.
+  """
+  if frames.dtype != jnp.uint8:
+    return frames.astype(jnp.float32)
+  if frames.shape[-1] == 3:
+    return images.normalize(frames)
+  return frames.astype(jnp.float32) / 127.5 - 1
+
+
+def with_differences(
+  x: jax.Array, before: jax.Array, factor: float = 1.0
+) -> jax.Array:
+  """Frames, and what has changed since those before: [..., D] -> [..., 2 * D].
+
+  Args:
+    x: f32[..., D].
+    before: f32[..., D], of the moment before each.
+    factor: of the change, which is small where frames follow fast.
+  """
+  return jnp.concatenate([x, factor * (x - before)], axis=-1)
+
+
+def one_before(x: jax.Array) -> jax.Array:
+  """What stands before each frame, and the first before itself: [B, T, ...]."""
+  return jnp.concatenate([x[:, :1], x[:, :-1]], axis=1)
+
+
+class FrameCNN(nn.Module):
+  """Small frames to vectors, each for itself: convolutions, then a layer.
+
+  Attributes:
+    channels: of the convolutions, which are 3 x 3 of stride 2.
+    features: D; 0 keeps the map of the last convolution.
+    dtype: of the products; parameters are float32.
+  """
+
+  channels: tuple[int, ...] = (16, 32, 64)
+  features: int = 128
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, frames: jax.Array) -> jax.Array:
+    """f32[N, H, W, C] -> f32[N, D], or the map f32[N, H', W', channels]."""
+    x = frames
+    for channels in self.channels:
+      x = nn.relu(nn.Conv(channels, (3, 3), strides=2, dtype=self.dtype)(x))
+    if self.features:
+      x = x.reshape(x.shape[0], -1)
+      x = nn.relu(nn.Dense(self.features, dtype=self.dtype)(x))
+    return x.astype(jnp.float32)
+
+
+def create(
+  arguments: ml_collections.ConfigDict, *, train_statistics: bool, dtype: Any
+) -> FrameCNN | resnet.ResNet | None:
+  """The encoder of a config.
+
+  Args:
+    arguments: those of a `ResNet` if there is a `depth`, else of a `FrameCNN`;
+      empty where records hold features already.
+    train_statistics: BatchNorm learns from the batches of all devices.
+    dtype: of the products.
+  """
+  arguments = arguments.to_dict()
+  if not arguments:
+    return None
+  if 'depth' in arguments:
+    return resnet.ResNet(
+      **arguments,
+      dtype=dtype,
+      norm_axis_name=parallel.AXIS if train_statistics else None,
+    )
+  channels = tuple(arguments.pop('channels'))  # JSON has made a list of it.
+  return FrameCNN(channels=channels, **arguments, dtype=dtype)

@@ -1,0 +1,307 @@
+"""Pictures of results: confusions, curves of trackers, boxes, probabilities.
+
+Axes: C classes, T frames, H, W pixels.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import figure
+from matplotlib.backends import backend_agg
+from PIL import Image
+from PIL import ImageDraw
+from PIL import ImageFont
+
+from video import metrics
+
+# Told apart by the colour-blind too (Okabe and Ito 2008).
+COLOURS = (
+  '#d55e00',
+  '#0072b2',
+  '#009e73',
+  '#e69f00',
+  '#56b4e9',
+  '#cc79a7',
+  '#f0e442',
+  '#000000',
+)
+# Lengths are in inches.
+_CELL = 0.3  # Of a matrix.
+_LETTER = 0.075  # Of an axis label.
+_HEADING = 14  # Pixels above a frame of a strip.
+_GAP = 3  # Pixels between frames.
+
+
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+  """True classes in rows, what they were taken for in columns.
+
+  The darker, the larger the share of the row; the numbers are counts.
+
+  Args:
+    matrix: int[C, C], of `metrics.confusion_matrix`.
+    classes: their C names.
+
+  Returns:
+    uint8[H, W, 3].
+  """
+  count = len(classes)
+  if matrix.shape != (count, count):
+    raise ValueError(
+      f'a matrix of {matrix.shape} does not fit {count} class names'
+    )
+  shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+  names = 0.6 + _LETTER * max(len(name) for name in classes)
+  side = max(_CELL * count, 1.5)
+  sheet, canvas = _sheet(names + side + 0.2, names + side + 0.2)
+  size = names + side + 0.2
+  axes = sheet.add_axes((names / size, names / size, side / size, side / size))
+  axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
+  ticks = range(count)
+  axes.set_xticks(ticks, classes, rotation=90, fontsize=8, parse_math=False)
+  axes.set_yticks(ticks, classes, fontsize=8, parse_math=False)
+  axes.set_xlabel('recognised as')
+  axes.set_ylabel('true class')
+  for row, column in np.argwhere(matrix):
+    axes.text(
+      column,
+      row,
+      str(matrix[row, column]),
+      ha='center',
+      va='center',
+      fontsize=7,
+      color='white' if shares[row, column] > 0.5 else 'black',
+    )
+  return _pixels(canvas)
+
+
+def success_and_precision(
+  trackers: Mapping[str, metrics.OnePass],
+) -> np.ndarray:
+  """The two plots of OTB, side by side; the best tracker is named first.
+
+  Returns:
+    uint8[H, W, 3].
+  """
+  sheet, canvas = _sheet(10, 4)
+  success, precision = sheet.subplots(1, 2)
+  for axes, name, thresholds, curve in (
+    (success, 'success_auc', metrics.OVERLAPS, 'success'),
+    (precision, 'precision_20px', metrics.DISTANCES, 'precision'),
+  ):
+    colours = {
+      tracker: COLOURS[i % len(COLOURS)] for i, tracker in enumerate(trackers)
+    }
+    ranked = sorted(trackers, key=lambda t, n=name: -trackers[t].numbers()[n])
+    for tracker in ranked:
+      number = trackers[tracker].numbers()[name]
+      axes.plot(
+        thresholds,
+        getattr(trackers[tracker], curve),
+        color=colours[tracker],
+        label=f'{tracker} [{number:.3f}]'.lstrip('_'),
+      )
+    axes.set_xlim(thresholds[0], thresholds[-1])
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    _legend(axes)
+  success.set(
+    title='Success [area under the curve]',
+    xlabel='overlap (IoU) threshold',
+    ylabel='share of frames above it',
+  )
+  precision.axvline(20, color='0.5', linestyle=':')
+  precision.set(
+    title='Precision [at 20 pixels]',
+    xlabel='threshold of the centre error, pixels',
+    ylabel='share of frames within it',
+  )
+  sheet.tight_layout()
+  return _pixels(canvas)
+
+
+def draw_boxes(
+  frame: np.ndarray, boxes: Mapping[str, np.ndarray], *, scale: int = 1
+) -> np.ndarray:
+  """One frame with boxes, for overlays: uint8[H, W, 3] -> uint8.
+
+  Args:
+    frame: uint8[H, W, 3].
+    boxes: name -> f32[4], x, y of the upper left corner, width, height in
+      pixels of the frame. Each name has its colour of `COLOURS`, by its place;
+      boxes with NaN are not drawn.
+    scale: how much larger the picture becomes; the boxes stay thin.
+
+  Returns:
+    uint8[scale * H, scale * W, 3].
+  """
+  large = np.repeat(np.repeat(frame, scale, axis=0), scale, axis=1)
+  picture = Image.fromarray(large)
+  brush = ImageDraw.Draw(picture)
+  width = max(2, round(min(picture.size) / 160))
+  for i, box in enumerate(boxes.values()):
+    if not np.isfinite(box).all():
+      continue
+    x, y, box_width, box_height = (scale * float(v) for v in box)
+    right, below = x + max(box_width, 1) - 1, y + max(box_height, 1) - 1
+    brush.rectangle(
+      tuple(round(v) for v in (x, y, right, below)),
+      outline=COLOURS[i % len(COLOURS)],
+      width=width,
+    )
+  return np.asarray(picture)
+
+
+def overlay_strip(
+  frames: Sequence[np.ndarray],
+  boxes: Mapping[str, np.ndarray],
+  *,
+  count: int = 8,
+  side: int = 160,
+) -> np.ndarray:
+  """Some frames of a sequence with boxes, in a row, their numbers above them.
+
+  Args:
+    frames: T frames uint8[H, W, 3].
+    boxes: name -> f32[T, 4]; a line below says which colour is whose.
+    count: how many frames at most, evenly spread, the first and last included.
+    side: small frames are enlarged, by a whole number, to about this height.
+
+  Returns:
+    uint8[H', W', 3].
+  """
+  if not len(frames):
+    raise ValueError('there are no frames to draw: pass at least one')
+  chosen = _evenly(len(frames), count)
+  scale = max(1, side // frames[0].shape[0])
+  pictures = [
+    draw_boxes(
+      frames[t], {name: track[t] for name, track in boxes.items()}, scale=scale
+    )
+    for t in chosen
+  ]
+  height, width = pictures[0].shape[:2]
+  row = [_legend_width(name) for name in boxes]
+  sheet = Image.new(
+    'RGB',
+    (
+      max(len(pictures) * (width + _GAP) - _GAP, sum(row)),
+      _HEADING + height + (_GAP + _HEADING if boxes else 0),
+    ),
+    'white',
+  )
+  brush = ImageDraw.Draw(sheet)
+  for i, (t, picture) in enumerate(zip(chosen, pictures, strict=True)):
+    left = i * (width + _GAP)
+    brush.text((left + 1, 1), str(t), fill='black')
+    sheet.paste(Image.fromarray(picture), (left, _HEADING))
+  left, top = 0, _HEADING + height + _GAP
+  for i, name in enumerate(boxes):
+    colour = COLOURS[i % len(COLOURS)]
+    brush.rectangle((left + 1, top + 2, left + 9, top + 10), fill=colour)
+    brush.text((left + 13, top), name, fill='black')
+    left += row[i]
+  return np.asarray(sheet)
+
+
+def class_probabilities(
+  probabilities: np.ndarray,
+  classes: Sequence[str],
+  *,
+  frames: Sequence[np.ndarray] | None = None,
+  seconds: np.ndarray | None = None,
+  top: int = 5,
+) -> np.ndarray:
+  """How sure a model is of each class as time goes on.
+
+  Args:
+    probabilities: f32[T, C].
+    classes: their C names.
+    frames: T frames uint8[H, W, 3] or uint8[H, W, 1]; some are shown above.
+    seconds: f64[T], when each frame is; None counts frames.
+    top: how many classes are named: those that are ever the surest.
+
+  Returns:
+    uint8[H', W', 3].
+  """
+  length, count = probabilities.shape
+  if count != len(classes):
+    raise ValueError(
+      f'{count} probabilities a frame do not fit {len(classes)} class names'
+    )
+  times = np.arange(length) if seconds is None else np.asarray(seconds)
+  sheet, canvas = _sheet(8, 3.2 if frames is None else 4.2)
+  if frames is None:
+    axes = sheet.subplots()
+  else:
+    above, axes = sheet.subplots(2, height_ratios=(1, 3))
+    above.imshow(_row(frames, count=8))
+    above.axis('off')
+  # Of equally sure ones the first: argsort of the negative is stable.
+  order = np.argsort(-probabilities.max(axis=0), kind='stable')
+  for place, i in enumerate(order):
+    named = place < top
+    axes.plot(
+      times,
+      probabilities[:, i],
+      color=COLOURS[place % len(COLOURS)] if named else '0.8',
+      marker='.' if length == 1 else None,
+      # An underscore at the start would hide the name.
+      label=str(classes[i]).lstrip('_') if named else '_',
+      zorder=2 if named else 1,
+    )
+  axes.set(
+    xlabel='frame' if seconds is None else 'seconds',
+    ylabel='probability',
+    ylim=(0, 1.02),
+  )
+  if length > 1:
+    axes.set_xlim(times[0], times[-1])
+  axes.grid(alpha=0.3)
+  _legend(axes, loc='center left', bbox_to_anchor=(1, 0.5))
+  sheet.tight_layout()
+  return _pixels(canvas)
+
+
+def save(picture: np.ndarray, path: str | os.PathLike):
+  """Writes uint8[H, W, 3] to an image file."""
+  Image.fromarray(picture).save(path)
+
+
+def _sheet(width: float, height: float):
+  sheet = figure.Figure(figsize=(width, height), dpi=100)
+  return sheet, backend_agg.FigureCanvasAgg(sheet)
+
+
+def _legend(axes, **where):
+  for text in axes.legend(fontsize=8, **where).get_texts():
+    text.set_parse_math(False)  # Names may have any letters.
+
+
+def _pixels(canvas) -> np.ndarray:
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _evenly(length: int, count: int) -> np.ndarray:
+  """Up to `count` of the numbers below `length`, both ends included."""
+  places = np.linspace(0, length - 1, min(count, length))
+  return np.unique(places.round().astype(int))
+
+
+def _row(frames: Sequence[np.ndarray], count: int) -> np.ndarray:
+  """Some frames beside each other on white: uint8[H, W', 3]."""
+  chosen = [frames[t] for t in _evenly(len(frames), count)]
+  chosen = [np.repeat(f, 3, -1) if f.shape[-1] == 1 else f for f in chosen]
+  gap = max(1, chosen[0].shape[1] // 16)
+  padded = [
+    np.pad(f, ((0, 0), (0, gap), (0, 0)), constant_values=255) for f in chosen
+  ]
+  return np.concatenate(padded, axis=1)[:, :-gap]
+
+
+def _legend_width(name: str) -> int:
+  """Pixels for a square of colour, a name and some room."""
+  return 13 + math.ceil(ImageFont.load_default().getlength(name)) + 12

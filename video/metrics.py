@@ -1,0 +1,289 @@
+"""Scores of classification, of gesture streams and of tracking; NumPy only.
+
+Boxes are x, y of the upper left corner, width and height, in pixels.
+
+Axes: N examples, C classes, T frames.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+OVERLAPS = np.linspace(0, 1, 21)  # Thresholds of the success curve.
+DISTANCES = np.arange(51)  # Of the precision curve, in pixels.
+_PRECISION_AT = 20
+_SUCCESS_AT = 10  # Where OVERLAPS is 0.5.
+
+
+# Classification.
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+  """The share of examples whose class is among the k with the best scores.
+
+  Args:
+    scores: f32[N, C]. Of equal scores the first class counts as the best, as
+      for `argmax`.
+    labels: int[N].
+    k: from 1 to C.
+  """
+  if not np.isfinite(scores).all():
+    raise ValueError(
+      'some scores are not finite: the model diverged, try a lower learning '
+      'rate'
+    )
+  if not 1 <= k <= scores.shape[1]:
+    raise ValueError(f'k={k} must be from 1 to {scores.shape[1]}, the classes')
+  order = np.argsort(-scores, axis=1, kind='stable')[:, :k]
+  return float((order == labels[:, None]).any(axis=1).mean())
+
+
+def confusion_matrix(
+  labels: np.ndarray, predictions: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """How often each class (row) was taken for each class: int64[C, C]."""
+  matrix = np.zeros((num_classes, num_classes), np.int64)
+  np.add.at(matrix, (np.asarray(labels), np.asarray(predictions)), 1)
+  return matrix
+
+
+def per_class_accuracy(matrix: np.ndarray) -> np.ndarray:
+  """The share of each class that was recognised: f64[C].
+
+  NaN for a class that does not occur; `np.nanmean` of it is the mean class
+  accuracy.
+
+  Args:
+    matrix: int[C, C], of `confusion_matrix`.
+  """
+  counts = matrix.sum(axis=1)
+  right = np.diagonal(matrix)
+  return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+
+
+# Streams of gestures.
+
+
+def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
+  """Insertions, deletions and replacements between two lists (Levenshtein)."""
+  row = list(range(len(second) + 1))
+  for i, a in enumerate(first, start=1):
+    diagonal, row[0] = row[0], i
+    for j, b in enumerate(second, start=1):
+      best = min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+      diagonal, row[j] = row[j], best
+  return row[-1]
+
+
+def stream_scores(
+  references: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]
+) -> dict[str, float]:
+  """Of the gestures recognised in streams, against those that were made.
+
+  Returns:
+    'edit_accuracy': 1 - edit distance / gestures made, both summed over the
+      streams; negative where more is wrong than there was. 'exact': the share
+      of streams without any error.
+  """
+  pairs = list(zip(references, predictions, strict=True))
+  made = sum(len(reference) for reference, _ in pairs)
+  if not made:
+    raise ValueError('there is no gesture to recognise: pass streams with some')
+  distances = [edit_distance(*pair) for pair in pairs]
+  return {
+    'edit_accuracy': 1 - sum(distances) / made,
+    'exact': float(np.mean([distance == 0 for distance in distances])),
+  }
+
+
+# Tracking.
+
+
+def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+  """Intersection over union of boxes: f32[..., 4] twice -> f64[...].
+
+  0 where a box is empty or not a number.
+  """
+  first, second = np.asarray(first, float), np.asarray(second, float)
+  low = np.maximum(first[..., :2], second[..., :2])
+  high = np.minimum(
+    first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:]
+  )
+  common = np.maximum(high - low, 0).prod(axis=-1)
+  union = _area(first) + _area(second) - common
+  usable = (_area(first) > 0) & (_area(second) > 0)
+  return np.where(usable, common, 0) / np.where(usable, union, 1)
+
+
+def centre_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+  """Pixels between the centres of boxes: f32[..., 4] twice -> f64[...]."""
+  first, second = np.asarray(first, float), np.asarray(second, float)
+  offsets = first[..., :2] - second[..., :2]
+  offsets = offsets + (first[..., 2:] - second[..., 2:]) / 2
+  return np.sqrt((offsets**2).sum(axis=-1))
+
+
+def success_curve(overlaps: np.ndarray) -> np.ndarray:
+  """The share of frames that overlap more than `OVERLAPS`: f64[T] -> f64[21].
+
+  Strictly more, as in the OTB toolkits: no frame counts at a threshold of 1, so
+  that the best tracker has an area under the curve of 20/21.
+  """
+  return (np.asarray(overlaps)[:, None] > OVERLAPS).mean(axis=0)
+
+
+def precision_curve(distances: np.ndarray) -> np.ndarray:
+  """The share of frames at most `DISTANCES` away: f64[T] -> f64[51]."""
+  return (np.asarray(distances)[:, None] <= DISTANCES).mean(axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePass:
+  """How well boxes follow the truth: means over sequences (Wu et al. 2013).
+
+  Attributes:
+    success: f64[21], the success curve.
+    precision: f64[51], the precision curve.
+    num_sequences: of how many sequences; those without a frame that counts are
+      left out.
+  """
+
+  success: np.ndarray
+  precision: np.ndarray
+  num_sequences: int
+
+  def numbers(self) -> dict[str, float]:
+    """The three numbers that are easily confused, by their names."""
+    return {
+      'success_auc': float(self.success.mean()),
+      'success_rate_50': float(self.success[_SUCCESS_AT]),
+      'precision_20px': float(self.precision[_PRECISION_AT]),
+    }
+
+
+def one_pass(
+  predictions: Sequence[np.ndarray],
+  truths: Sequence[np.ndarray],
+  *,
+  counted: Sequence[np.ndarray] | None = None,
+  count_first: bool = False,
+) -> OnePass:
+  """Scores trackers that were started once, in the first frame.
+
+  Args:
+    predictions: for each sequence f32[T, 4]; T differs.
+    truths: likewise. Frames whose box is empty or not a number do not count.
+    counted: for each sequence bool[T], the frames that count; None is all.
+    count_first: whether the first frame counts, in which the box is given.
+      Published numbers of OTB count it, which flatters short sequences.
+  """
+  if counted is None:
+    counted = [np.ones(len(truth), bool) for truth in truths]
+  successes, precisions = [], []
+  for boxes, truth, mask in zip(predictions, truths, counted, strict=True):
+    if not len(boxes) == len(truth) == len(mask):
+      raise ValueError(
+        f'a sequence has {len(truth)} true boxes, {len(boxes)} predicted ones '
+        f'and {len(mask)} marks of what counts: there must be one per frame'
+      )
+    mask = mask & (_area(np.asarray(truth, float)) > 0)
+    mask[0] &= count_first
+    if mask.any():
+      successes.append(success_curve(overlap(boxes, truth)[mask]))
+      precisions.append(precision_curve(centre_distance(boxes, truth)[mask]))
+  if not successes:
+    raise ValueError('no frame counts: pass sequences of at least two frames')
+  return OnePass(
+    np.mean(successes, axis=0), np.mean(precisions, axis=0), len(successes)
+  )
+
+
+def after_hidden(hidden: np.ndarray) -> np.ndarray:
+  """Frames in which a thing is seen that was hidden before: bool[T] twice."""
+  return np.logical_or.accumulate(hidden) & ~hidden
+
+
+@dataclasses.dataclass(frozen=True)
+class Restarted:
+  """A run in which a tracker was started again whenever it was lost.
+
+  Attributes:
+    boxes: f64[T, 4]; NaN while the tracker waited to be started.
+    overlaps: f64[T], of the boxes with the truth; NaN likewise.
+    starts: the frames in which a box was given.
+    failures: the frames in which the overlap was 0.
+  """
+
+  boxes: np.ndarray
+  overlaps: np.ndarray
+  starts: tuple[int, ...]
+  failures: tuple[int, ...]
+
+  def numbers(self, burn_in: int = 10) -> dict[str, float]:
+    """'failures', and 'accuracy': the mean overlap of what was tracked.
+
+    The `burn_in` frames from a start on do not count for the accuracy, as they
+    are easy; nor do failures. It is NaN if nothing is left.
+    """
+    usable = np.isfinite(self.overlaps)
+    for start in self.starts:
+      usable[start : start + burn_in] = False
+    usable[list(self.failures)] = False
+    kept = self.overlaps[usable]
+    return {
+      'failures': float(len(self.failures)),
+      'accuracy': float(kept.mean()) if len(kept) else float('nan'),
+    }
+
+
+def with_restarts(
+  begin: Callable[[np.ndarray, np.ndarray], Any],
+  step: Callable[[Any, np.ndarray], tuple[Any, np.ndarray]],
+  frames: Sequence[np.ndarray],
+  truth: np.ndarray,
+  *,
+  wait: int = 5,
+) -> Restarted:
+  """Runs a tracker as the VOT challenge did (Kristan et al. 2016).
+
+  It has failed when its box does not overlap the true one at all, and is
+  started anew `wait` frames later: the number of failures is its robustness.
+
+  Args:
+    begin: (frame, box f32[4]) -> state.
+    step: (state, frame) -> (state, box).
+    frames: uint8[T, H, W, 3], or one frame after another.
+    truth: f32[T, 4]. In frames whose box is empty or not a number a tracker
+      does not fail, and is not started.
+    wait: frames from a failure to the next start.
+  """
+  truth = np.asarray(truth, float)
+  usable = _area(truth) > 0
+  boxes = np.full(truth.shape, np.nan)
+  overlaps = np.full(len(truth), np.nan)
+  starts, failures = [], []
+  state, next_start = None, 0
+  for t, frame in enumerate(frames):
+    if state is None:
+      if t < next_start or not usable[t]:
+        continue
+      state = begin(frame, truth[t].astype(np.float32))
+      boxes[t] = truth[t]
+      starts.append(t)
+    else:
+      state, boxes[t] = step(state, frame)
+    if usable[t]:
+      overlaps[t] = overlap(boxes[t], truth[t])
+      if overlaps[t] == 0:
+        failures.append(t)
+        state, next_start = None, t + wait
+  return Restarted(boxes, overlaps, tuple(starts), tuple(failures))
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+  """f64[..., 4] -> f64[...]; 0 for a box that is empty or not a number."""
+  sides = np.where(np.isfinite(boxes).all(axis=-1)[..., None], boxes, 0)
+  return np.maximum(sides[..., 2:], 0).prod(axis=-1)

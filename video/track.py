@@ -1,0 +1,237 @@
+"""Trains a tracker, evaluates it, and follows things in people's own clips.
+
+  python -m video.track --config=configs/occlusion_track.py --workdir=runs/track
+
+With the trained one, from the box in the first frame on (x, y of its upper left
+corner, width and height, in pixels):
+
+  python -m video.track --workdir=runs/track --box=205,151,17,50 clip.mp4 \
+    --output=followed.mp4
+  python -m video.track --workdir=runs/track --box=205,151,17,50 frames/ \
+    --output=strip.png --boxes=boxes.json
+
+and, without a box, on sequences of OTB's layout, with scores:
+
+  python -m video.track --workdir=runs/track otb/
+"""
+
+import contextlib
+import pathlib
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app as absl_app
+from absl import flags
+
+from training import app
+from training import batching
+from training import checkpoints
+from training import optimizers
+from training import parallel
+from training import report as report_lib
+from video import occlusion_track
+from video import tracking
+from video import tracking_clips
+from video import tracking_evaluation
+from video import tracking_inference
+from video import tracking_losses
+from video import tracking_sequences
+
+
+def training_example(
+  record: dict[str, Any], rng: np.random.Generator
+) -> batching.Example:
+  """Mirrors half of the sequences each way, and exchanges their colours."""
+  for vertical in (False, True):
+    if rng.random() < 0.5:
+      record = occlusion_track.flip(record, vertical=vertical)
+  frames = np.asarray(record['frames'])[..., rng.permutation(3)]
+  return tracking_evaluation.example({**record, 'frames': frames})
+
+
+def initial_variables(
+  tracker: tracking.Tracker, example: batching.Example, seed: int
+) -> Any:
+  """Random parameters."""
+  return jax.jit(tracker.init)(
+    jax.random.key(seed),
+    example['frames'][None, :2],
+    example['boxes'][None, :2],
+  )
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+):
+  """Trains from the latest checkpoint in `workdir`, or from scratch.
+
+  Ends with the best checkpoint's scores on the test split in `results.json`,
+  and on the real sequences of the directory `sequences` if that is given.
+  """
+  parallel.local_batch_size(config.batch_size)
+  parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
+  tracking_evaluation.check_metric(config.best_metric)
+  training = tracking_evaluation.open_split(config, 'train')
+  validation = tracking_evaluation.open_split(config, 'validation')
+  batches = batching.training_batches(
+    training,
+    training_example,
+    batch_size=config.batch_size,
+    seed=config.seed,
+  )
+
+  tracker = tracking_inference.create(config)
+  optimizer, learning_rate = optimizers.create(
+    config.optimizer, config.num_steps
+  )
+  example = tracking_evaluation.example(training[0])
+  state = parallel.create_state(
+    initial_variables(tracker, example, config.seed), optimizer
+  )
+  train_step = parallel.train_step(
+    tracking_losses.create(tracker, config), tracking_losses.counts, optimizer
+  )
+  evaluate = tracking_evaluation.Evaluator(
+    validation, tracker, batch_size=config.eval_batch_size
+  )
+  key = parallel.replicate(jax.random.key(config.seed + 1))
+  extras = {
+    'config': config.to_dict(),
+    'tracks': {'fingerprint': tracking_evaluation.fingerprint(config)},
+  }
+
+  with contextlib.ExitStack() as stack:
+    saved = stack.enter_context(
+      checkpoints.Checkpoints(
+        workdir, best_metric=config.best_metric, mode=config.best_mode
+      )
+    )
+    state = saved.restore(state)
+    start = int(state.step)
+    checkpoints.write_config(workdir, config)
+    report_lib.parameters(state.params)
+    report = stack.enter_context(
+      report_lib.Report(
+        workdir,
+        start_step=start,
+        num_steps=config.num_steps,
+        batch_size=config.batch_size,
+      )
+    )
+    ahead = parallel.prefetch(batching.read(batches, start))
+    updates = []
+    # At the top of the loop `step` updates have been made.
+    for step in range(start, config.num_steps + 1):
+      last = step == config.num_steps
+      stop = app.stopping(step)
+      logs = step % config.log_every == 0
+      saves = step > start and step % config.checkpoint_every == 0
+      evaluates = (
+        step > 0
+        and (last or step % config.eval_every == 0)
+        and not saved.evaluated(step)
+      )
+      if updates and (last or stop or logs or saves or evaluates):
+        # Before anything is saved: raises where a loss is not finite.
+        summary = report_lib.summarize(
+          updates,
+          first_step=step - len(updates),
+          batches=batches,
+          last_good=saved.latest_step,
+        )
+        summary['learning_rate'] = learning_rate(step)
+        summary.update(report.progress(step))
+        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
+        updates = []
+      scores = None
+      if evaluates and not stop:
+        with report.paused():
+          try:
+            since = time.monotonic()
+            scores, boxes = evaluate(state.variables)
+            report.scalars(
+              step,
+              {
+                **{f'validation/{k}': v for k, v in scores.items()},
+                'validation/seconds': time.monotonic() - since,
+              },
+            )
+            strips = tracking_evaluation.show(validation, boxes)
+            report.images(step, {'validation/strips': strips[None]})
+          except app.Stopped:
+            stop = True
+      if stop or saves or evaluates:
+        saved.save(state, extras=extras, metrics=scores)
+      if stop:
+        raise app.Stopped
+      if not last:
+        _, batch = next(ahead)
+        state, update = train_step(state, batch, key)
+        updates.append(update)
+
+  tracking_evaluation.evaluate_best(workdir, 'test')
+  if config.sequences:
+    tracking_sequences.evaluate(workdir, config.sequences)
+
+
+# What people have.
+
+_BOX = flags.DEFINE_string(
+  'box',
+  None,
+  'Of a clip that is given: what to follow, as x,y,width,height in pixels of '
+  'the first frame; (x, y) is the upper left corner.',
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'Of a clip that is given: OUT.mp4, or OUT.png for a strip.'
+)
+_BOXES = flags.DEFINE_string(
+  'boxes',
+  None,
+  'Of a clip that is given: OUT.csv or OUT.json, the boxes that were found; by '
+  'default beside --output.',
+)
+
+
+def use(workdir: pathlib.Path, paths: list[str]) -> int:
+  """Follows a clip, or scores sequences; returns the exit status."""
+  try:
+    if len(paths) != 1:
+      raise ValueError(f'pass one clip or one folder, not {", ".join(paths)}')
+    (path,) = map(pathlib.Path, paths)
+    if not path.exists():
+      raise ValueError(f'{path} does not exist: pass a video or a folder')
+    if _BOX.value is None:
+      if not path.is_dir():
+        raise ValueError(
+          f'pass what to follow in {path}, as --box=x,y,width,height in pixels'
+        )
+      tracking_sequences.evaluate(workdir, path)
+      print(workdir / 'results.json')
+      return 0
+    if _OUTPUT.value is None:
+      raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
+    # Before all the work, rather than after it.
+    box = tracking_clips.read_box(_BOX.value)
+    output = tracking_clips.check_output(
+      'output', _OUTPUT.value, ('.mp4', '.png')
+    )
+    boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
+    boxes_path = tracking_clips.check_output(
+      'boxes', boxes_name, ('.csv', '.json')
+    )
+    live = tracking_inference.LiveTracker.of(tracking_inference.load(workdir))
+    boxes = tracking_clips.follow(live, path, box, output)
+    tracking_clips.write_boxes(boxes_path, path, boxes)
+  except (OSError, ValueError) as error:
+    raise absl_app.UsageError(str(error)) from error
+  print(output)
+  print(boxes_path)
+  return 0
+
+
+if __name__ == '__main__':
+  app.run(train_and_evaluate, use=use)
