@@ -74,7 +74,8 @@ def start(name):
   make, shape = (MODELS | BACKWARDS)[name]
   x = recordings(shape)
   classifier = make()
-  variables = classifier.init(jax.random.key(0), x, LENGTHS, train=False)
+  init = jax.jit(lambda *a: classifier.init(*a, train=False))
+  variables = init(jax.random.key(0), x, LENGTHS)
   # Biases that are zero would hide what is wrong with them.
   variables = flax.core.copy(
     variables,
@@ -84,7 +85,9 @@ def start(name):
 
 
 def read(classifier, variables, x, lengths):
-  return classifier.apply(variables, x, lengths, train=False)
+  # Compiled, since what is compiled is kept for the next time.
+  run = jax.jit(lambda *a: classifier.apply(*a, train=False))
+  return run(variables, x, lengths)
 
 
 @every
@@ -213,7 +216,7 @@ def batch_of(of):
 
 
 def objective(classifier, variables, batch, config, step=0):
-  loss_fn = classification_losses.create(classifier, config)
+  loss_fn = jax.jit(classification_losses.create(classifier, config))
   counts = classification_losses.counts(batch)
   loss, (metrics, _) = loss_fn(
     variables, batch, counts, jnp.asarray(step), jax.random.key(0)
@@ -307,7 +310,7 @@ def test_two_devices_learn_what_one_learns(of):
     args = {'params': params}, batch, counts, jnp.zeros((), int)
     return loss_fn(*args, jax.random.key(0))[0]
 
-  loss, gradient = jax.value_and_grad(total)(variables['params'])
+  loss, gradient = jax.jit(jax.value_and_grad(total))(variables['params'])
   optimizer = optax.sgd(1.0)
   state = parallel.create_state(jax.tree.map(np.array, variables), optimizer)
   step = parallel.train_step(loss_fn, classification_losses.counts, optimizer)

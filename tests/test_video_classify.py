@@ -428,8 +428,10 @@ def test_a_run_ends_with_results_and_pictures(runs):
   entry, recognized = results(whole)
   validation = commands.lines(whole, 'validation/')
   assert [line['step'] for line in validation] == [8, 16, 24]
-  best = max(validation, key=lambda line: line['validation/accuracy'])
-  assert entry['step'] == best['step']
+  accuracies = {
+    line['step']: line['validation/accuracy'] for line in validation
+  }
+  assert accuracies[entry['step']] == max(accuracies.values())
   assert entry['num_recordings'] == len(recognized) == 8
   right = [r['class'] == r['recognized'] for r in recognized]
   assert entry['scores']['accuracy'] == np.mean(right)
