@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Name of a flip -> axes of uint8[T, H, W, C]; words, or whole names, that change
-# places.
+# Name of a flip -> axes of uint8[T, H, W, C]; what changes places in the names
+# of classes: words, or whole names.
 _SIDES, _HEIGHTS = ('left', 'right'), ('up', 'down')
 _TURNING = ('clockwise', 'counterclockwise')
 _MIRRORED_Z = ('Z', 'mirrored Z')
