@@ -1,97 +1,16 @@
 """The tables that are reproduced: rows, their commands, what was published.
 
-Numbers are as tables print them: scores of captions times 100, losses as they
-are. Each is known from one of
-
-  CODE    the README or the model list of the published code
-  READ    the paper, or a text that quotes it
-  MEMORY  memory of the paper: unconfirmed, and marked so wherever it is shown
+Those of video/ are in video_tables.py. How numbers are given, and where they
+are known from, says table_rows.py.
 """
 
-import dataclasses
-from collections.abc import Mapping
+import table_rows
+import video_tables
 
-CODE, READ, MEMORY = 'code', 'read', 'memory'
-
-BLEU = ('BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4')
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-  """A row of somebody's table."""
-
-  source: str
-  scores: Mapping[str, float]
-  origin: str
-  recalled: tuple[str, ...] = ()  # Scores that are MEMORY all the same.
-
-  def origin_of(self, score: str) -> str:
-    """CODE, READ or MEMORY."""
-    return MEMORY if score in self.recalled else self.origin
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSet:
-  """What is trained and tested on, in full."""
-
-  label: str
-  train: int  # Examples.
-  test: int
-  accelerator: bool  # Without one, training would take days.
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One experiment; its runs differ in the seed.
-
-  Attributes:
-    name: of the workdirs.
-    label: what is printed.
-    config: the file, and its argument after a colon.
-    data: that of the config.
-    overrides: field -> value, as on the command line.
-    start_from: the name of an earlier row, whose run of the same seed training
-      starts from.
-    published: what is printed below.
-  """
-
-  name: str
-  label: str
-  config: str
-  data: DataSet
-  overrides: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  start_from: str = ''
-  published: tuple[Published, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """Rows with the same columns, made by the same main.
-
-  Attributes:
-    name: on the command line.
-    title: the heading.
-    about: how the measured rows differ from the published ones.
-    module: what trains.
-    columns: heading -> name of a score in `results.json`.
-    scale: what measured scores are multiplied by.
-    decimals: of the measured scores.
-    rows: those that others start from come first.
-  """
-
-  name: str
-  title: str
-  about: str
-  module: str
-  columns: Mapping[str, str]
-  scale: float
-  decimals: int
-  rows: tuple[Row, ...]
-
-  def row(self, name: str) -> Row:
-    """The row of that name."""
-    return {row.name: row for row in self.rows}[name]
-
+Row, Table, DataSet = table_rows.Row, table_rows.Table, table_rows.DataSet
+CODE, MEMORY = table_rows.CODE, table_rows.MEMORY
+BLEU = table_rows.BLEU
+_published = table_rows.published
 
 FLICKR8K = DataSet('Flickr8k', 6_000, 1_000, accelerator=False)
 FLICKR30K = DataSet('Flickr30k', 29_000, 1_000, accelerator=True)
@@ -107,18 +26,6 @@ _SELF_CRITICAL = {
   'optimizer.schedule': 'constant',
   'num_steps': '141600',
 }
-
-
-def _published(
-  source: str,
-  names: tuple[str, ...],
-  values: tuple[float, ...],
-  origin: str = READ,
-  recalled: tuple[str, ...] = (),
-) -> Published:
-  return Published(
-    source, dict(zip(names, values, strict=True)), origin, recalled
-  )
 
 
 def _captions(name, title, about, columns, rows, decimals=1) -> Table:
@@ -626,5 +533,6 @@ TABLES = {
     _adaptive(),
     _ucm(),
     _sketch_rnn(),
+    *video_tables.tables(),
   )
 }

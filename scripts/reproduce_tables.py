@@ -3,12 +3,14 @@
   python scripts/reproduce_tables.py --table=ucm
   python scripts/reproduce_tables.py --table=ucm --run \\
     --set encoder_weights=resnet50.safetensors
+  python scripts/reproduce_tables.py --table=ordered_motion,gesture_stream \\
+    --run --jobs=2
 
 Without --run it reads what there is: every measured number comes from the
 `results.json` of a workdir, WORKDIRS/TABLE/ROW_SEED. With --run it first trains
-and evaluates, one after the other, the runs that are missing and can be made
-here; a run that was interrupted goes on. What cannot be made here says why, and
-the commands of all that is missing are printed.
+and evaluates the runs that are missing and can be made here, JOBS at once; a
+run that was interrupted goes on. What cannot be made here says why, and the
+commands of all that is missing are printed.
 
 OUTPUT gets TABLE.md, TABLE.json and TABLE.png.
 """
@@ -19,21 +21,25 @@ import dataclasses
 import json
 import pathlib
 import shlex
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import published_tables
+import table_obstacles
+import table_rows
 import table_runs
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
 from training import app
 
-Row, Table, Place = table_runs.Row, table_runs.Table, table_runs.Place
+Row, Table, Place = table_rows.Row, table_rows.Table, table_runs.Place
+Reasons = table_runs.Reasons
 
-_OURS, _PUBLISHED = '#d1495b', '#8d95a5'
+_OURS, _PUBLISHED, _AIM = '#d1495b', '#8d95a5', '#30638e'
 _MARK = '†'
 # Fields in which a run may differ from its row without a word.
 _FREE = (
@@ -43,6 +49,16 @@ _FREE = (
   'encoder_weights',
   'log_every',
   'checkpoint_every',
+  'sequences',
+  'data.photographs',
+)
+# What `results.json` calls the number of test examples.
+_COUNTS = (
+  'num_pictures',
+  'num_drawings',
+  'num_recordings',
+  'num_clips',
+  'num_sequences',
 )
 
 
@@ -55,9 +71,11 @@ class Measured:
     seeds: of the runs that have ended.
     mean: by name of a score, in the table's scale; of those that all runs have.
     std: the sample standard deviation, where there are several runs.
-    seconds: that training took, a run; None where it was not recorded.
+    seconds: that training took, a run; None where it was not recorded. Nothing
+      for a row that is not trained.
     runs: what is said of each: workdir, commit, hardware, step, scores.
-    notes: how runs differ from the row -> the seeds of these.
+    notes: how runs differ from the row -> the seeds of these; of those that
+      other rows share, one row tells.
   """
 
   row: Row
@@ -67,6 +85,13 @@ class Measured:
   seconds: tuple[float | None, ...]
   runs: tuple[Mapping[str, Any], ...]
   notes: Mapping[str, tuple[str, ...]]
+
+  def judged(self) -> dict[str, bool | None]:
+    """Score -> whether its aim is met; None where it was not measured."""
+    return {
+      score: aim.is_met(self.mean[score]) if score in self.mean else None
+      for score, aim in self.row.aims.items()
+    }
 
 
 def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
@@ -81,7 +106,8 @@ def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
       if len(scores) > 1:
         std[name] = float(np.std(scores, ddof=1))
   notes = collections.defaultdict(list)
-  for seed, entry in entries.items():
+  trained = {} if row.trained_as else entries
+  for seed, entry in trained.items():
     for note in _differences(place, row, seed, entry):
       notes[note].append(str(seed))
   told = ('step', 'seed', 'commit', 'hardware', 'data', 'scores')
@@ -90,7 +116,7 @@ def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
     tuple(entries),
     mean,
     std,
-    tuple(entry.get('training_seconds') for entry in entries.values()),
+    tuple(entry.get('training_seconds') for entry in trained.values()),
     tuple(
       {
         'workdir': str(place.workdir(row, seed)),
@@ -105,7 +131,7 @@ def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
 def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
   """In what a run is not what its row says."""
   found = []
-  count = entry.get('num_pictures', entry.get('num_drawings'))
+  count = next((entry[name] for name in _COUNTS if name in entry), None)
   if count is not None and count < row.data.test:
     found.append(
       f'a subset: {count:,} of the {row.data.test:,} test examples of '
@@ -118,6 +144,8 @@ def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
   if stored is None:
     return [*found, 'the config of the run is not known']
   was = _flat(stored)
+  if was.get('data.photographs', '') is None:
+    found.append('trained on drawn textures instead of photographs')
   own = dataclasses.replace(place, settings=())
   expected = _flat(table_runs.load_config(own.arguments(row, seed)).to_dict())
   return found + [
@@ -142,7 +170,7 @@ def markdown(
   place: Place,
   measured: Sequence[Measured],
   seeds: Sequence[int],
-  reasons: Mapping[str, Sequence[str]],
+  reasons: Reasons,
 ) -> str:
   """The table, what to know about it, and the commands of what is missing."""
   table = place.table
@@ -163,11 +191,14 @@ def markdown(
     else:
       cells = ['not run', *([''] * (len(names) + 1))]
     lines.append(f'| {label} | {" | ".join(cells)} |')
+    if found.row.aims:
+      cells = [str(found.row.aims.get(name, '')) for name in names]
+      lines.append(f'| aim | {" | ".join(cells)} |  |  |')
     for row in found.row.published:
       cells = [''] * (len(names) + 2)
       for i, name in enumerate(names):
         if name in row.scores:
-          known = row.origin_of(name) != published_tables.MEMORY
+          known = row.origin_of(name) != table_rows.MEMORY
           # 67 -> 67.0, 17.87 -> 17.87
           number = f'{row.scores[name]:.2f}'.removesuffix('0')
           cells[i] = number if known else f'{number}{_MARK}'
@@ -181,19 +212,21 @@ def markdown(
   if lines[-1]:
     lines.append('')
   missing = [
-    (found.row, [seed for seed in seeds if seed not in found.seeds])
-    for found in measured
+    (row, [seed for seed in seeds if not place.ended(row, seed)])
+    for row in table.rows
+    if not row.trained_as
   ]
   missing = [(row, absent) for row, absent in missing if absent]
   if missing:
     lines += ['Not run; the commands, in this order:', '', '```']
     for row, absent in missing:
       lines.append(f'# {row.label}')
-      for reason in reasons.get(row.name, ()):
+      for reason in reasons.get((table.name, row.name), ()):
         first, *more = reason.splitlines()
         lines += [f'# Not here: {first}', *(f'# {line}' for line in more)]
       lines.append(place.command(row, absent))
-    lines.append('```')
+    lines += ['```', '']
+  lines += _judgement(table, measured)
   return '\n'.join(lines).rstrip() + '\n'
 
 
@@ -217,12 +250,14 @@ def _durations(seconds: Sequence[float | None]) -> str:
 
 
 def _legend(table: Table, measured: Sequence[Measured]) -> list[str]:
-  lines = ['Measured: the best checkpoint on the test split, mean over seeds']
+  tested = any(row.found_at[0] == 'test' for row in table.rows)
+  split = ' on the test split' if tested else ''
+  lines = [f'Measured: the best checkpoint{split}, mean over seeds']
   if any(found.std for found in measured):
     lines[0] += ' ± sample standard deviation'
   lines[0] += ', scores times 100.' if table.scale == 100 else '.'
   recalled = any(
-    row.origin_of(name) == published_tables.MEMORY
+    row.origin_of(name) == table_rows.MEMORY
     for found in measured
     for row in found.row.published
     for name in row.scores
@@ -233,11 +268,29 @@ def _legend(table: Table, measured: Sequence[Measured]) -> list[str]:
   return lines
 
 
+def _judgement(table: Table, measured: Sequence[Measured]) -> list[str]:
+  """Which aims are met, in a line; none where there are no aims."""
+  headings = {score: heading for heading, score in table.columns.items()}
+  said = {True: [], False: [], None: []}
+  for found in measured:
+    for score, met in found.judged().items():
+      text = f'{found.row.label}, {headings[score]}'
+      if met is not None:
+        # A digit more, as in the table 89.96 reads 90.0.
+        text += f' {found.mean[score]:.{table.decimals + 1}f}'
+      said[met].append(f'{text} ({found.row.aims[score]})')
+  names = {True: 'Met', False: 'Not met', None: 'Not measured'}
+  parts = [f'{names[met]}: {"; ".join(said[met])}' for met in said if said[met]]
+  if not parts:
+    return []
+  return [f'Aims, by the means over the seeds. {". ".join(parts)}.']
+
+
 def to_json(
   place: Place,
   measured: Sequence[Measured],
   seeds: Sequence[int],
-  reasons: Mapping[str, Sequence[str]],
+  reasons: Reasons,
 ) -> dict[str, Any]:
   """All of it, for other programs."""
   return {
@@ -248,71 +301,76 @@ def to_json(
     'rows': [
       {
         **dataclasses.asdict(found),
+        'aims_met': found.judged(),
         'commands': {
           seed: shlex.join(['python', *place.arguments(found.row, seed)])
           for seed in seeds
         },
-        'not_here': list(reasons.get(found.row.name, ())),
+        'not_here': list(reasons.get((place.table.name, found.row.name), ())),
       }
       for found in measured
     ],
   }
 
 
+# Kinds of points in a plot -> how they are drawn.
+_MARKS = {
+  'measured': {'fmt': 'o', 'color': _OURS},
+  'published': {'fmt': 'D', 'color': _PUBLISHED},
+  'published, from memory': {
+    'fmt': 'D',
+    'color': _PUBLISHED,
+    'fillstyle': 'none',
+  },
+  'aim, at least': {'fmt': '>', 'color': _AIM, 'fillstyle': 'none'},
+  'aim, at most': {'fmt': '<', 'color': _AIM, 'fillstyle': 'none'},
+}
+
+
+def _points(found: Measured) -> Iterator[tuple[str, str, float, float | None]]:
+  """Of a row: the score, the kind of point, the value, its deviation."""
+  for row in found.row.published:
+    for score, value in row.scores.items():
+      recalled = row.origin_of(score) == table_rows.MEMORY
+      kind = 'published, from memory' if recalled else 'published'
+      yield score, kind, value, None
+  for score, aim in found.row.aims.items():
+    if aim.at_least is not None:
+      yield score, 'aim, at least', aim.at_least, None
+    else:
+      yield score, 'aim, at most', aim.at_most, None
+  for score, value in found.mean.items():
+    yield score, 'measured', value, found.std.get(score)
+
+
 def plot(table: Table, measured: Sequence[Measured], path: pathlib.Path):
-  """Draws the measured beside the published numbers, a panel for a score."""
-  known = {
-    score
-    for found in measured
-    for scores in (found.mean, *(row.scores for row in found.row.published))
-    for score in scores
-  }
+  """Draws what is measured, published and aimed at, a panel for a score."""
+  points = [(y, *x) for y, found in enumerate(measured) for x in _points(found)]
+  known = {score for _, score, _, _, _ in points}
   columns = [x for x in table.columns.items() if x[1] in known]
-  size = (2 + 2.4 * len(columns), 1 + 0.35 * len(measured))
+  if not columns:
+    return
+  size = (3 + 2.4 * len(columns), 1.4 + 0.35 * len(measured))
   sheet = figure.Figure(figsize=size, dpi=100)
   canvas = backend_agg.FigureCanvasAgg(sheet)
   panels = sheet.subplots(1, len(columns), sharey=True, squeeze=False)[0]
   for panel, (heading, score) in zip(panels, columns, strict=True):
-    for y, found in enumerate(measured):
-      for row in found.row.published:
-        if score in row.scores:
-          recalled = row.origin_of(score) == published_tables.MEMORY
-          panel.plot(
-            row.scores[score],
-            y,
-            'D',
-            color=_PUBLISHED,
-            fillstyle='none' if recalled else 'full',
-          )
-      if score in found.mean:
-        panel.errorbar(
-          found.mean[score],
-          y,
-          xerr=found.std.get(score),
-          fmt='o',
-          color=_OURS,
-          capsize=3,
-        )
+    for y, of, kind, value, deviation in points:
+      if of == score:
+        panel.errorbar(value, y, xerr=deviation, capsize=3, **_MARKS[kind])
     panel.set_title(heading)
     panel.grid(alpha=0.3)
   panels[0].set_yticks(
     range(len(measured)), [found.row.label for found in measured]
   )
   panels[0].set_ylim(len(measured) - 0.5, -0.5)
-  marks = {
-    'measured': {'marker': 'o', 'color': _OURS},
-    'published': {'marker': 'D', 'color': _PUBLISHED},
-    'published, from memory': {
-      'marker': 'D',
-      'color': _PUBLISHED,
-      'fillstyle': 'none',
-    },
-  }
+  kinds = {kind for _, _, kind, _, _ in points}
   handles = [
-    panels[0].plot([], [], linestyle='', label=label, **mark)[0]
-    for label, mark in marks.items()
+    panels[0].errorbar([], [], label=kind, **mark)
+    for kind, mark in _MARKS.items()
+    if kind in kinds
   ]
-  sheet.legend(handles=handles, loc='lower right', ncols=len(marks))
+  sheet.legend(handles=handles, loc='lower right', ncols=len(handles))
   sheet.suptitle(table.title)
   sheet.tight_layout(rect=(0, 0.3 / size[1], 1, 1))
   canvas.print_png(path)
@@ -322,7 +380,7 @@ def report(
   place: Place,
   seeds: Sequence[int],
   output: pathlib.Path,
-  reasons: Mapping[str, Sequence[str]],
+  reasons: Reasons,
 ) -> str:
   """Writes the Markdown, the JSON and the plot; returns the Markdown."""
   measured = [measure(place, row, seeds) for row in place.table.rows]
@@ -342,7 +400,11 @@ def main(argv: Sequence[str] | None = None):
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--table', required=True, choices=published_tables.TABLES)
+  parser.add_argument(
+    '--table',
+    required=True,
+    help=f'with commas: {", ".join(published_tables.TABLES)}',
+  )
   parser.add_argument(
     '--workdirs', type=pathlib.Path, default=pathlib.Path('runs/tables')
   )
@@ -355,6 +417,12 @@ def main(argv: Sequence[str] | None = None):
   parser.add_argument(
     '--rows', default='', help='names, with commas: run these; default all'
   )
+  parser.add_argument(
+    '--jobs',
+    type=int,
+    default=1,
+    help='runs at once; of several each has a core and a thread of its own',
+  )
   parser.add_argument('--seeds', default='0,1,2', help='with commas')
   parser.add_argument(
     '--set',
@@ -366,22 +434,35 @@ def main(argv: Sequence[str] | None = None):
   )
   args = parser.parse_args(argv)
   app.set_up_logging()
-  place = Place(
-    published_tables.TABLES[args.table], args.workdirs, tuple(args.set)
-  )
   reasons = {}
   try:
+    if args.jobs < 1:
+      raise ValueError(f'--jobs={args.jobs} must be at least 1')
+    places = [
+      Place(_table(name), args.workdirs, tuple(args.set))
+      for name in args.table.split(',')
+    ]
     seeds = [int(seed) for seed in args.seeds.split(',')]
-    rows = table_runs.select(
-      place.table, [name for name in args.rows.split(',') if name]
-    )
-    for row in place.table.rows:
-      table_runs.load_config(place.arguments(row, 0))  # All, before any runs.
+    names = [name for name in args.rows.split(',') if name]
+    rows = table_runs.select(places, names)
+    for place in places:
+      for row in place.table.rows:
+        table_runs.load_config(place.arguments(row, 0))  # All, before any runs.
   except ValueError as error:
     parser.error(str(error))
   if args.run:
-    reasons = table_runs.run_missing(place, rows, seeds)
-  print(report(place, seeds, args.output or args.workdirs, reasons))
+    reasons = table_runs.run_missing(
+      rows, seeds, jobs=args.jobs, find_obstacles=table_obstacles.find
+    )
+  for place in places:
+    print(report(place, seeds, args.output or args.workdirs, reasons))
+
+
+def _table(name: str) -> Table:
+  if name not in published_tables.TABLES:
+    known = ', '.join(published_tables.TABLES)
+    raise ValueError(f'--table={name}: there are only {known}')
+  return published_tables.TABLES[name]
 
 
 if __name__ == '__main__':

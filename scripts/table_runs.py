@@ -1,35 +1,34 @@
-"""The runs of a table: their commands, what keeps them from being made here.
+"""The runs of tables: their commands, and how those that are missing are made.
 
 A run is one seed of a row, in the workdir WORKDIRS/TABLE/ROW_SEED; it has ended
-when its `results.json` has an entry for the test split.
+when its `results.json` has all that the table wants of it.
 """
 
+import concurrent.futures
+import contextlib
 import dataclasses
-import functools
+import itertools
 import json
+import os
 import pathlib
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import huggingface_hub
 import ml_collections
-import published_tables
-import tensorflow_datasets as tfds
+import table_rows
 from absl import flags
 from ml_collections import config_flags
 
-from captioning import data as captions_lib
-from captioning import regions as regions_lib
-from sketch_rnn import data as sketches_lib
-from sketch_rnn import sources as sketch_sources
-from training import batching
-
-Row, Table = published_tables.Row, published_tables.Table
+Row, Table = table_rows.Row, table_rows.Table
+# (Name of a table, name of a row) -> why it cannot be run here.
+Reasons = Mapping[tuple[str, str], Sequence[str]]
 
 # Stands for the seed in a command that is printed for several seeds.
 _SEED = '@SEED@'
@@ -51,7 +50,8 @@ class Place:
 
   def workdir(self, row: Row, seed: int | str) -> pathlib.Path:
     """That of a run."""
-    return self.workdirs / self.table.name / f'{row.name}_{seed}'
+    name = row.trained_as or row.name
+    return self.workdirs / self.table.name / f'{name}_{seed}'
 
   def arguments(self, row: Row, seed: int | str) -> list[str]:
     """The command of a run, after `python`."""
@@ -69,14 +69,27 @@ class Place:
     ]
 
   def entry(self, row: Row, seed: int) -> dict[str, Any] | None:
-    """What `results.json` says of the test split, if the run has ended."""
+    """What `results.json` says of a run, with this row's scores, if it does."""
     path = self.workdir(row, seed) / 'results.json'
     if not path.exists():
       return None
-    return json.loads(path.read_text()).get('test')
+    results = scores = json.loads(path.read_text())
+    for name in row.found_at:
+      scores = scores.get(name)
+      if scores is None:
+        return None
+    return {**results[row.found_at[0]], 'scores': scores}
+
+  def ended(self, row: Row, seed: int) -> bool:
+    """Whether a run has left what all rows want that are trained as this."""
+    return all(
+      self.entry(other, seed) is not None
+      for other in self.table.rows
+      if row.name in (other.name, other.trained_as)
+    )
 
   def entries(self, row: Row, seeds: Sequence[int]) -> dict[int, dict]:
-    """Seed -> entry, of the runs that have ended."""
+    """Seed -> entry, of the runs that have one."""
     found = {seed: self.entry(row, seed) for seed in seeds}
     return {seed: entry for seed, entry in found.items() if entry is not None}
 
@@ -116,164 +129,206 @@ def load_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
     raise ValueError(f'{shlex.join(known)}: {error}') from error
 
 
-# What can be run here.
-
-
-@functools.cache
-def accelerated() -> bool:
-  """Whether JAX finds a GPU or a TPU.
-
-  Asked of another process: this one would keep the memory of the device.
-  """
-  code = 'import jax; print(jax.default_backend())'
-  found = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=True
-  )
-  return found.stdout.split()[-1] != 'cpu'
-
-
-def obstacles(place: Place, row: Row) -> list[str]:
-  """Why a row cannot be run here, and what to do about it."""
-  config = load_config(place.arguments(row, 0))
-  found = []
-  if row.data.accelerator and not accelerated():
-    found.append(
-      f'{row.data.label} needs a GPU or a TPU, and JAX finds none here'
-    )
-  try:
-    if place.table.module == 'captioning.main':
-      found += _caption_obstacles(config)
-      size = len(_caption_records(config))
-    else:
-      size = len(_sketch_records(config))
-  except (FileNotFoundError, ValueError) as error:
-    return [*found, str(error)]
-  if size < row.data.train:
-    found.append(
-      f'{config.data.name} is a subset of {row.data.label}: {size:,} of '
-      f'{row.data.train:,} training examples; prepare all of them'
-    )
-  return found
-
-
-def _caption_records(config: ml_collections.ConfigDict) -> batching.Source:
-  return captions_lib.open_split(
-    config.data.name, 'train', config.data.data_dir
-  )
-
-
-def _caption_obstacles(config: ml_collections.ConfigDict) -> list[str]:
-  """Of the weights and the imported regions."""
-  weights = config.encoder_weights
-  advice = 'pass --set encoder_weights=FILE.safetensors'
-  if config.regions:
-    name, data_dir = config.data.name, config.data.data_dir
-    regions_lib.open_split(name, config.regions, 'train', data_dir)
-  elif weights.startswith('hf://'):
-    owner, name, *file = weights.removeprefix('hf://').split('/', 2)
-    repository, (file,) = f'{owner}/{name}', file or ['model.safetensors']
-    cached = huggingface_hub.try_to_load_from_cache(repository, file)
-    if not isinstance(cached, str):
-      return [
-        f'{weights} is not in the cache of the Hugging Face hub: {advice}, or '
-        f'fetch it with\n  hf download {repository} {file}'
-      ]
-  elif weights and not pathlib.Path(weights).exists():
-    return [f'encoder_weights={weights} does not exist: {advice}']
-  return []
-
-
-def _sketch_records(config: ml_collections.ConfigDict) -> batching.Source:
-  """The training split; not downloaded, if it is not there."""
-  name, data_dir = config.data.name, config.data.data_dir
-  parts = [name]
-  if name == 'quickdraw_sketches':
-    parts = [f'{name}/{category}' for category in config.data.categories]
-  for part in parts:
-    builder = sketch_sources.QuickdrawSketches(
-      config=tfds.core.BuilderConfig(name=part.partition('/')[2]),
-      data_dir=data_dir,
-    )
-    if not builder.data_path.exists():
-      raise FileNotFoundError(
-        f'{part} is not in {builder.data_dir_root}: download it with\n'
-        '  python -c "from sketch_rnn import sources; '
-        f"sources.open_builder('{part}', {data_dir!r})\"\n"
-        'or, if you have its file, prepare it with\n'
-        '  python scripts/prepare_sketches.py --name=quickdraw_sketches '
-        '--input=...'
-      )
-  return sketches_lib.open_split(
-    name, 'train', data_dir, config.data.categories
-  )
-
-
-def select(table: Table, names: Sequence[str]) -> list[Row]:
+def select(
+  places: Sequence[Place], names: Sequence[str]
+) -> list[tuple[Place, Row]]:
   """The rows of these names, all if none are given, and what they start from.
 
+  Args:
+    places: of the tables, in each of which a row may have the name.
+    names: of rows.
+
   Raises:
-    ValueError: the table has no such row.
+    ValueError: no table has such a row.
   """
-  rows = {row.name: row for row in table.rows}
-  wanted = set()
-  for name in names or rows:
-    while name:
-      if name not in rows:
-        raise ValueError(
-          f'{table.name} has no row {name!r}, only {", ".join(rows)}'
-        )
-      wanted.add(name)
-      name = rows[name].start_from
-  return [row for row in table.rows if row.name in wanted]
+  for name in names:
+    known = [row.name for place in places for row in place.table.rows]
+    if name not in known:
+      tables = ' or '.join(place.table.name for place in places)
+      raise ValueError(f'{tables} has no row {name!r}, only {", ".join(known)}')
+  chosen = []
+  for place in places:
+    rows = {row.name: row for row in place.table.rows}
+    wanted = set()
+    for name in names or rows:
+      while name in rows:
+        wanted.add(name)
+        name = rows[name].trained_as or rows[name].start_from
+    chosen += [(place, row) for name, row in rows.items() if name in wanted]
+  return chosen
 
 
-def run_python(words: Sequence[str]) -> int:
-  """Runs `python` with these arguments, and passes SIGTERM on to it."""
-  with subprocess.Popen([sys.executable, *words]) as process:
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+class Processes:
+  """Runs `python`, from several threads at once, and passes SIGTERM on.
+
+  Attributes:
+    stopped: whether SIGTERM came. All that ran was told, and what is started
+      now is stopped at once.
+  """
+
+  def __init__(self):
+    self.stopped = False
+    self._running = set()
+
+  @contextlib.contextmanager
+  def listening(self) -> Iterator[None]:
+    """Meanwhile SIGTERM is passed on, instead of ending this process."""
+
+    def stop(*_):
+      self.stopped = True
+      for process in list(self._running):
+        process.terminate()
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-      return process.wait()
+      yield
     finally:
       signal.signal(signal.SIGTERM, before)
 
+  def __call__(
+    self, words: Sequence[str], log: pathlib.Path | None = None
+  ) -> int:
+    """Runs `python` with these arguments and returns its status.
+
+    Args:
+      words: the arguments.
+      log: a file that gets what it says, and then it is to have one thread.
+    """
+    environment, output = dict(os.environ), None
+    with contextlib.ExitStack() as stack:
+      if log is not None:
+        # What libraries read; XLA counts the cores it may use, if it can.
+        environment |= {'NPROC': '1', 'OMP_NUM_THREADS': '1'}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = stack.enter_context(log.open('a'))
+      process = stack.enter_context(
+        subprocess.Popen(
+          [sys.executable, *words],
+          env=environment,
+          stdout=output,
+          stderr=output,
+        )
+      )
+      self._running.add(process)
+      if self.stopped:  # Before it could be told.
+        process.terminate()
+      status = process.wait()
+      self._running.remove(process)
+    return status
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One seed of a row."""
+
+  place: Place
+  row: Row
+  seed: int
+
+  @property
+  def key(self) -> tuple[str, str, int]:
+    """That of no other run."""
+    return self.place.table.name, self.row.name, self.seed
+
+  @property
+  def label(self) -> str:
+    """What is printed."""
+    return f'{self.place.table.name}: {self.row.label}, seed {self.seed}'
+
+  def ended(self) -> bool:
+    """See `Place.ended`."""
+    return self.place.ended(self.row, self.seed)
+
+  def start(self) -> 'Run | None':
+    """The run that this one starts from."""
+    if not self.row.start_from:
+      return None
+    row = self.place.table.row(self.row.start_from)
+    return dataclasses.replace(self, row=row)
+
 
 def run_missing(
-  place: Place,
-  rows: Sequence[Row],
+  rows: Sequence[tuple[Place, Row]],
   seeds: Sequence[int],
   *,
-  run: Callable[[Sequence[str]], int] = run_python,
-  find_obstacles: Callable[[Place, Row], list[str]] = obstacles,
-) -> dict[str, list[str]]:
-  """Makes the runs that are missing and can be made, one after the other.
+  find_obstacles: Callable[[Place, Row], list[str]],
+  jobs: int = 1,
+  processes: Processes | None = None,
+) -> Reasons:
+  """Makes the runs that are missing and can be made.
 
   Args:
-    place: of the table.
-    rows: those that others start from come first.
+    rows: of `select`; those that others start from come first.
     seeds: all rows of the first, then all rows of the next.
-    run: runs `python` with these arguments and returns its status.
     find_obstacles: why a row cannot be run here.
+    jobs: how many runs are made at once. Of several each has a core of its own,
+      where the system knows how, and writes to a log beside its workdir.
+    processes: what runs them.
 
   Returns:
-    Why runs are still missing, by the name of the row.
+    Why runs are still missing.
   """
-  reasons = {}
+  processes = processes or Processes()
+  waiting = {}
   for seed in seeds:
-    for row in rows:
-      if place.entry(row, seed) is not None:
+    for place, row in rows:
+      run = Run(place, row, seed)
+      if not row.trained_as and not run.ended():
+        waiting[run.key] = run
+  running, reasons, stopped = {}, {}, False
+
+  def next_run() -> Run | None:
+    """The first whose start has ended; forgets those that cannot be made."""
+    for key, run in list(waiting.items()):
+      row = key[:2]
+      if row not in reasons:
+        reasons[row] = find_obstacles(run.place, run.row)
+      start = run.start()
+      coming = {*waiting, *(other.key for other in running.values())}
+      if start is not None and start.key in coming:
         continue
-      if row.name not in reasons:
-        reasons[row.name] = find_obstacles(place, row)
-      start = place.table.row(row.start_from) if row.start_from else None
-      waits = start is not None and place.entry(start, seed) is None
-      if reasons[row.name] or waits:
-        continue
-      print(f'{row.label}, seed {seed}', flush=True)
-      status = run(place.arguments(row, seed))
-      if place.entry(row, seed) is not None:
-        continue
-      if status == 0:  # After SIGTERM: the machine is wanted by others.
-        reasons[row.name].append('stopped; the same command goes on')
+      del waiting[key]
+      if not reasons[row] and (start is None or start.ended()):
+        return run
+    return None
+
+  with processes.listening(), _workers(jobs) as pool:
+    while True:
+      while len(running) < jobs and not (stopped or processes.stopped):
+        run = next_run()
+        if run is None:
+          break
+        words = run.place.arguments(run.row, run.seed)
+        log = None
+        if jobs > 1:
+          workdir = run.place.workdir(run.row, run.seed)
+          log = workdir.with_name(f'{workdir.name}.log')
+        print(run.label, *([f'-> {log}'] if log else []), flush=True)
+        running[pool.submit(processes, words, log)] = run
+      if not running:
         return reasons
-      reasons[row.name].append(f'the run of seed {seed} ended with {status}')
-  return reasons
+      done, _ = concurrent.futures.wait(
+        running, return_when=concurrent.futures.FIRST_COMPLETED
+      )
+      for future in done:
+        run, status = running.pop(future), future.result()
+        if run.ended():
+          continue
+        if status == 0 or processes.stopped:
+          # After SIGTERM: the machine is wanted by others.
+          stopped = True
+          reasons[run.key[:2]].append('stopped; the same command goes on')
+        else:
+          reasons[run.key[:2]].append(
+            f'the run of seed {run.seed} ended with {status}'
+          )
+
+
+def _workers(jobs: int) -> concurrent.futures.ThreadPoolExecutor:
+  """Threads that wait for processes, which inherit the core of a thread."""
+  if jobs == 1 or not hasattr(os, 'sched_setaffinity'):
+    return concurrent.futures.ThreadPoolExecutor(jobs)
+  cores = itertools.cycle(sorted(os.sched_getaffinity(0)))
+  return concurrent.futures.ThreadPoolExecutor(
+    jobs, initializer=lambda: os.sched_setaffinity(0, {next(cores)})
+  )

@@ -1,25 +1,49 @@
 """The tables: what they print of results, the commands, what can be run."""
 
+import contextlib
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
+from absl import flags
+from PIL import Image
 
 from captioning import data as captions_lib
 from captioning import model as captioners
 from captioning import scenes
 from captioning import sources
+from configs import event_captions
+from configs import gesture_stream
+from configs import hand_gestures
+from configs import ordered_motion
 from sketch_rnn import model as sketch_model
 from training import optimizers
+from video import builders
+from video import caption
+from video import caption_evaluation
+from video import captioner
+from video import classification
+from video import classification_evaluation
+from video import classify
+from video import data as video_lib
+from video import recordings
+from video import track
+from video import tracking_evaluation
+from video import tracking_inference
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / 'scripts'))
 
 import published_tables  # noqa: E402
 import reproduce_tables  # noqa: E402
+import table_obstacles  # noqa: E402
 import table_runs  # noqa: E402
 
 # How ml_collections reads a config.
@@ -75,7 +99,10 @@ def reported(place, seeds=(0, 1, 2), reasons=None):
   measured = [
     reproduce_tables.measure(place, row, seeds) for row in place.table.rows
   ]
-  return reproduce_tables.markdown(place, measured, seeds, reasons or {})
+  reasons = {
+    (place.table.name, row): why for row, why in (reasons or {}).items()
+  }
+  return reproduce_tables.markdown(place, measured, seeds, reasons)
 
 
 # The rows.
@@ -88,15 +115,26 @@ def test_every_command_makes_a_model(name):
   config = table_runs.load_config(place.arguments(row, 3))
   assert config.seed == 3
   optimizers.create(config.optimizer, config.num_steps)
-  if table.module == 'captioning.main':
-    captioners.create(config, 10, with_encoder=False)
-    start = (
-      place.workdir(table.row(row.start_from), 3) if row.start_from else ''
-    )
-    assert config.start_from == str(start)
-    assert bool(config.self_critical.num_samples) == ('critical' in row.name)
-  else:
-    sketch_model.SketchRNN(**config.model)
+  match table.module:
+    case 'captioning.main':
+      captioners.create(config, 10, with_encoder=False)
+      start = (
+        place.workdir(table.row(row.start_from), 3) if row.start_from else ''
+      )
+      assert config.start_from == str(start)
+      assert bool(config.self_critical.num_samples) == ('critical' in row.name)
+    case 'sketch_rnn.main':
+      sketch_model.SketchRNN(**config.model)
+    case 'video.classify':
+      classification.create(config, 10)
+      classification_evaluation.check_metric(config)
+    case 'video.caption':
+      captioner.create(config, 10)
+      caption_evaluation.check_metric(config)
+    case 'video.track':
+      tracker = tracking_inference.create(config)
+      assert (tracker.cell == 'none') == (row.name == 'framewise')
+      tracking_evaluation.check_metric(config.best_metric)
 
 
 @pytest.mark.parametrize('table', TABLES.values(), ids=TABLES)
@@ -108,6 +146,15 @@ def test_rows_are_consistent(table):
     # Before it in the table, and of the same photographs.
     assert not row.start_from or row.start_from in names[:i]
     assert not row.start_from or table.row(row.start_from).data == row.data
+    assert set(row.aims) <= set(table.columns.values())
+    for aim in row.aims.values():
+      assert (aim.at_least is None) != (aim.at_most is None)
+    if row.trained_as:
+      trained = table.row(row.trained_as)
+      assert row.trained_as in names[:i] and not trained.trained_as
+      for name in ('config', 'data', 'overrides', 'start_from'):
+        assert getattr(row, name) == getattr(trained, name)
+      assert row.found_at != trained.found_at
 
 
 @pytest.mark.parametrize('name', ROWS)
@@ -118,7 +165,7 @@ def test_published_numbers_are_possible(name):
     assert set(published.scores) <= set(table.columns.values())
     assert set(published.recalled) <= set(published.scores)
     for score, value in published.scores.items():
-      if table.module == 'captioning.main':
+      if table.module != 'sketch_rnn.main':
         # CIDEr is at most 10, and in papers 1000.
         assert 0 < value <= (1000 if score == 'CIDEr' else 100)
       else:
@@ -126,6 +173,17 @@ def test_published_numbers_are_possible(name):
     bleu = [published.scores.get(score) for score in published_tables.BLEU]
     bleu = [value for value in bleu if value is not None]
     assert bleu == sorted(bleu, reverse=True)
+
+
+@pytest.mark.parametrize(
+  'config', [event_captions, gesture_stream, hand_gestures, ordered_motion]
+)
+def test_every_model_of_a_config_is_a_row(config):
+  name = pathlib.Path(config.__file__).stem
+  trained = [row for row in TABLES[name].rows if not row.trained_as]
+  assert {row.name: row.config for row in trained} == {
+    model: f'configs/{name}.py:{model}' for model in config.MODELS
+  }
 
 
 def test_a_field_that_is_not_there_is_an_error(ucm):
@@ -199,6 +257,77 @@ def test_what_differs_from_the_row_is_told(ucm):
   assert text.count(label) == 3
 
 
+def test_aims_are_printed_and_judged(tmp_path):
+  place = table_runs.Place(TABLES['ordered_motion'], tmp_path / 'tables')
+  gru, bag = place.table.row('gru'), place.table.row('bag')
+  for seed, accuracy in enumerate((0.95, 0.84, 0.9)):
+    scores = {'accuracy': accuracy, 'reversed_accuracy': 0.9}
+    write_results(place, gru, seed, scores)
+    write_results(place, bag, seed, {'accuracy': 0.55 + (seed == 2) / 1000})
+  text = reproduce_tables.report(place, [0, 1, 2], tmp_path / 'out', {})
+  lines = text.splitlines()
+  at = lines.index(next(x for x in lines if x.startswith('| **GRU**')))
+  assert lines[at + 1] == '| aim | >= 90 | >= 90 | <= 20 |  |  |'
+  assert lines[-1] == (
+    'Aims, by the means over the seeds. Met: GRU, backwards 90.00 (>= 90). '
+    'Not met: GRU, accuracy 89.67 (>= 90); bag of frames, accuracy 55.03 '
+    '(<= 55). Not measured: GRU, shuffled (<= 20).'
+  )
+  rows = json.loads((tmp_path / 'out/ordered_motion.json').read_text())['rows']
+  assert {row['row']['name']: row['aims_met'] for row in rows} == {
+    'gru': {
+      'accuracy': False,
+      'reversed_accuracy': True,
+      'shuffled_accuracy': None,
+    },
+    'lstm': {},
+    'lrcn': {},
+    'conv_lstm': {},
+    'bag': {'accuracy': False},
+  }
+
+
+def test_other_evaluations_of_a_run_are_rows_of_their_own(tmp_path):
+  place = table_runs.Place(TABLES['event_captions'], tmp_path / 'tables')
+  row = place.table.row('temporal_attention')
+  shuffled = place.table.row('temporal_attention_shuffled')
+  write_results(place, row, 0, {'motion_order': 0.95}, num_pictures=9)
+  # Not all that the table wants: its command goes on.
+  assert not place.ended(row, 0) and place.entry(shuffled, 0) is None
+  path = place.workdir(shuffled, 0) / 'results.json'
+  assert path == place.workdir(row, 0) / 'results.json'
+  results = json.loads(path.read_text())
+  other = {**results['test'], 'scores': {'motion_order': 0.3}}
+  path.write_text(json.dumps({**results, 'test_shuffled': other}))
+  assert place.ended(row, 0)
+  text = reported(place, seeds=(0,))
+  assert line_of(text, f'**{row.label}**')[1] == '95.0'
+  cells = line_of(text, f'**{shuffled.label}**')
+  # Nothing was trained for it, and what is special is told once.
+  assert (cells[1], cells[-2], cells[-1]) == ('30.0', '1', '-')
+  assert text.count('a subset: 9 of the 600 test examples') == 1
+  assert 'temporal attention, of shuffled frames, motion order 30.00' in text
+
+
+def test_a_tracker_that_saw_no_photograph_says_so(tmp_path):
+  place = table_runs.Place(TABLES['otb'], tmp_path)
+  row = place.table.row('tracker')
+  with_photographs = table_runs.Place(
+    place.table, tmp_path, ('data.photographs=a', 'sequences=b')
+  )
+  write_results(place, row, 0, {})
+  write_results(with_photographs, row, 1, {})
+  for seed in (0, 1):
+    path = place.workdir(row, seed) / 'results.json'
+    entry = json.loads(path.read_text())['test']
+    entry['scores'] = {'tracker': {'success_auc': 0.4}}
+    path.write_text(json.dumps({'sequences': entry}))
+  found = reproduce_tables.measure(place, row, (0, 1))
+  assert found.mean == {'success_auc': 40.0}
+  drawn = 'trained on drawn textures instead of photographs'
+  assert found.notes == {drawn: ('0',)}
+
+
 @pytest.mark.parametrize('name', TABLES)
 def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
   # With what a shell might take apart.
@@ -216,6 +345,7 @@ def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
   assert said.stdout.split('END\n')[:-1] == [
     ''.join(f'{word}\n' for word in place.arguments(row, seed))
     for row in place.table.rows
+    if not row.trained_as
     for seed in (0, 4)
   ]
 
@@ -233,33 +363,56 @@ def test_only_the_missing_seeds_are_commanded(ucm):
 
 
 class Runner:
-  """Does what a main does: leaves results, or ends with a status."""
+  """Does what a main does: leaves results, or ends with a status.
 
-  def __init__(self, place, statuses=None):
+  Attributes:
+    ran: the runs, in the order in which they were started.
+    most: how many there were at once.
+  """
+
+  stopped = False
+
+  def __init__(self, place, statuses=None, met=None):
     self.place, self.statuses, self.ran = place, statuses or {}, []
+    self.most, self._now, self._lock = 0, 0, threading.Lock()
+    self._met = met or contextlib.nullcontext
 
-  def __call__(self, words):
+  def listening(self):
+    return contextlib.nullcontext()
+
+  def __call__(self, words, log=None):
     row, seed = next(
       (row, seed)
       for row in self.place.table.rows
       for seed in (0, 1)
       if self.place.arguments(row, seed) == words
     )
-    self.ran.append((row.name, seed))
-    if (row.name, seed) in self.statuses:
-      return self.statuses[row.name, seed]
-    write_results(self.place, row, seed, {'CIDEr': 1.0})
-    return 0
+    with self._lock:
+      self.ran.append((row.name, seed))
+      self._now += 1
+      self.most = max(self.most, self._now)
+    self._met()
+    if row.start_from:
+      start = self.place.table.row(row.start_from)
+      assert self.place.entry(start, seed) is not None
+    status = self.statuses.get((row.name, seed))
+    with self._lock:
+      if status is None:
+        write_results(self.place, row, seed, {'CIDEr': 1.0})
+      self._now -= 1
+    return status or 0
 
 
-def run(place, names, runner, found=None):
-  return table_runs.run_missing(
-    place,
-    table_runs.select(place.table, names),
+def run(place, names, runner, found=None, jobs=1):
+  reasons = table_runs.run_missing(
+    table_runs.select([place], names),
     [0, 1],
-    run=runner,
+    jobs=jobs,
+    processes=runner,
     find_obstacles=lambda place, row: list((found or {}).get(row.name, ())),
   )
+  assert {table for table, _ in reasons} <= {place.table.name}
+  return {row: why for (_, row), why in reasons.items()}
 
 
 def test_a_row_runs_after_what_it_starts_from(ucm):
@@ -274,9 +427,55 @@ def test_a_row_runs_after_what_it_starts_from(ucm):
 
 
 def test_all_rows_run_unless_some_are_named(ucm):
-  assert table_runs.select(ucm.table, []) == list(ucm.table.rows)
-  with pytest.raises(ValueError, match="no row 'harder'"):
-    table_runs.select(ucm.table, ['harder'])
+  every = [(ucm, row) for row in ucm.table.rows]
+  assert table_runs.select([ucm], []) == every
+  with pytest.raises(ValueError, match="ucm has no row 'harder'"):
+    table_runs.select([ucm], ['harder'])
+
+
+def test_rows_of_several_tables_are_named_together(tmp_path):
+  places = [
+    table_runs.Place(TABLES[name], tmp_path)
+    for name in ('gesture_stream', 'occlusion_track', 'ucm')
+  ]
+  names = ['framewise', 'state_zeroed', 'hard_self_critical']
+  assert [
+    (place.table.name, row.name)
+    for place, row in table_runs.select(places, names)
+  ] == [
+    ('gesture_stream', 'framewise'),
+    ('occlusion_track', 'tracker'),
+    ('occlusion_track', 'state_zeroed'),
+    ('occlusion_track', 'framewise'),
+    ('ucm', 'hard'),
+    ('ucm', 'hard_self_critical'),
+  ]
+
+
+@pytest.mark.parametrize('jobs', [2, 3, 9])
+def test_several_at_once_run_what_one_after_the_other_does(ucm, tmp_path, jobs):
+  names = ['soft', 'hard_self_critical', 'att2in_self_critical']
+  one = Runner(table_runs.Place(ucm.table, tmp_path / 'one'))
+  reasons = run(one.place, names, one)
+  several = Runner(ucm)
+  assert run(ucm, names, several, jobs=jobs) == reasons
+  assert one.most == 1 and several.most <= jobs
+  assert sorted(several.ran) == sorted(one.ran) and len(set(one.ran)) == 10
+
+
+def test_several_run_at_once(ucm):
+  meeting = threading.Barrier(2, timeout=60)
+  runner = Runner(ucm, met=meeting.wait)
+  run(ucm, ['soft', 'hard', 'up_down'], runner, jobs=2)
+  assert len(runner.ran) == 6 and runner.most == 2
+
+
+def test_what_failed_keeps_only_its_own_from_running_at_once(ucm):
+  runner = Runner(ucm, {('att2in', 0): 1, ('att2in', 1): 1})
+  reasons = run(ucm, ['att2in_self_critical', 'up_down'], runner, jobs=2)
+  assert {name for name, _ in runner.ran} == {'att2in', 'up_down'}
+  assert reasons['att2in'][0] == 'the run of seed 0 ended with 1'
+  assert reasons['up_down'] == []
 
 
 def test_finished_runs_are_skipped(ucm):
@@ -309,9 +508,90 @@ def test_what_cannot_run_here_says_why(ucm):
   assert f'# {label}\n# Not here: no data\n#   a b\nfor S in 0 1' in text
 
 
-def test_a_python_that_ends_says_how():
-  code = 'import sys; sys.exit(3)'
-  assert table_runs.run_python(['-c', code]) == 3
+def test_a_python_that_ends_says_how(tmp_path):
+  python = table_runs.Processes()
+  assert python(['-c', 'import sys; sys.exit(3)']) == 3
+  log = tmp_path / 'new' / 'log'
+  code = 'import os, sys; print(os.environ["NPROC"]); sys.exit(4)'
+  assert [python(['-c', code], log) for _ in range(2)] == [4, 4]
+  assert log.read_text() == '1\n1\n'
+
+
+# Of the words that follow it, those of a main.
+_RUN = """
+import json, os, pathlib, signal, sys, time
+def stop(*_):
+  print('stopped', flush=True)
+  sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+(workdir,) = [
+  pathlib.Path(word.partition('=')[2])
+  for word in sys.argv if word.startswith('--workdir=')
+]
+"""
+_ENDS = """
+print(json.dumps(sorted(os.sched_getaffinity(0))))
+workdir.mkdir()
+(workdir / 'results.json').write_text('{"test": {"scores": {}}}')
+"""
+_STAYS = """
+workdir.with_suffix('.ready').touch()
+time.sleep(600)
+"""
+
+
+class Scripts(table_runs.Processes):
+  """Runs a script instead of a main, with the arguments of that."""
+
+  def __init__(self, code):
+    super().__init__()
+    self._code, self.started = code, []
+
+  def __call__(self, words, log=None):
+    self.started.append(words)
+    return super().__call__(['-c', _RUN + self._code, *words], log)
+
+
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_setaffinity'), reason='cores cannot be chosen here'
+)
+def test_each_of_several_has_a_core_of_its_own(ucm):
+  before = sorted(os.sched_getaffinity(0))
+  run(ucm, ['soft', 'hard'], Scripts(_ENDS), jobs=2)
+  logs = sorted((ucm.workdirs / 'ucm').glob('*.log'))
+  assert [log.name for log in logs] == [
+    f'{name}_{seed}.log' for name in ('hard', 'soft') for seed in (0, 1)
+  ]
+  cores = [json.loads(log.read_text()) for log in logs]
+  assert all(core in [[one] for one in before[:2]] for core in cores)
+  assert sorted(os.sched_getaffinity(0)) == before
+
+
+def test_sigterm_is_passed_on_to_all_that_run(ucm):
+  scripts = Scripts(_STAYS)
+  marks = [
+    ucm.workdirs / 'ucm' / f'{name}_0.ready' for name in ('soft', 'hard')
+  ]
+  ready = []
+
+  def stop():
+    deadline = time.monotonic() + 60
+    while not ready and time.monotonic() < deadline:
+      ready.extend([True] * all(mark.exists() for mark in marks))
+      time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  before = signal.getsignal(signal.SIGTERM)
+  thread = threading.Thread(target=stop)
+  thread.start()
+  reasons = run(ucm, ['soft', 'hard', 'up_down'], scripts, jobs=2)
+  thread.join()
+  assert ready and len(scripts.started) == 2
+  for mark in marks:
+    assert mark.with_suffix('.log').read_text() == 'stopped\n'
+  why = ['stopped; the same command goes on']
+  assert reasons == {'soft': why, 'hard': why}
+  assert signal.getsignal(signal.SIGTERM) == before
 
 
 # What keeps rows from being run here.
@@ -321,7 +601,7 @@ def obstacles(name, row, tmp_path, *settings):
   place = table_runs.Place(
     TABLES[name], tmp_path, (f'data.data_dir={tmp_path}', *settings)
   )
-  return table_runs.obstacles(place, place.table.row(row))
+  return table_obstacles.find(place, place.table.row(row))
 
 
 def test_absent_data_are_named_with_what_to_do(tmp_path):
@@ -332,8 +612,62 @@ def test_absent_data_are_named_with_what_to_do(tmp_path):
   found = obstacles('sketch_rnn', 'cat_pig_decoder_only', tmp_path)
   assert 'quickdraw_sketches/cat is not in' in found[-1]
   assert 'prepare_sketches.py' in found[-1]
-  if not table_runs.accelerated():
+  if not table_obstacles.accelerated():
     assert found[0].startswith("QuickDraw's cat, pig needs a GPU")
+
+
+def test_what_is_drawn_needs_nothing_and_is_not_drawn_yet(tmp_path):
+  for name in ('ordered_motion', 'event_captions', 'occlusion_track'):
+    for row in TABLES[name].rows:
+      assert obstacles(name, row.name, tmp_path) == []
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_recordings_are_named_with_what_prepares_them(tmp_path):
+  skeletons, depth = 'skeletons/utd_mhad', 'clips/utd_mhad_depth'
+  for name, row, data, options in (
+    ('utd_mhad', 'skeletons', skeletons, '--layout=utd_mhad --input='),
+    ('utd_mhad', 'depth', depth, '--layout=utd_mhad --input='),
+    ('hand_gestures', 'bag', 'skeletons/hand_gestures', '--input=point_histor'),
+    ('msvd', 's2vt', 'captioned_clips/msvd', '--input=YouTubeClips --capt'),
+    ('ucf101', 'lrcn', 'clips/ucf101', '--layout=ucf101 --input=UCF-101 --li'),
+  ):
+    found = obstacles(name, row, tmp_path)[-1]
+    assert found.startswith(
+      f'{data} is not in {tmp_path}: prepare it with\n'
+      f'  python scripts/prepare_clips.py --name={data} '
+      f'--data_dir={tmp_path} {options}'
+    )
+
+
+def test_video_needs_weights_where_images_do(tmp_path):
+  absent = obstacles('ucf101', 'lrcn', tmp_path, 'encoder_weights=no')
+  assert absent[-2].startswith('encoder_weights=no does not exist: pass --set')
+  absent = obstacles('msvd', 's2vt', tmp_path, 'encoder_weights=')
+  assert absent[-2].startswith('the encoder is frozen and has no weights: pass')
+
+
+def test_validation_is_lent_by_the_published_training_split(tmp_path):
+  items = [
+    recordings.Features(split, split, np.zeros((3, 60), np.float32), 'wave')
+    for split in ('train', 'validation', 'test')
+  ]
+  video_lib.prepare('skeletons/utd_mhad', items, tmp_path)
+  for row in ('skeletons_held_out', 'skeletons'):
+    (found,) = obstacles('utd_mhad', row, tmp_path)
+    assert found.startswith('skeletons/utd_mhad is a subset of UTD-MHAD: 2 of')
+
+
+def test_real_sequences_are_asked_for(tmp_path):
+  def found(*settings):
+    place = table_runs.Place(TABLES['otb'], tmp_path, settings)
+    return table_obstacles.find(place, place.table.row('tracker'))
+
+  (unnamed,) = found()
+  assert unnamed.startswith('the sequences are not named: pass --set sequences')
+  assert found(f'sequences={tmp_path}') == []
+  (absent,) = found(f'sequences={tmp_path}', 'data.photographs=no')
+  assert absent.startswith('data.photographs=no is no directory')
 
 
 def test_a_subset_cannot_stand_for_the_whole(tmp_path):
@@ -378,3 +712,133 @@ def test_the_command_reports_without_running(tmp_path, capsys):
       ['--table=ucm', f'--workdirs={tmp_path}', '--set', 'dtypo=x']
     )
   assert 'dtypo=x' in capsys.readouterr().err
+
+
+# What the mains leave.
+
+
+class Here:
+  """Runs mains in this process."""
+
+  stopped = False
+
+  def listening(self):
+    return contextlib.nullcontext()
+
+  def __call__(self, words, log=None):
+    mains = {
+      'video.classify': classify,
+      'video.caption': caption,
+      'video.track': track,
+    }
+    _, module, *arguments = words
+    (workdir,) = [
+      word.removeprefix('--workdir=')
+      for word in arguments
+      if word.startswith('--workdir=')
+    ]
+    config = table_runs.load_config(arguments)
+    mains[module].train_and_evaluate(config, pathlib.Path(workdir))
+    return 0
+
+
+FEW = {
+  'num_steps': 2,
+  'optimizer.warmup_steps': 1,
+  'batch_size': 2,
+  'eval_batch_size': 4,
+  'log_every': 1,
+  'eval_every': 2,
+  'checkpoint_every': 2,
+}
+SMALL_ENCODER = {'encoder.channels': '(2,2)', 'encoder.features': 4}
+# Rows that run the code of all others -> their config in small.
+SMALL = {
+  ('ordered_motion', 'gru'): {**SMALL_ENCODER, 'model.features': 4},
+  ('gesture_stream', 'gru'): {
+    **SMALL_ENCODER,
+    'model.features': 4,
+    'loss.framewise_steps': 1,
+  },
+  ('event_captions', 'temporal_attention'): {
+    **SMALL_ENCODER,
+    'decoder.features': 4,
+    'decoder.embedding': 4,
+    'decoder.attention': 4,
+    'decoder.encoder_features': 4,
+    'decoding.beam_size': 1,
+  },
+  ('occlusion_track', 'tracker'): {
+    'model.side': 8,
+    'model.filters': '(2,2)',
+    'model.dense': 4,
+    'model.features': 4,
+    'self_feeding.start': 1,
+  },
+}
+# Tables -> those whose columns they must be able to fill with the same code.
+LIKE = {
+  'ordered_motion': ('utd_mhad', 'hand_gestures', 'ucf101'),
+  'gesture_stream': (),
+  'event_captions': ('msvd', 'msr_vtt'),
+  'occlusion_track': ('otb',),
+}
+
+
+def write_sequences(directory):
+  """One in the layout of OTB, in which nothing moves."""
+  pictures = directory / 'Still' / 'img'
+  pictures.mkdir(parents=True)
+  noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+  for i in (1, 2, 3):
+    Image.fromarray(noise).save(pictures / f'{i:04d}.png')
+  (pictures.parent / 'groundtruth_rect.txt').write_text('5,6,9,8\n' * 3)
+  return directory
+
+
+@pytest.mark.parametrize('table, row', SMALL)
+def test_a_run_leaves_all_that_its_table_wants(
+  table, row, tmp_path, monkeypatch
+):
+  """By a run of two steps, through the whole of the script."""
+  monkeypatch.setenv('PATH', '')  # No Java: METEOR takes seconds.
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  sizes = {'train': 4, 'validation': 2, 'test': 3}
+  monkeypatch.setattr(builders.DRAWN[table].module, 'SIZES', sizes)
+  fields = {**FEW, **SMALL[table, row], 'data.data_dir': tmp_path / 'data'}
+  if TABLES[table].module == 'video.track':
+    fields['sequences'] = write_sequences(tmp_path / 'otb')
+  settings = tuple(f'{name}={value}' for name, value in fields.items())
+  place = table_runs.Place(TABLES[table], tmp_path / 'tables', settings)
+  reasons = table_runs.run_missing(
+    table_runs.select([place], [row]),
+    [0],
+    processes=Here(),
+    find_obstacles=lambda *_: [],
+  )
+  assert reasons == {(table, row): []}
+  for other in place.table.rows:
+    if row in (other.name, other.trained_as):
+      found = reproduce_tables.measure(place, other, [0])
+      assert found.mean.keys() == set(place.table.columns.values())
+      assert None not in found.judged().values()
+  # What is scored by the same code finds its scores, too.
+  results = place.workdir(place.table.row(row), 0) / 'results.json'
+  for name in LIKE[table]:
+    like = table_runs.Place(TABLES[name], tmp_path / 'like')
+    for other in like.table.rows:
+      workdir = like.workdir(other, 0)
+      workdir.mkdir(parents=True, exist_ok=True)
+      (workdir / 'results.json').write_text(results.read_text())
+      entry = like.entry(other, 0)
+      written = {*entry['scores'], *entry.get('absent', {})}
+      assert set(like.table.columns.values()) <= written
+
+
+def test_every_video_table_is_like_one_that_is_run():
+  video = {name for name in TABLES if TABLES[name].module.startswith('video.')}
+  assert {*LIKE, *(name for names in LIKE.values() for name in names)} == video
+  for name, others in LIKE.items():
+    for other in others:
+      assert TABLES[name].module == TABLES[other].module
