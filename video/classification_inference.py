@@ -119,9 +119,16 @@ class Recognizer:
     self._begin = jax.jit(
       functools.partial(trained.classifier.apply, method='begin')
     )
-    self._step = jax.jit(
-      functools.partial(trained.classifier.apply, method='step')
-    )
+
+    # All that is done for a frame, as one program: of a stream that lives, each
+    # call of another one costs about as much as the network.
+    def step(variables, carry, frames):
+      carry, logits = trained.classifier.apply(
+        variables, carry, frames, method='step'
+      )
+      return carry, jax.nn.softmax(self._says(*logits)[0])
+
+    self._step = jax.jit(step)
 
   def read(self, path: str | os.PathLike) -> dict[str, Any]:
     """A clip's record, or where the classifier reads features, theirs.
@@ -186,8 +193,8 @@ class Recognizer:
       seen = self._examples.frame(frame, first)[None]
       if carry is None:
         carry = self._begin(self._variables, seen)
-      carry, (logits, of_frame) = self._step(self._variables, carry, seen)
-      yield np.asarray(jax.nn.softmax(self._says(logits, of_frame)[0]))
+      carry, probabilities = self._step(self._variables, carry, seen)
+      yield np.asarray(probabilities)
 
   def _says(self, logits, frame_logits):
     """Of streams what the frame shows, otherwise all that was seen."""

@@ -5,20 +5,26 @@
   for frame in camera:
     state, box = live.step(state, frame)
 
-Axes: H height, W width of a frame.
+Axes: H height, W width of a frame; h, w of a window in it.
 """
 
 import dataclasses
+import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
+from typing import NamedTuple
 
+import flax
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import PIL.Image
 
 from training import app
 from training import checkpoints
+from video import boxes as boxes_lib
 from video import tracking
 
 
@@ -63,19 +69,197 @@ def load(workdir: pathlib.Path) -> Trained:
     ) from error
 
 
+# Windows: which part of a frame is looked at.
+
+# Their sides in pixels, where frames are larger; else all of the frame.
+_WINDOWS = (96, 144, 208, 304, 448, 672, 1008)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """A rectangle of whole pixels."""
+
+  top: int
+  left: int
+  height: int
+  width: int
+
+
+def window_sizes(height: int, width: int) -> Iterator[Place]:
+  """From small to large, in the corner of a frame of this size.
+
+  They are few, as each is compiled, and none is larger than the frame.
+  """
+  for size in _WINDOWS:
+    if size >= max(height, width):
+      break
+    yield Place(0, 0, min(height, size), min(width, size))
+  yield Place(0, 0, height, width)
+
+
+def window_around(
+  box: np.ndarray, context: float, height: int, width: int
+) -> Place:
+  """The smallest window that holds all of what a crop of a frame covers.
+
+  Its place changes in leaps, so that a thing that moves little stays in it.
+
+  Args:
+    box: f32[4], its centre in the frame.
+    context: see `tracking.Tracker`.
+    height: H, of the frame.
+    width: W.
+  """
+  x, y, *extent = (float(number) for number in box)
+
+  def covered(start, extent, length):
+    centre, half = start + extent / 2, extent * context / 2
+    # A sample reaches half a pixel beyond the crop, where it is enlarged.
+    low, high = math.floor(centre - half) - 1, math.ceil(centre + half) + 1
+    return max(low, 0), min(high, length)
+
+  def fit(low, high, size, length):
+    if size == length:
+      return 0
+    leap = size // 16
+    if high - low + 2 * leap > size:
+      return None
+    start = (low + high - size) // 2 // leap * leap
+    return min(max(start, 0), length - size)
+
+  rows = covered(y, extent[1], height)
+  columns = covered(x, extent[0], width)
+  for window in window_sizes(height, width):
+    top = fit(*rows, window.height, height)
+    left = fit(*columns, window.width, width)
+    if top is not None and left is not None:
+      return dataclasses.replace(window, top=top, left=left)
+  raise AssertionError('the whole frame holds any crop of it')
+
+
+def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
+  """The size of a frame of which no side is longer than `longest`."""
+  ratio = longest / max(height, width)
+  if ratio >= 1:
+    return height, width
+  return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def cut(frame: np.ndarray, size: tuple[int, int], place: Place) -> np.ndarray:
+  """A part of a frame that is reduced as Pillow does; every pixel counts.
+
+  Equal to the part of the whole frame, reduced; but what lies far from the part
+  is not read, unless the ratio of the sizes is of large numbers.
+
+  Args:
+    frame: uint8[H, W, 3].
+    size: to which it is reduced, see `reduced_size`.
+    place: the part, in pixels of the reduced frame.
+
+  Returns:
+    uint8[h, w, 3], a copy.
+  """
+  rows = slice(place.top, place.top + place.height)
+  columns = slice(place.left, place.left + place.width)
+  if size == frame.shape[:2]:
+    return frame[rows, columns].copy()
+  if frame.shape[0] >= 2 * frame.shape[1]:
+    # Of what is as tall as that Pillow reduces the height first, and rounds.
+    whole = PIL.Image.fromarray(frame)
+    whole = whole.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+    return np.asarray(whole)[rows, columns].copy()
+  top = _source(rows, frame.shape[0], size[0])
+  left = _source(columns, frame.shape[1], size[1])
+  part = PIL.Image.fromarray(frame[top.read, left.read])
+  # And of all else the width first; the part, too, must be treated so.
+  part = part.resize(
+    (left.count, part.height),
+    PIL.Image.Resampling.BILINEAR,
+    box=(left.start, 0, left.stop, part.height),
+  )
+  part = part.resize(
+    (part.width, top.count),
+    PIL.Image.Resampling.BILINEAR,
+    box=(0, top.start, part.width, top.stop),
+  )
+  return np.asarray(part)[top.wanted, left.wanted].copy()
+
+
+class _Source(NamedTuple):
+  """Of what a part of a line is reduced, in pixels."""
+
+  read: slice  # Of the line: those that have a weight.
+  start: int  # Of what was read: that of which so many pixels are made.
+  stop: int
+  count: int
+  wanted: slice  # Of these.
+
+
+def _source(part: slice, length: int, reduced: int) -> _Source:
+  """For a part of a line of so many pixels, which are reduced to fewer.
+
+  Equal for all of the line and for a part of it where the part begins and ends
+  between pixels of both.
+  """
+  steps = math.gcd(length, reduced)
+  step = reduced // steps
+  first, last = part.start // step, -(-part.stop // step)
+  start, stop = (i * (length // steps) for i in (first, last))
+  reach = -(-length // reduced) + 1
+  read = slice(max(start - reach, 0), min(stop + reach, length))
+  wanted = slice(part.start - first * step, part.stop - first * step)
+  return _Source(
+    read,
+    start - read.start,
+    stop - read.start,
+    (last - first) * step,
+    wanted,
+  )
+
+
+@flax.struct.dataclass
+class _Window:
+  """A frame of which a part alone is there."""
+
+  pixels: jax.Array  # uint8[1, h, w, 3].
+  corner: jax.Array  # f32[2], x and y of its first pixel in the frame.
+  size: jax.Array  # i32[2], H and W.
+
+  @property
+  def shape(self) -> tuple[Any, ...]:
+    """Of the frame."""
+    return 1, self.size[0], self.size[1], 3
+
+
+class _OfWindows(tracking.Tracker):
+  """The network, of windows in place of frames."""
+
+  def see(
+    self, before: _Window, frame: _Window, search: jax.Array
+  ) -> jax.Array:
+    """Features of two windows at one place: f32[1, D]."""
+    search -= jnp.concatenate([frame.corner, jnp.zeros(2)])
+    return super().see(before.pixels, frame.pixels, search)
+
+
+# Live.
+
+
 @dataclasses.dataclass(frozen=True)
 class LiveState:
   """What a live tracker carries from frame to frame."""
 
-  state: tracking.State
+  state: tracking.State  # Its frame is a window around its box.
+  place: Place  # Of this window.
   size: tuple[int, int]  # Height and width of the frames as they come.
-  scale: np.ndarray  # f32[4], from their pixels to those that are searched.
 
 
 class LiveTracker:
   """Follows one thing, a frame at a time, on one device.
 
-  Each size of frames is compiled once.
+  Of a frame it takes the part alone that the crops cover, since what is outside
+  of a crop has no weight in it. The parts are of few sizes, and the first
+  `begin` of frames of one size compiles all of these: `step` never waits.
   """
 
   def __init__(
@@ -95,18 +279,34 @@ class LiveTracker:
     if longest_side < 1:
       raise ValueError(f'longest_side={longest_side} must be at least 1')
     self._longest_side = longest_side
-    self._variables = jax.device_put(variables, jax.local_devices()[0])
-    self._begin = jax.jit(
-      lambda variables, frame, box: tracker.apply(
-        variables, frame[None], box[None], method='begin'
-      )
+    self._context = tracker.context
+    self._variables = self._put(variables)
+    network = _OfWindows(
+      **{
+        field.name: getattr(tracker, field.name)
+        for field in dataclasses.fields(tracker)
+        if field.name not in ('parent', 'name')
+      }
     )
 
-    def step(variables, state, frame):
-      state, box = tracker.apply(variables, state, frame[None], method='step')
-      return state, box[0]
+    def step(variables, state, window):
+      state, box = network.apply(variables, state, window, method='step')
+      # The window is on the host, and need not come back.
+      return state.replace(frame=None), box[0]
 
     self._step = jax.jit(step)
+    self._compiled = set()
+    begun = jax.eval_shape(
+      lambda variables: tracker.apply(
+        variables,
+        jnp.zeros((1, tracker.side, tracker.side, 3), jnp.uint8),
+        jnp.ones((1, 4)),
+        method='begin',
+      ),
+      self._variables,
+    )
+    nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), begun)
+    self._nothing = self._put(nothing.replace(frame=None))
 
   @classmethod
   def of(cls, trained: Trained) -> 'LiveTracker':
@@ -127,13 +327,17 @@ class LiveTracker:
       raise ValueError(
         f'a frame is {frame.dtype}{list(frame.shape)}: pass uint8[H, W, 3]'
       )
-    height, width = frame.shape[:2]
-    box = tracking.check_box(box, height, width)
-    frame = self._reduce(frame)
-    scale = np.array(frame.shape[1::-1] * 2) / (width, height, width, height)
-    scale = scale.astype(np.float32)
-    state = self._begin(self._variables, frame, box * scale)
-    return LiveState(state, (height, width), scale)
+    size = frame.shape[:2]
+    box = tracking.check_box(box, *size) * self._scale(size)
+    self._compile(size)
+    place = self._around(box, size)
+    window = self._look(frame, place)
+    # As `Tracker.begin`, by the same program as the steps: a step of a state
+    # that knows nothing, with this frame twice.
+    state = self._nothing.replace(frame=window, box=self._put(box[None]))
+    begun, _ = self._step(self._variables, state, window)
+    state = state.replace(carry=begun.carry, first=begun.carry)
+    return LiveState(state, place, size)
 
   def step(
     self, state: LiveState, frame: np.ndarray
@@ -148,16 +352,45 @@ class LiveTracker:
         f'a frame of {frame.shape[:2]} pixels follows one of {state.size}: '
         'resize the frames to one size, or begin anew'
       )
-    inner, box = self._step(self._variables, state.state, self._reduce(frame))
-    box = np.asarray(box) / state.scale
-    return dataclasses.replace(state, state=inner), box
+    window = self._look(frame, state.place)
+    inner, box = self._step(self._variables, state.state, window)
+    box = np.asarray(box)
+    # The next frame is searched around this box, and this one beside it.
+    place = self._around(box, state.size)
+    if place != state.place:
+      window = self._look(frame, place)
+    state = LiveState(inner.replace(frame=window), place, state.size)
+    return state, box / self._scale(state.size)
 
-  def _reduce(self, frame: np.ndarray) -> np.ndarray:
-    """No side longer than the longest; as Pillow does, every pixel counts."""
-    height, width = frame.shape[:2]
-    ratio = self._longest_side / max(height, width)
-    if ratio >= 1:
-      return np.ascontiguousarray(frame)
-    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-    picture = PIL.Image.fromarray(frame)
-    return np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR))
+  def _put(self, tree: Any) -> Any:
+    """Where steps leave what they return: elsewhere it is compiled again."""
+    return jax.device_put(tree, jax.local_devices()[0])
+
+  def _reduced(self, size: tuple[int, int]) -> tuple[int, int]:
+    return reduced_size(*size, self._longest_side)
+
+  def _scale(self, size: tuple[int, int]) -> np.ndarray:
+    """f32[4], from pixels of frames to those that are searched."""
+    (height, width), (rows, columns) = size, self._reduced(size)
+    return np.array([columns / width, rows / height] * 2, np.float32)
+
+  def _around(self, box: np.ndarray, size: tuple[int, int]) -> Place:
+    return window_around(box, self._context, *self._reduced(size))
+
+  def _look(self, frame: np.ndarray, place: Place) -> _Window:
+    size = self._reduced(frame.shape[:2])
+    return _Window(
+      cut(frame, size, place)[None],
+      np.array([place.left, place.top], np.float32),
+      np.array(size, np.int32),
+    )
+
+  def _compile(self, size: tuple[int, int]):
+    """What frames of this size may need."""
+    for place in window_sizes(*self._reduced(size)):
+      shape = place.height, place.width
+      if shape not in self._compiled:
+        self._compiled.add(shape)
+        window = self._look(np.zeros((*size, 3), np.uint8), place)
+        state = self._nothing.replace(frame=window)
+        self._step(self._variables, state, window)
