@@ -32,18 +32,10 @@ from training import batching
 from training import checkpoints
 from training import parallel
 from training import prediction
-from training import provenance
-from training import report as report_lib
+from training import results
 
 # By what a checkpoint can be the best: what `Evaluator` computes every time.
-METRICS = (
-  *(f'BLEU-{n}' for n in (1, 2, 3, 4)),
-  'ROUGE-L',
-  'CIDEr',
-  'loss',
-  'accuracy',
-  'perplexity',
-)
+METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
 
 
 def check_metric(name: str):
@@ -319,19 +311,13 @@ def evaluate_best(
     'absent': evaluation.absent,
     'most_frequent_caption': evaluate.most_frequent_caption(training),
     'num_pictures': len(source),
-    'step': trained[0].step,
-    'num_steps': config.num_steps,
-    'training_seconds': report_lib.training_seconds(workdir),
-    'seed': config.seed,
+    **results.of_run(workdir, config, trained[0].step),
     'data': {
       'name': config.data.name,
       'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),
     },
     'decoding': json.loads(config.decoding.to_json()),
-    'config': json.loads(config.to_json()),
     'evaluation_seconds': round(evaluation.seconds, 1),
-    'hardware': provenance.hardware(),
-    'commit': provenance.commit(),
   }
   if others:
     entry['ensemble'] = [str(place) for place in (workdir, *others)]
@@ -376,12 +362,10 @@ def evaluate_best(
           'commit': entry['commit'] or 'none',
         },
       )
-    path = workdir / 'results.json'
-    results = json.loads(path.read_text()) if path.exists() else {}
-    checkpoints.write_json(path, {**results, name: entry})
   elif with_page:
     # Each batch of attention is gathered from all hosts: all must ask for it.
     collections.deque(entries, maxlen=0)
+  results.add(workdir, name, entry)
   log_scores(entry, name)
   return entry
 

@@ -21,6 +21,12 @@ from captioning import java_metrics
 from captioning import tokenizer
 
 _ORDER = 4  # The longest n-gram, for BLEU and for CIDEr.
+# What `score` computes without Java.
+WITHOUT_JAVA = (
+  *(f'BLEU-{n}' for n in range(1, _ORDER + 1)),
+  'ROUGE-L',
+  'CIDEr',
+)
 
 
 def score(

@@ -6,16 +6,14 @@ Two layouts are known: one JSON file in the manner of Karpathy
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import json
 import os
 import pathlib
 from collections.abc import Iterator
 
-import tqdm
-
 from captioning import tokenizer
+from training import problems as problems_lib
 from vision import images as images_lib
 
 # Karpathy's splits: what was left of COCO's validation photographs is trained
@@ -27,10 +25,6 @@ _SPLITS = {
   'test': 'test',
 }
 _LISTS = {'train': 'train', 'dev': 'validation', 'test': 'test'}
-_MOST_LISTED = 20
-
-# What is wrong -> with which pictures, captions or lines.
-Problems = collections.defaultdict[str, list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +60,7 @@ def load(
   images, captions = pathlib.Path(images), pathlib.Path(captions)
   if not images.is_dir():
     raise ValueError(f'{images} is not a directory: pass that of the pictures')
-  problems = Problems(list)
+  problems = problems_lib.Problems()
   if captions.suffix == '.json':
     candidates = _read_json(captions, images, problems)
   elif splits is None:
@@ -80,18 +74,11 @@ def load(
       captions, images, _read_lists(pathlib.Path(splits)), problems
     )
   pictures = _check(candidates, problems)
-  report = _describe(problems)
-  if problems and not skip_bad:
-    raise ValueError(
-      f'{captions}: correct what is wrong, or leave it out with skip_bad '
-      f'(--skip_bad).\n{report}'
-    )
-  if not pictures:
-    raise ValueError(f'{captions}: no picture is left.\n{report}')
+  report = problems.settle(captions, len(pictures), skip_bad=skip_bad)
   return pictures, report
 
 
-def _read_json(path, images, problems: Problems) -> Iterator[Picture]:
+def _read_json(path, images, problems) -> Iterator[Picture]:
   try:
     records = list(json.loads(path.read_text(encoding='utf-8'))['images'])
   except (ValueError, TypeError, KeyError) as error:
@@ -134,7 +121,7 @@ def _read_lists(directory: pathlib.Path) -> dict[str, list[str]]:
   return names
 
 
-def _read_lines(path, images, lists, problems: Problems) -> Iterator[Picture]:
+def _read_lines(path, images, lists, problems) -> Iterator[Picture]:
   captions = collections.defaultdict(list)
   # Unlike `splitlines` this leaves odd characters inside captions alone.
   lines = path.read_text(encoding='utf-8').rstrip('\n').split('\n')
@@ -157,7 +144,7 @@ def _read_lines(path, images, lists, problems: Problems) -> Iterator[Picture]:
         yield Picture(name, images / name, split, captions.get(name, []))
 
 
-def _check(candidates, problems: Problems) -> list[Picture]:
+def _check(candidates, problems) -> list[Picture]:
   """The pictures without problems, only their good captions."""
   seen, files, remaining = set(), set(), []
   for picture in candidates:
@@ -179,19 +166,8 @@ def _check(candidates, problems: Problems) -> list[Picture]:
       problems['missing picture'].append(str(picture.path))
     else:
       remaining.append(dataclasses.replace(picture, captions=good))
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    # Pillow decodes outside of Python's lock.
-    errors = list(
-      tqdm.tqdm(
-        pool.map(_decoding_error, remaining),
-        total=len(remaining),
-        desc='Decoding',
-        unit=' pictures',
-      )
-    )
+  errors = problems_lib.find(_decoding_error, remaining, unit='pictures')
   problems['picture that cannot be decoded'] += filter(None, errors)
-  for problem in [problem for problem, items in problems.items() if not items]:
-    del problems[problem]
   return [
     picture
     for picture, error in zip(remaining, errors, strict=True)
@@ -205,13 +181,3 @@ def _decoding_error(picture: Picture) -> str | None:
   except (ValueError, OSError) as error:
     return str(error)
   return None
-
-
-def _describe(problems: Problems) -> str:
-  lines = []
-  for problem, items in problems.items():
-    lines.append(f'{problem} ({len(items)}):')
-    lines += [f'  {item}' for item in items[:_MOST_LISTED]]
-    if len(items) > _MOST_LISTED:
-      lines.append(f'  and {len(items) - _MOST_LISTED} more')
-  return '\n'.join(lines)

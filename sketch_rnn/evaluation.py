@@ -4,7 +4,6 @@ Axes: B drawings, T points (the longest drawing's), Z latent, S draws of z.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 import zlib
@@ -33,6 +32,7 @@ from training import batching
 from training import checkpoints
 from training import parallel
 from training import provenance
+from training import results
 
 Batch = dict[str, jax.Array]
 
@@ -278,9 +278,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
       workdir / 'results' / split,
       [s for part in sections.values() for s in part],
     )
-    path = workdir / 'results.json'
-    results = json.loads(path.read_text()) if path.exists() else {}
-    checkpoints.write_json(path, {**results, split: entry})
+  results.add(workdir, split, entry)
   lines = [f'{split}: {entry["num_drawings"]} drawings, step {step}']
   lines += [f'{name:22} {x:9.4f}' for name, x in entry['scores'].items()]
   logging.info('%s', '\n'.join(lines))

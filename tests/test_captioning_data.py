@@ -146,7 +146,7 @@ def test_long_lists_of_problems_are_cut(tmp_path):
     sources.load(tmp_path, path)
   assert '19.jpg\n  and 10 more' in str(error.value)
   assert '20.jpg' not in str(error.value)
-  with pytest.raises(ValueError, match='no picture is left'):
+  with pytest.raises(ValueError, match='nothing is left'):
     sources.load(tmp_path, path, skip_bad=True)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -21,8 +20,7 @@ from training import batching
 from training import checkpoints
 from training import parallel
 from training import prediction
-from training import provenance
-from training import report as report_lib
+from training import results
 from video import caption_examples
 from video import caption_inference
 from video import captioner as captioner_lib
@@ -32,14 +30,7 @@ from video import event_captions
 # Beside the scores of captions, for `event_captions`; see `event_scores`.
 EVENT_METRICS = ('exact', 'motion_order', 'motion_set')
 # By what a checkpoint can be the best: what `Evaluator` computes every time.
-METRICS = (
-  *(f'BLEU-{n}' for n in (1, 2, 3, 4)),
-  'ROUGE-L',
-  'CIDEr',
-  'loss',
-  'accuracy',
-  'perplexity',
-)
+METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
 
 
 def check_metric(config: ml_collections.ConfigDict):
@@ -219,18 +210,12 @@ def evaluate_best(
       evaluate.references,
     ),
     'num_clips': len(source),
-    'step': trained.step,
-    'num_steps': config.num_steps,
-    'training_seconds': report_lib.training_seconds(workdir),
-    'seed': config.seed,
+    **results.of_run(workdir, config, trained.step),
     'data': {
       'name': config.data.name,
       'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),
     },
-    'config': json.loads(config.to_json()),
     'evaluation_seconds': round(evaluation.seconds, 1),
-    'hardware': provenance.hardware(),
-    'commit': provenance.commit(),
   }
   if jax.process_index() == 0:
     checkpoints.write_json(
@@ -245,9 +230,7 @@ def evaluate_best(
         for i, found in evaluation.captions.items()
       ],
     )
-    path = workdir / 'results.json'
-    results = json.loads(path.read_text()) if path.exists() else {}
-    checkpoints.write_json(path, {**results, name: entry})
+  results.add(workdir, name, entry)
   _log(entry, name)
   return entry
 

@@ -4,7 +4,6 @@ Axes: B recordings, T time, V classes.
 """
 
 import dataclasses
-import json
 import pathlib
 import time
 from typing import Any
@@ -18,8 +17,7 @@ from training import batching
 from training import checkpoints
 from training import parallel
 from training import prediction
-from training import provenance
-from training import report as report_lib
+from training import results
 from video import classification
 from video import classification_examples
 from video import classification_inference
@@ -235,15 +233,9 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   entry = {
     'scores': scores,
     'num_recordings': len(source),
-    'step': trained.step,
-    'num_steps': config.num_steps,
-    'training_seconds': report_lib.training_seconds(workdir),
-    'seed': config.seed,
+    **results.of_run(workdir, config, trained.step),
     'data': {'name': name, 'fingerprint': data.fingerprint(name, data_dir)},
-    'config': json.loads(config.to_json()),
     'evaluation_seconds': round(evaluation.seconds, 1),
-    'hardware': provenance.hardware(),
-    'commit': provenance.commit(),
   }
   if evaluation.confusion is not None:
     accuracies = metrics.per_class_accuracy(evaluation.confusion)
@@ -253,9 +245,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     }
   if jax.process_index() == 0:
     _write(workdir, split, trained, source, evaluation)
-    path = workdir / 'results.json'
-    results = json.loads(path.read_text()) if path.exists() else {}
-    checkpoints.write_json(path, {**results, split: entry})
+  results.add(workdir, split, entry)
   lines = [
     f'{split}: {entry["num_recordings"]} recordings, step {entry["step"]}'
   ]
