@@ -12,6 +12,11 @@ def lengths_to_mask(lengths: jax.Array, num_steps: int) -> jax.Array:
   return jnp.arange(num_steps) < lengths[..., None]
 
 
+def mask_to_lengths(mask: jax.Array | None) -> jax.Array | None:
+  """How many steps are real: bool[..., T] -> i32[...]; None stays None."""
+  return None if mask is None else jnp.sum(mask, axis=-1)
+
+
 def share_of_mean(
   values: jax.Array, mask: jax.Array, count: jax.Array
 ) -> jax.Array:

@@ -19,8 +19,8 @@
       --photographs=flickr8k/images
 
 Clips are a folder per class, of video files or of folders of frames, unless the
-layout says otherwise; see video/sources.py and video/recordings.py. Afterwards
-the data set is called as --name says.
+layout says otherwise; see video/sources.py, video/recordings.py and
+video/tracks.py. Afterwards the data set is called as --name says.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from training import app
 from video import data
 from video import recordings
 from video import sources
+from video import tracks
 
 
 def read(args: argparse.Namespace) -> tuple[list, str]:
@@ -36,7 +37,7 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
   kind = args.name.partition('/')[0]
   skip = {'skip_bad': args.skip_bad}
   if kind == 'tracks':
-    return sources.otb(args.input, **skip)
+    return tracks.otb(args.input, **skip)
   if kind == 'captioned_clips':
     return sources.captioned(
       args.input, args.captions, splits=args.lists, **skip

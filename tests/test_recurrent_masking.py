@@ -11,6 +11,8 @@ def test_mask_counts_the_lengths():
     mask, [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
   )
   assert mask.dtype == bool
+  np.testing.assert_array_equal(masking.mask_to_lengths(mask), [0, 2, 4])
+  assert masking.mask_to_lengths(None) is None
 
 
 def test_shares_of_uneven_parts_add_up_to_the_mean_over_real_values():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from video import boxes as boxes_lib
 from video import tracking
 from video import tracking_baselines
 from video import tracking_inference
@@ -71,7 +72,7 @@ def test_a_window_holds_all_that_its_crop_covers():
   boxes = np.concatenate(
     [rng.uniform(-20, 220, (60, 2)), np.exp(rng.uniform(0, 5, (60, 2)))], axis=1
   )
-  boxes = tracking.keep_inside(boxes.astype(np.float32), HEIGHT, WIDTH)
+  boxes = boxes_lib.keep_inside(boxes.astype(np.float32), HEIGHT, WIDTH)
   frames, outside = [], []
   found = [
     tracking_inference.window_around(np.asarray(box), 2.0, HEIGHT, WIDTH)
@@ -89,7 +90,8 @@ def test_a_window_holds_all_that_its_crop_covers():
     outside.append(other)
   np.testing.assert_array_equal(
     *(
-      tracking.crop(np.stack(part), boxes, 8, 2.0) for part in (frames, outside)
+      boxes_lib.crop(np.stack(part), boxes, 8, 2.0)
+      for part in (frames, outside)
     )
   )
 

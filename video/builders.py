@@ -1,7 +1,8 @@
 """The data sets of frames as builders of TensorFlow Datasets.
 
-Some are drawn, and SYNTHETIC; others are made of files that `video.sources` and
-`video.recordings` have read. `video.data` knows them by name.
+Some are drawn, and SYNTHETIC; others are made of what `video.sources`,
+`video.tracks` and `video.recordings` have read. `video.data` knows them by
+name.
 
 Axes: T time, H height, W width, C channels, D features.
 """
@@ -22,7 +23,9 @@ from video import gesture_stream
 from video import occlusion_track
 from video import ordered_motion
 from video import recordings
+from video import sampling
 from video import sources
+from video import tracks as tracks_lib
 
 # Data sets that are drawn.
 
@@ -146,7 +149,7 @@ DRAWN = {
 
 
 class _Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What is made of the items of `video.sources`."""
+  """What is made of what was read from files."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'Initial release.'}
@@ -209,6 +212,8 @@ class Stills(_Prepared, skip_registration=True):
     """How to store them; see `prepare`."""
     super().__init__(**kwargs)
     self._resize, self._rate = resize, rate
+    if rate is not None:
+      self.info.metadata['rate'] = rate
 
   def _encoded(self, clip: sources.Clip) -> list[bytes]:
     lossless = True
@@ -232,7 +237,7 @@ class Stills(_Prepared, skip_registration=True):
           'prepare them as two data sets'
         )
       if self._resize is not None:
-        frame = frames_lib.resize_short_side(frame[None], self._resize)[0]
+        frame = sampling.resize_short_side(frame[None], self._resize)[0]
       files.append(frames_lib.encode(frame, lossless=lossless))
     return files
 
@@ -305,7 +310,7 @@ class Tracks(_Prepared):
       'hidden': tfds.features.Tensor(shape=(None,), dtype=np.bool_),
     }
 
-  def _contents(self, item: sources.Track):
+  def _contents(self, item: tracks_lib.Track):
     return {
       'frames': [path.read_bytes() for path in item.pictures],
       'boxes': item.boxes,

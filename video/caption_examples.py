@@ -29,7 +29,7 @@ from video import captioner as captioner_lib
 from video import data
 from video import encoders
 from video import event_captions
-from video import frames as frames_lib
+from video import sampling
 from vision import pretrained
 
 VOCABULARY_FILE = 'vocabulary.json'
@@ -48,13 +48,11 @@ class Examples:
   Attributes:
     vocabulary: words to numbers.
     config:
-      `rate`: of the data, frames per second; a person's video files are thinned
-        to it. 0 where nothing was thinned.
       `num_frames`: L.
       `every`: of every so many frames one is seen, at most L; with 0, of L
         equal parts of the clip one each.
       `jitter`: in training any one of them.
-      `resize`, `crop`, `flip`: see `frames.for_training`.
+      `resize`, `crop`, `flip`: see `sampling.for_training`.
       `flip_events`: of `event_captions` alone: mirror half of the training
         clips left to right, and half upside down, words and labels too.
       `captions_per_clip`, `max_length`: K, W.
@@ -89,7 +87,7 @@ class Examples:
     places = self._places(
       len(record['frames']), rng if self.config.jitter else None
     )
-    clip = frames_lib.for_training(
+    clip = sampling.for_training(
       np.asarray(record['frames'][places]),
       rng,
       resize=self.config.resize,
@@ -113,12 +111,12 @@ class Examples:
 
   def fit(self, clip: np.ndarray) -> dict[str, np.ndarray]:
     """`frames`, padded to L, and `length`."""
-    fitted, length = frames_lib.fit(clip, self.config.num_frames)
+    fitted, length = sampling.fit(clip, self.config.num_frames)
     return {'frames': fitted, 'length': np.array(length, np.int32)}
 
   def crop(self, frames: np.ndarray) -> np.ndarray:
     """The centre: uint8[T, ..., ..., 3] -> uint8[T, H, W, 3]."""
-    return frames_lib.for_evaluation(
+    return sampling.for_evaluation(
       frames, resize=self.config.resize, crop=self.config.crop
     )
 
@@ -127,7 +125,7 @@ class Examples:
   ) -> np.ndarray:
     """Which frames of a clip: i64[N], N at most L."""
     if not self.config.every:
-      return frames_lib.spread(length, self.config.num_frames, rng)
+      return sampling.spread(length, self.config.num_frames, rng)
     first = 0
     if rng is not None:
       first = rng.integers(min(self.config.every, length))

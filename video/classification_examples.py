@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from video import augmentation
-from video import frames as frames_lib
+from video import sampling
 
 SAMPLINGS = ('spread', 'window')
 ORDERS = ('', 'reversed', 'shuffled')
@@ -105,19 +105,19 @@ class Examples:
       total = len(_recorded(record))
       start, stop = augmentation.random_span(total, change.least_span, rng)
       if config.sampling == 'window':
-        indices = start + frames_lib.window(
+        indices = start + sampling.window(
           stop - start, config.num_frames, stride=config.stride, rng=rng
         )
       else:
         count = min(stop - start, config.num_frames)
-        indices = start + frames_lib.spread(stop - start, count, rng)
+        indices = start + sampling.spread(stop - start, count, rng)
     example = self._labels(record, indices)
     if 'frames' not in record:
       features = self._points(record['features'][indices], rng)
       return self._fit(example, {'features': features})
     frames = np.asarray(record['frames'][indices])
     if config.crop:
-      frames = frames_lib.for_training(
+      frames = sampling.for_training(
         frames, rng, resize=config.resize, crop=config.crop, flip=False
       )
     for flip in change.flips:
@@ -173,10 +173,10 @@ class Examples:
     if 'labels' in record:
       return np.arange(total)[None, : config.num_frames]
     if config.sampling == 'window':
-      return frames_lib.windows(
+      return sampling.windows(
         total, config.num_frames, config.windows, stride=config.stride
       )
-    return frames_lib.spread(total, min(total, config.num_frames))[None]
+    return sampling.spread(total, min(total, config.num_frames))[None]
 
   def window(
     self, record: dict[str, Any], indices: np.ndarray
@@ -192,7 +192,7 @@ class Examples:
     """Of frames of any size what is evaluated: uint8[T, H, W, C]."""
     if not self.config.crop:
       return frames
-    return frames_lib.for_evaluation(
+    return sampling.for_evaluation(
       frames, resize=self.config.resize, crop=self.config.crop
     )
 
@@ -227,7 +227,7 @@ class Examples:
       )
     padded = np.full(self.config.max_gestures, PAD, np.int32)
     padded[: len(labels)] = labels
-    framewise, _ = frames_lib.fit(
+    framewise, _ = sampling.fit(
       np.asarray(record['framewise'], np.int32)[indices], self.config.num_frames
     )
     return {**example, 'labels': padded, 'framewise': framewise}
@@ -260,7 +260,7 @@ class Examples:
   def _fit(self, example, recorded):
     """Pads to T frames."""
     ((name, values),) = recorded.items()
-    values, length = frames_lib.fit(values, self.config.num_frames)
+    values, length = sampling.fit(values, self.config.num_frames)
     return {**example, name: values, 'length': np.int32(length)}
 
 

@@ -44,6 +44,7 @@ from video import builders
 from video import frames as frames_lib
 from video import recordings
 from video import sources
+from video import tracks as tracks_lib
 
 _UCF101 = 'ucf101_1_256'  # The first official split, 256 x 256 pixels.
 _PREPARE_UCF101 = (
@@ -62,7 +63,7 @@ _PREPARE = (
 
 def prepare(
   name: str,
-  items: Sequence[sources.Clip | recordings.Features | sources.Track],
+  items: Sequence[sources.Clip | recordings.Features | tracks_lib.Track],
   data_dir: str | os.PathLike | None = None,
   *,
   resize: int | None = None,

@@ -1,19 +1,16 @@
-"""Frames: decode, sample, resize, crop and mirror clips. uint8 throughout.
+"""Frames of files and files of frames: decoding and encoding clips, as uint8.
 
 A clip is a video file, a folder of pictures, or an array in a .npy or .npz
-file. What is done to a clip is done to all of its frames alike.
+file.
 
-Axes: T time, H height, W width, C channels (3 or 1), S side of a square crop,
-N frames that are chosen.
+Axes: T time, H height, W width, C channels (3 or 1), N frames that are chosen.
 """
 
 import fractions
-import functools
 import io
 import os
 import pathlib
 import re
-from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -52,14 +49,14 @@ def stream(
   try:
     with av.open(os.fspath(path)) as container:
       video = _video_stream(container)
-      step = 1 if rate is None else max(1, round(_rate(video) / rate))
+      every = 1 if rate is None else _step(_rate(video), rate)
       count = damaged = 0
       for frame in _decode(container, video):
         if frame is None or frame.is_corrupt:
           damaged += 1
         if frame is None:
           continue
-        if count % step == 0:
+        if count % every == 0:
           yield _upright(frame)
         count += 1
       missing = max(video.frames - count, 0)
@@ -96,9 +93,16 @@ def read(path: str | os.PathLike, *, rate: float | None = None) -> np.ndarray:
   return _stack(decoded, path)
 
 
+def step(path: str | os.PathLike, rate: float | None) -> int:
+  """Of how many frames of a clip `read` returns one; see `stream`."""
+  if rate is None or not _is_video(path):
+    return 1
+  return _step(frame_rate(path), rate)
+
+
 def frame_rate(path: str | os.PathLike) -> float:
   """Frames per second of a clip, `DEFAULT_RATE` where nothing says."""
-  if pathlib.Path(path).suffix.lower() not in VIDEOS:
+  if not _is_video(path):
     return DEFAULT_RATE
   try:
     with av.open(os.fspath(path)) as container:
@@ -239,140 +243,6 @@ def encode(frame: np.ndarray, *, lossless: bool) -> bytes:
   return file.getvalue()
 
 
-# Which frames of a clip: indices in time.
-
-
-def spread(
-  length: int, count: int, rng: np.random.Generator | None = None
-) -> np.ndarray:
-  """One frame of each of `count` equal parts of a clip: i64[N].
-
-  The one in the middle; with `rng` any one (temporal jitter, as in Temporal
-  Segment Networks, Wang et al. 2016). A clip of fewer frames than parts has
-  some repeatedly.
-  """
-  _check_counts(length, count)
-  offsets = 0.5 if rng is None else rng.random(count)
-  places = (np.arange(count) + offsets) * length / count
-  return np.minimum(places.astype(np.int64), length - 1)
-
-
-def window(
-  length: int,
-  count: int,
-  *,
-  stride: int = 1,
-  rng: np.random.Generator | None = None,
-) -> np.ndarray:
-  """Every `stride`-th of consecutive frames: i64[N].
-
-  In the middle of the clip; with `rng` anywhere. Of a clip that is too short
-  the last frame is repeated.
-  """
-  _check_counts(length, count, stride)
-  room = max(length - _span(count, stride), 0)
-  start = room // 2 if rng is None else rng.integers(room + 1)
-  return _from(start, length, count, stride)
-
-
-def windows(
-  length: int, count: int, clips: int, *, stride: int = 1
-) -> np.ndarray:
-  """Evenly placed windows, from the first frame to the last: i64[clips, N].
-
-  For evaluation on several clips of a video, whose predictions are averaged.
-  """
-  _check_counts(length, count, stride, clips)
-  room = max(length - _span(count, stride), 0)
-  if clips == 1:
-    return window(length, count, stride=stride)[np.newaxis]
-  starts = np.linspace(0, room, clips).round().astype(np.int64)
-  return np.stack([_from(start, length, count, stride) for start in starts])
-
-
-def fit(array: np.ndarray, count: int) -> tuple[np.ndarray, int]:
-  """Cuts or zero-pads the end: [T, ...] -> [count, ...], and what is real."""
-  length = min(len(array), count)
-  fitted = np.zeros((count, *array.shape[1:]), array.dtype)
-  fitted[:length] = array[:length]
-  return fitted, length
-
-
-# What is done to all frames of a clip alike: uint8[T, H, W, C].
-
-
-def for_training(
-  frames: np.ndarray,
-  rng: np.random.Generator,
-  *,
-  resize: int,
-  crop: int,
-  flip: bool,
-) -> np.ndarray:
-  """One random crop for all frames: uint8[T, H, W, C] -> uint8[T, S, S, C].
-
-  The short side is resized to `resize` before. With `flip` half of the clips
-  are mirrored; labels and captions that tell left from right forbid it.
-  """
-  frames = random_crop(resize_short_side(frames, resize), crop, rng)
-  return mirror(frames) if flip and rng.random() < 0.5 else frames
-
-
-def for_evaluation(frames: np.ndarray, *, resize: int, crop: int) -> np.ndarray:
-  """The centre, nothing random: uint8[T, H, W, C] -> uint8[T, S, S, C]."""
-  return center_crop(resize_short_side(frames, resize), crop)
-
-
-def resize_short_side(frames: np.ndarray, size: int) -> np.ndarray:
-  """Resizes bilinearly, keeping the proportions."""
-  if min(frames.shape[1:3]) == size:
-    return frames
-  if frames.shape[-1] == 1:  # Pillow has no axis for a single channel.
-    return np.stack(
-      [images.resize_short_side(frame, size) for frame in frames[..., 0]]
-    )[..., np.newaxis]
-  return np.stack([images.resize_short_side(frame, size) for frame in frames])
-
-
-def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-  """uint8[T, H, W, C] -> uint8[T, S, S, C]."""
-  return _for_all(functools.partial(images.center_crop, size=size), frames)
-
-
-def random_crop(
-  frames: np.ndarray, size: int, rng: np.random.Generator
-) -> np.ndarray:
-  """uint8[T, H, W, C] -> uint8[T, S, S, C], from one place."""
-  return _for_all(
-    functools.partial(images.random_crop, size=size, rng=rng), frames
-  )
-
-
-def mirror(frames: np.ndarray) -> np.ndarray:
-  """Left becomes right; labels and words are the caller's to exchange."""
-  return frames[:, :, ::-1]
-
-
-def _for_all(
-  function: Callable[[np.ndarray], np.ndarray], frames: np.ndarray
-) -> np.ndarray:
-  """Applies what is done to the H and W of a picture to those of a clip."""
-  return np.moveaxis(function(np.moveaxis(frames, 0, 2)), 2, 0)
-
-
-def _check_counts(*counts: int):
-  if min(counts) < 1:
-    raise ValueError(f'lengths, counts and strides {counts} must be at least 1')
-
-
-def _span(count: int, stride: int) -> int:
-  return (count - 1) * stride + 1
-
-
-def _from(start, length, count, stride) -> np.ndarray:
-  return np.minimum(start + stride * np.arange(count), length - 1)
-
-
 def _video_stream(container: av.container.InputContainer):
   if not container.streams.video:
     raise ValueError('it has no pictures')
@@ -391,6 +261,14 @@ def _decode(container, video) -> Iterator[av.VideoFrame | None]:
     except av.error.InvalidDataError:
       decoded = [None]
     yield from decoded
+
+
+def _is_video(path: str | os.PathLike) -> bool:
+  return pathlib.Path(path).suffix.lower() in VIDEOS
+
+
+def _step(recorded: float, wanted: float) -> int:
+  return max(1, round(recorded / wanted))
 
 
 def _rate(video) -> float:

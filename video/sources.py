@@ -4,7 +4,6 @@
   ucf101             UCF101 with its official lists (Soomro et al. 2012)
   captioned          MSR-VTT's JSON (Xu et al. 2016), or MSVD's captions (Chen
                      and Dolan 2011) with lists of the splits
-  otb                OTB's folders (Wu et al. 2013): img/, groundtruth_rect.txt
 
 People and places that a model is tested on are never those that it is trained
 on, where files say who and where: clips of one group are in one split.
@@ -13,7 +12,6 @@ Axes: T time, H height, W width, C channels.
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -24,8 +22,8 @@ from collections.abc import Iterable
 from collections.abc import Sequence
 
 import numpy as np
-import tqdm
 
+from training import problems as problems_lib
 from video import frames as frames_lib
 
 SPLITS = ('train', 'validation', 'test')
@@ -39,21 +37,8 @@ _NAMES = {
   'test': 'test',
   'testing': 'test',
 }
-_MOST_LISTED = 20
 # UCF11, UCF50 and UCF101: clips of one group were cut from one recording.
 _GROUP = re.compile(r'_(g\d+)_c\d+$')
-
-# Where OTB annotates a part of the frames: the first and the last of them.
-_OTB_PARTS = {
-  'david': (300, 770),
-  'diving': (1, 215),
-  'football1': (1, 74),
-  'freeman3': (1, 460),
-  'freeman4': (1, 283),
-}
-
-# What is wrong -> with what.
-Problems = collections.defaultdict[str, list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +51,6 @@ class Clip:
   label: str = ''
   captions: tuple[str, ...] = ()
   group: str = ''  # Who or what was filmed, where that is known.
-
-
-@dataclasses.dataclass(frozen=True)
-class Track:
-  """Frames, and where one thing is in each of them."""
-
-  id: str
-  split: str
-  pictures: tuple[pathlib.Path, ...]
-  boxes: np.ndarray  # f32[T, 4]: x, y of the upper left corner, w, h; pixels.
-  hidden: np.ndarray  # bool[T]: the file says that it is not to be seen.
 
 
 def classes(
@@ -95,13 +69,13 @@ def classes(
   Raises:
     ValueError: it lists all that is wrong, if `skip_bad` does not allow it.
   """
-  directory = _directory(directory, 'of folders, one a class')
-  problems = Problems(list)
-  folders = _folders(directory)
-  split_folders = [f for f in folders if f.name.lower() in _NAMES]
+  directory = check_directory(directory, 'of folders, one a class')
+  problems = problems_lib.Problems()
+  found = folders(directory)
+  split_folders = [f for f in found if f.name.lower() in _NAMES]
   candidates = []
   if split_folders:
-    for folder in folders:
+    for folder in found:
       if folder not in split_folders:
         problems['beside the folders of the splits'].append(str(folder))
     for folder in split_folders:
@@ -112,9 +86,9 @@ def classes(
   return _finish(directory, candidates, problems, skip_bad)
 
 
-def _labelled(directory, split, problems: Problems) -> list[Clip]:
+def _labelled(directory, split, problems) -> list[Clip]:
   clips = []
-  for folder in _folders(directory):
+  for folder in folders(directory):
     found = [path for path in _sorted(folder) if _is_clip(path)]
     if not found:
       problems['class without clips'].append(str(folder))
@@ -162,10 +136,10 @@ def ucf101(
     number: of the split, 1 to 3.
     skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
   """
-  videos = _directory(videos, "of UCF101's classes")
-  lists = _directory(lists, 'of trainlist01.txt and the other lists')
+  videos = check_directory(videos, "of UCF101's classes")
+  lists = check_directory(lists, 'of trainlist01.txt and the other lists')
   names = {line.split()[1] for line in lines(lists / 'classInd.txt')}
-  problems = Problems(list)
+  problems = problems_lib.Problems()
   listed = {}
   for split in ('train', 'test'):
     path = lists / f'{split}list{number:02d}.txt'
@@ -185,11 +159,17 @@ def ucf101(
     {group for split, _, group in listed.values() if split == 'train'}
   )
   held_out = set(groups[4::9] or groups[-1:])
+  # The lists and the archive differ in capital letters (HandStandPushups).
+  files = {
+    f'{folder.name}/{path.name}'.lower(): path
+    for folder in folders(videos)
+    for path in folder.iterdir()
+  }
   candidates = [
     Clip(
       id=pathlib.PurePosixPath(file).stem,
       split='validation' if split == 'train' and group in held_out else split,
-      frames=videos / file,
+      frames=files.get(file.lower(), videos / file),
       label=label,
       group=group,
     )
@@ -218,8 +198,8 @@ def captioned(
       test_list.txt, of an id a line.
     skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
   """
-  videos = _directory(videos, 'of the video files')
-  problems = Problems(list)
+  videos = check_directory(videos, 'of the video files')
+  problems = problems_lib.Problems()
   split_by_id, by_id = {}, collections.defaultdict(list)
   for path in map(pathlib.Path, captions):
     if path.suffix == '.json':
@@ -250,7 +230,7 @@ def captioned(
   return _finish(videos, candidates, problems, skip_bad)
 
 
-def _read_json(path, split_by_id, by_id, problems: Problems):
+def _read_json(path, split_by_id, by_id, problems):
   try:
     content = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
@@ -292,7 +272,7 @@ def _read_json(path, split_by_id, by_id, problems: Problems):
       )
 
 
-def _read_descriptions(path, by_id, problems: Problems):
+def _read_descriptions(path, by_id, problems):
   for number, line in enumerate(lines(path), start=1):
     if line.startswith('#'):
       continue
@@ -305,7 +285,7 @@ def _read_descriptions(path, by_id, problems: Problems):
       )
 
 
-def _read_split_lists(directory, problems: Problems) -> dict[str, str]:
+def _read_split_lists(directory, problems) -> dict[str, str]:
   split_by_id = {}
   for word, split in (
     ('train', 'train'),
@@ -327,87 +307,15 @@ def _read_split_lists(directory, problems: Problems) -> dict[str, str]:
   return split_by_id
 
 
-def otb(
-  directory: str | os.PathLike, *, split: str = 'test', skip_bad: bool = False
-) -> tuple[list[Track], str]:
-  """OTB's sequences: folders with img/ and groundtruth_rect.txt.
-
-  Numbers may be separated by commas, tabs or spaces. Where two things are
-  followed (groundtruth_rect.1.txt, groundtruth_rect.2.txt) there are two
-  tracks. OTB counts pixels from 1; here the first is 0. A box that is empty or
-  no number says that the thing is not to be seen.
-
-  Returns:
-    The good tracks, and a text that lists what is wrong with the others.
-  """
-  directory = _directory(directory, "of OTB's sequences")
-  if (directory / 'img').is_dir():
-    folders = [directory]
-  else:
-    folders = _folders(directory)
-  problems = Problems(list)
-  tracks = []
-  for folder in folders:
-    found = sorted(folder.glob('groundtruth_rect*.txt'))
-    if not found or not (folder / 'img').is_dir():
-      problems['no img/ or no groundtruth_rect.txt'].append(str(folder))
-    for path in found:
-      number = path.name.removeprefix('groundtruth_rect').removesuffix('.txt')
-      try:
-        track = _read_track(path, split)
-      except ValueError as error:
-        problems['boxes or pictures that do not fit together'].append(
-          str(error)
-        )
-        continue
-      tracks.append(
-        dataclasses.replace(track, id=folder.name + number.replace('.', '-'))
-      )
-  errors = _in_threads(_picture_error, tracks)
-  problems['picture that cannot be decoded'] += filter(None, errors)
-  good = [t for t, e in zip(tracks, errors, strict=True) if e is None]
-  return good, _report(directory, len(good), problems, skip_bad)
-
-
-def _read_track(path: pathlib.Path, split: str) -> Track:
-  paths = frames_lib.pictures(path.parent / 'img')
-  part = _OTB_PARTS.get(path.parent.name.lower())
-  rows = [re.split(r'[,\s]+', line.strip(' ,\t')) for line in lines(path)]
-  wrong = [i for i, row in enumerate(rows, start=1) if len(row) != 4]
-  try:
-    boxes = np.array(rows, np.float32) if not wrong else None
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
-  if boxes is None:
-    raise ValueError(
-      f'{path}: line {wrong[0]} does not hold four numbers x, y, w, h'
-    )
-  if part is not None and len(paths) > len(boxes):
-    paths = paths[part[0] - 1 : part[1]]
-  if len(paths) != len(boxes):
-    raise ValueError(f'{path}: {len(boxes)} boxes for {len(paths)} pictures')
-  hidden = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
-  if hidden[0]:
-    raise ValueError(f'{path}: no box in the first frame to begin with')
-  boxes[hidden] = 0
-  boxes[~hidden, :2] -= 1
-  return Track(path.parent.name, split, tuple(paths), boxes, hidden)
-
-
-def _picture_error(track: Track) -> str | None:
-  try:
-    sizes = {frames_lib.images.decode(path).shape for path in track.pictures}
-  except (ValueError, OSError) as error:
-    return str(error)
-  if len(sizes) > 1:
-    return f'the pictures of {track.id} differ in size: {sorted(sizes)}'
-  return None
-
-
 # What they have in common.
 
 
-def _directory(path, what: str) -> pathlib.Path:
+def check_directory(path: str | os.PathLike, what: str) -> pathlib.Path:
+  """A directory that is there.
+
+  Raises:
+    ValueError: it is not; says of what it should be.
+  """
   path = pathlib.Path(path)
   if not path.is_dir():
     raise ValueError(f'{path} is not a directory: pass that {what}')
@@ -421,7 +329,8 @@ def _sorted(directory: pathlib.Path) -> list[pathlib.Path]:
   )
 
 
-def _folders(directory: pathlib.Path) -> list[pathlib.Path]:
+def folders(directory: pathlib.Path) -> list[pathlib.Path]:
+  """Those in a directory that are not hidden, frame10 behind frame9."""
   return [path for path in _sorted(directory) if path.is_dir()]
 
 
@@ -437,7 +346,7 @@ def lines(path: pathlib.Path) -> list[str]:
 
 
 def _finish(
-  directory, candidates: Iterable[Clip], problems: Problems, skip_bad: bool
+  directory, candidates: Iterable[Clip], problems, skip_bad: bool
 ) -> tuple[list[Clip], str]:
   """Decodes every clip once; no group may be in two splits."""
   remaining, seen = [], set()
@@ -449,7 +358,7 @@ def _finish(
     else:
       seen.add(clip.id)
       remaining.append(clip)
-  errors = _in_threads(_decoding_error, remaining)
+  errors = problems_lib.find(_decoding_error, remaining, unit='clips')
   problems['clip that cannot be decoded'] += filter(None, errors)
   clips = [clip for clip, e in zip(remaining, errors, strict=True) if e is None]
   splits = collections.defaultdict(set)
@@ -466,20 +375,7 @@ def _finish(
     for clip in clips
     if not clip.group or len(splits[clip.label, clip.group]) == 1
   ]
-  return clips, _report(directory, len(clips), problems, skip_bad)
-
-
-def _in_threads(function, items) -> list[str | None]:
-  """What is wrong with each; FFmpeg and Pillow decode outside Python's lock."""
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    return list(
-      tqdm.tqdm(
-        pool.map(function, items),
-        total=len(items),
-        desc='Decoding',
-        unit=' clips',
-      )
-    )
+  return clips, problems.settle(directory, len(clips), skip_bad=skip_bad)
 
 
 def _decoding_error(clip: Clip) -> str | None:
@@ -492,23 +388,3 @@ def _decoding_error(clip: Clip) -> str | None:
   except (ValueError, OSError) as error:
     return str(error)
   return None
-
-
-def _report(directory, count: int, problems: Problems, skip_bad: bool) -> str:
-  """What is wrong, as a text; an error, unless it may be left out."""
-  lines = []
-  for problem, items in problems.items():
-    if items:
-      lines.append(f'{problem} ({len(items)}):')
-      lines += [f'  {item}' for item in items[:_MOST_LISTED]]
-    if len(items) > _MOST_LISTED:
-      lines.append(f'  and {len(items) - _MOST_LISTED} more')
-  report = '\n'.join(lines)
-  if report and not skip_bad:
-    raise ValueError(
-      f'{directory}: correct what is wrong, or leave it out with skip_bad '
-      f'(--skip_bad).\n{report}'
-    )
-  if not count:
-    raise ValueError(f'{directory}: nothing is left.\n{report}')
-  return report

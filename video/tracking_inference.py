@@ -328,7 +328,7 @@ class LiveTracker:
         f'a frame is {frame.dtype}{list(frame.shape)}: pass uint8[H, W, 3]'
       )
     size = frame.shape[:2]
-    box = tracking.check_box(box, *size) * self._scale(size)
+    box = boxes_lib.check_box(box, *size) * self._scale(size)
     self._compile(size)
     place = self._around(box, size)
     window = self._look(frame, place)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from recurrent import masking
+from video import boxes as boxes_lib
 from video import tracking
 
 
@@ -49,17 +50,17 @@ def create(tracker: tracking.Tracker, config: ml_collections.ConfigDict):
   is where the thing is, seen from where it was looked for. So the convolutions
   run over all frames at once in either case.
 
-  An error of more than `tracking.FARTHEST` teaches nothing: the thing is lost.
+  An error of more than `boxes.FARTHEST` teaches nothing: the thing is lost.
 
   Args:
     tracker: the network.
-    config: `jitter` of `tracking.jitter`, `self_feeding` of `self_fed_share`.
+    config: `jitter` of `boxes.jitter`, `self_feeding` of `self_fed_share`.
   """
 
   def loss_fn(variables, batch, counts, step, key):
     frames, boxes = batch['frames'], batch['boxes']
     jitter_key, choice_key = jax.random.split(key)
-    near = tracking.jitter(jitter_key, boxes, **config.jitter)
+    near = boxes_lib.jitter(jitter_key, boxes, **config.jitter)
     share = self_fed_share(step, **config.self_feeding)
     self_fed = jax.random.bernoulli(choice_key, share, (len(boxes),))
 
@@ -70,10 +71,10 @@ def create(tracker: tracking.Tracker, config: ml_collections.ConfigDict):
       return jnp.where(self_fed[:, None, None], own, near)
 
     found = jax.lax.cond(share > 0, with_own, lambda: near)
-    search = jax.lax.stop_gradient(tracking.search_boxes(found))
+    search = jax.lax.stop_gradient(boxes_lib.search_boxes(found))
     codes = tracker.apply(variables, frames, search)
-    wanted = tracking.encode(boxes[:, 1:], search[:, 1:])
-    errors = jnp.minimum(jnp.abs(codes - wanted), tracking.FARTHEST)
+    wanted = boxes_lib.encode(boxes[:, 1:], search[:, 1:])
+    errors = jnp.minimum(jnp.abs(codes - wanted), boxes_lib.FARTHEST)
     means = jnp.mean(errors, axis=-1)
     loss = masking.share_of_mean(means, jnp.ones_like(means), counts)
     metrics = Metrics.single_from_model_output(

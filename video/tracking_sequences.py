@@ -16,10 +16,10 @@ import numpy as np
 from training import checkpoints
 from video import figures
 from video import metrics
-from video import sources
 from video import tracking_baselines
 from video import tracking_evaluation
 from video import tracking_inference
+from video import tracks as tracks_lib
 from vision import images
 
 
@@ -53,7 +53,7 @@ def evaluate(
 
   Args:
     workdir: of the run.
-    directory: see `sources.otb`.
+    directory: see `tracks_lib.otb`.
 
   Returns:
     The entry of `results.json`.
@@ -61,7 +61,7 @@ def evaluate(
   Raises:
     ValueError: something is wrong with the sequences.
   """
-  tracks, problems = sources.otb(directory)
+  tracks, problems = tracks_lib.otb(directory)
   if not tracks:
     raise ValueError(f'{directory} holds no sequence. {problems}')
   trained = tracking_inference.load(workdir)
@@ -126,7 +126,7 @@ def evaluate(
 
 
 def _one_pass(
-  tracks: Sequence[sources.Track],
+  tracks: Sequence[tracks_lib.Track],
   boxes: Mapping[str, np.ndarray],
   *,
   count_first: bool,
@@ -139,7 +139,7 @@ def _one_pass(
 
 
 def _write(
-  directory: pathlib.Path, track: sources.Track, boxes: dict[str, np.ndarray]
+  directory: pathlib.Path, track: tracks_lib.Track, boxes: dict[str, np.ndarray]
 ):
   """The boxes f32[T, 4] of each tracker, and a strip that shows them."""
   checkpoints.write_json(

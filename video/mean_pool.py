@@ -1,0 +1,59 @@
+"""The mean of the frames (Venugopalan et al. 2015, NAACL).
+
+Axes: see video/captioner.py. H units.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from recurrent import cells
+from recurrent import decoder
+
+
+class MeanPool(decoder.Decoder):
+  """The mean of the frames at every step (Venugopalan et al. 2015, NAACL).
+
+  One LSTM, driven by the word before and by the mean: the order of the frames
+  is lost. Dropout falls on frames, words and output.
+  """
+
+  attends = False
+
+  def setup(self):
+    """Declares the layers; their parameters appear on the first use."""
+    self.words = nn.Embed(
+      self.vocab_size,
+      self.embedding,
+      embedding_init=nn.initializers.uniform(0.08),
+    )
+    self.cell = cells.LSTM(self.features, dtype=self.dtype)
+    self.output = nn.Dense(self.vocab_size, dtype=self.dtype)
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def prepare(self, annotations, mask, *, train):
+    """f32[B, L, D] -> the gates that the mean drives, f32[B, 1, 4 * H]."""
+    clip = decoder.mean(annotations, mask)
+    clip = self.dropout(clip, deterministic=not train)
+    return self.cell.drive(clip)[:, None]
+
+  def start(self, context, captions, *, train):
+    """Zeros: (c, h), both f32[B, captions, H]."""
+    del train
+    return self.cell.start((len(context), captions))
+
+  def read(self, tokens, *, train):
+    """See `Decoder.read`."""
+    word = self.dropout(self.words(tokens), deterministic=not train)
+    return word, self.cell.project(word)
+
+  def advance(self, carry, drive, context, *, train=False):
+    """See `Decoder.advance`; y holds `hidden`."""
+    del train
+    carry, hidden = self.cell.step(carry, drive + context)
+    return carry, {'hidden': hidden}
+
+  def predict(self, word, y, *, train):
+    """See `Decoder.predict`."""
+    del word
+    hidden = self.dropout(y['hidden'], deterministic=not train)
+    return self.output(hidden).astype(jnp.float32)
