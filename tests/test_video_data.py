@@ -16,7 +16,9 @@ from video import gesture_stream
 from video import occlusion_track
 from video import ordered_motion
 from video import recordings
+from video import sampling
 from video import sources
+from video import tracks as tracks_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
 DRAWN = {
@@ -160,6 +162,7 @@ def test_clips_read_back(tmp_path):
     rate=6,
   )
   assert data.class_names('clips/toy', tmp_path) == ('run', 'jump')
+  assert data.rate('clips/toy', tmp_path) == 6
   assert data.splits('clips/toy', tmp_path) == ('train', 'test')
   train = data.open_split('clips/toy', 'train', tmp_path)
   found = {
@@ -188,9 +191,10 @@ def test_clips_are_resized_and_may_be_grey(tmp_path):
   )
   (record,) = data.open_split('clips/toy', 'train', tmp_path)
   np.testing.assert_array_equal(
-    record['frames'], frames.resize_short_side(depth, 4)
+    record['frames'], sampling.resize_short_side(depth, 4)
   )
   assert record['frames'].shape == (4, 4, 5, 1)
+  assert data.rate('clips/toy', tmp_path) is None
   mixed = [
     clip('a', 'train', depth, label='x'),
     clip('b', 'train', pixels(2), label='x'),
@@ -243,7 +247,7 @@ def test_tracks_read_back_as_they_were_stored(tmp_path):
     Image.fromarray(picture).save(path)
   boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
   hidden = np.array([False, False, True])
-  item = sources.Track('skiing', 'test', tuple(paths), boxes, hidden)
+  item = tracks_lib.Track('skiing', 'test', tuple(paths), boxes, hidden)
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['id'] == 'skiing'
@@ -258,7 +262,7 @@ def test_files_that_end_in_zeros_are_whole(tmp_path):
   Image.fromarray(pixels(1)[0]).save(path)
   path.write_bytes(path.read_bytes() + bytes(3))
   box = np.ones((2, 4), np.float32)
-  item = sources.Track('a', 'test', (path, path), box, np.zeros(2, bool))
+  item = tracks_lib.Track('a', 'test', (path, path), box, np.zeros(2, bool))
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['frames'].files == (path.read_bytes(),) * 2
@@ -284,9 +288,9 @@ def test_batches_are_made_of_records(tmp_path):
   data.prepare('clips/toy', items, tmp_path)
 
   def example(record, rng):
-    chosen = record['frames'][frames.spread(len(record['frames']), 3, rng)]
+    chosen = record['frames'][sampling.spread(len(record['frames']), 3, rng)]
     return {
-      'frames': frames.for_training(chosen, rng, resize=8, crop=6, flip=True),
+      'frames': sampling.for_training(chosen, rng, resize=8, crop=6, flip=True),
       'label': np.int32(record['label']),
     }
 
@@ -324,16 +328,19 @@ def test_ucf101_of_tfds(tmp_path):
     data.open_split('ucf101', 'train', tmp_path)
   base = type(tfds.builder('ucf101', data_dir=tmp_path))
   pictures = [Image.fromarray(picture) for picture in pixels(3)]
+  labels = ('Diving', 'Archery', 'Basketball')
 
   class Ucf101(base, skip_registration=True):
     """The published builder, fed with other frames."""
 
     def _split_generators(self, dl_manager):
-      return {part: self._generate_examples() for part in ('train', 'test')}
+      counts = {'train': 10, 'test': 1}
+      return {part: self._generate_examples(n) for part, n in counts.items()}
 
-    def _generate_examples(self):
-      resized = [picture.resize((256, 256)) for picture in pictures]
-      yield 'a', {'video': [np.asarray(p) for p in resized], 'label': 'Diving'}
+    def _generate_examples(self, count):
+      resized = [np.asarray(p.resize((256, 256))) for p in pictures]
+      for i in range(count):
+        yield str(i), {'video': resized, 'label': labels[i % 3]}
 
   Ucf101(config='ucf101_1_256', data_dir=tmp_path).download_and_prepare(
     file_format='array_record'
@@ -344,8 +351,70 @@ def test_ucf101_of_tfds(tmp_path):
   assert record['frames'].shape == (3, 256, 256, 3)
   assert names[record['label']] == 'Diving'
   assert record['id'] == 'ucf101-test-00000'
-  with pytest.raises(ValueError, match="no split 'validation'"):
-    data.open_split('ucf101', 'validation', tmp_path)
+  # A tenth of what is trained on.
+  assert data.splits('ucf101', tmp_path) == sources.SPLITS
+  parts = [
+    [record['label'] for record in data.open_split('ucf101', part, tmp_path)]
+    for part in ('train', 'validation', 'train+validation')
+  ]
+  assert [len(part) for part in parts] == [9, 1, 10]
+  assert parts[0] + parts[1] == parts[2]
+  assert (
+    len(
+      {
+        record['label']
+        for record in data.open_split('ucf101', 'train', tmp_path)
+      }
+    )
+    == 3
+  )
+
+
+def test_davis_of_tfds(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"tfds.builder\('davis/480p'"):
+    data.open_split('davis', 'validation', tmp_path)
+  base = type(tfds.builder('davis', data_dir=tmp_path))
+  pictures = pixels(3)
+  # Two things, one of which is not in the second frame; a third one comes.
+  things = np.zeros((3, 8, 10, 1), np.uint8)
+  things[0, 2:5, 1:4] = things[2, 4:7, 3:6] = 2
+  things[:, 0, 8:] = 1
+  things[1:, 7, 9] = 3
+  things[0, 0, 0] = 255
+
+  class Davis(base, skip_registration=True):
+    """The published builder, fed with other frames."""
+
+    def _split_generators(self, dl_manager):
+      return {'validation': self._generate_examples()}
+
+    def _generate_examples(self):
+      for name, step in (('swan', 1), ('bear', -1)):
+        video = {
+          'frames': list(pictures[::step]),
+          'segmentations': list(things[::step]),
+        }
+        metadata = {'num_frames': 3, 'video_name': name}
+        yield name, {'video': video, 'metadata': metadata}
+
+  Davis(config='480p', data_dir=tmp_path).download_and_prepare(
+    file_format='array_record'
+  )
+  records = in_order(data.open_split('davis', 'validation', tmp_path))
+  assert [r['id'] for r in records] == [
+    *('bear-1', 'bear-2', 'bear-3'),
+    *('swan-1', 'swan-2'),
+  ]
+  found = records[4]
+  np.testing.assert_array_equal(found['frames'], pictures)
+  np.testing.assert_array_equal(
+    found['boxes'], [[1, 2, 3, 3], [0, 0, 0, 0], [3, 4, 3, 3]]
+  )
+  np.testing.assert_array_equal(found['hidden'], [False, True, False])
+  np.testing.assert_array_equal(records[3]['boxes'], [[8, 0, 2, 1]] * 3)
+  np.testing.assert_array_equal(records[1]['boxes'], found['boxes'][::-1])
+  with pytest.raises(ValueError, match="no split 'test', only validation"):
+    data.open_split('davis', 'test', tmp_path)
 
 
 def test_ucf101_without_tensorflow_says_what_to_do(tmp_path, monkeypatch):
@@ -409,7 +478,7 @@ def test_real_sequences_read_back(shared, tmp_path):
     np.testing.assert_array_equal(
       record['features'], by_id[record['id']].features
     )
-  tracks, _ = sources.otb(root / 'otb')
+  tracks, _ = tracks_lib.otb(root / 'otb')
   data.prepare('tracks/otb', tracks, tmp_path)
   records = in_order(data.open_split('tracks/otb', 'test', tmp_path))
   assert [record['frames'].shape for record in records] == [

@@ -5,6 +5,7 @@ stopped on its way and must end where the first has ended.
 """
 
 import csv
+import functools
 import json
 import re
 import shutil
@@ -24,19 +25,20 @@ from configs import occlusion_track as occlusion_config
 from configs import otb_track as otb_config
 from training import app
 from training import parallel
+from video import boxes as boxes_lib
+from video import data
 from video import frames as frames_lib
 from video import metrics
 from video import occlusion_track
 from video import photo_track
-from video import sources
 from video import track
-from video import tracking
 from video import tracking_baselines
 from video import tracking_clips
 from video import tracking_evaluation
 from video import tracking_inference
 from video import tracking_losses
 from video import tracking_sequences
+from video import tracks as tracks_lib
 
 SMALL = {
   'model.side': 8,
@@ -157,24 +159,23 @@ def test_two_devices_equal_one_computation(most):
   )
   key = jax.random.key(5)
 
+  follow = jax.jit(functools.partial(tracker.apply, method='follow'))
   searches = []
   for device in range(2):
     own = jax.random.fold_in(jax.random.fold_in(key, 0), device)
     jitter_key, choice_key = jax.random.split(own)
     half = {name: x[2 * device : 2 * device + 2] for name, x in batch.items()}
-    near = tracking.jitter(jitter_key, half['boxes'], **config.jitter)
-    followed = tracker.apply(
-      variables, half['frames'], half['boxes'][:, 0], method='follow'
-    )
+    near = boxes_lib.jitter(jitter_key, half['boxes'], **config.jitter)
+    followed = follow(variables, half['frames'], half['boxes'][:, 0])
     chosen = jax.random.bernoulli(choice_key, most, (2,))[:, None, None]
     found = jnp.where(chosen, followed, near)
-    searches.append(tracking.search_boxes(found))
+    searches.append(boxes_lib.search_boxes(found))
   search = np.concatenate(searches)
   assert np.abs(search[:, 2:] - batch['boxes'][:, 1:-1]).max() > 0.1
 
   def objective(variables):
     codes = tracker.apply(variables, batch['frames'], search)
-    wanted = tracking.encode(batch['boxes'][:, 1:], search[:, 1:])
+    wanted = boxes_lib.encode(batch['boxes'][:, 1:], search[:, 1:])
     return jnp.mean(jnp.minimum(jnp.abs(codes - wanted), 2))
 
   value, gradient = jax.jit(jax.value_and_grad(objective))(variables)
@@ -384,6 +385,14 @@ def test_sequences_are_scored_beside_what_learns_nothing(trained, otb):
     assert np.array(saved['tracker']).shape == (length, 4)
     np.testing.assert_array_equal(saved['still_box'], np.tile(BOX, (length, 1)))
     np.testing.assert_allclose(saved['cross_correlation'], truth)
+  # Over both: Slow never fails.
+  for name, total in entry['restarted'].items():
+    runs = [found[name]['restarted'] for found in entry['sequences'].values()]
+    assert total['failures'] == sum(run['failures'] for run in runs)
+    known = [run['accuracy'] for run in runs if run['accuracy'] is not None]
+    assert total['accuracy'] == (np.mean(known) if known else None)
+  assert entry['restarted']['still_box']['failures'] == 1
+  assert entry['place'] == str(otb)
   first = entry['scores_with_first_frame']['still_box']['success_rate_50']
   assert first > entry['scores']['still_box']['success_rate_50']
   for name in ('Moving', 'Slow', 'success_and_precision'):
@@ -393,7 +402,7 @@ def test_sequences_are_scored_beside_what_learns_nothing(trained, otb):
 
 def test_published_sequences(shared):
   """Through all frames; where the truth is, is where the reader says."""
-  tracks, problems = sources.otb(shared / 'data' / 'otb')
+  tracks, problems = tracks_lib.otb(shared / 'data' / 'otb')
   assert not problems
   assert {t.id: len(t.boxes) for t in tracks} == {'Crossing': 120, 'Skiing': 81}
   for found in tracks:
@@ -475,6 +484,28 @@ def test_sequences_are_scored_by_the_command(trained, otb, tmp_path, capsys):
   assert results(workdir) == {'sequences': expected['sequences']}
 
 
+def test_a_data_set_is_scored_as_its_directory(
+  trained, otb, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'moved'
+  shutil.copytree(trained, workdir)
+  expected = results(workdir)['sequences']
+  monkeypatch.setattr(
+    tracking_sequences.data,
+    'open_split',
+    functools.partial(data.open_split, data_dir=tmp_path),
+  )
+  tracks, _ = tracks_lib.otb(otb)
+  data.prepare('tracks/toy', tracks, tmp_path)
+  assert track.use(workdir, ['tracks/toy']) == 0
+  entry = results(workdir)['sequences']
+  assert entry['place'] == 'tracks/toy'
+  for name in ('scores', 'restarted', 'sequences'):
+    assert entry[name] == expected[name]
+  with pytest.raises(absl_app.UsageError, match='tracks/none is not in'):
+    track.use(workdir, ['tracks/none'])
+
+
 @pytest.mark.parametrize(
   ('box', 'output', 'paths', 'message'),
   [
@@ -485,6 +516,7 @@ def test_sequences_are_scored_by_the_command(trained, otb, tmp_path, capsys):
     ('12,10,9,7', 'no/out.png', ['clip.npy'], 'its folder does not exist'),
     ('12,10,9,7', None, ['clip.npy'], 'pass --output=OUT.mp4, or OUT.png'),
     (None, 'out.png', ['clip.npy'], 'pass what to follow in'),
+    (None, None, ['nowhere'], "pass that of OTB's sequences"),
     ('12,10,9,7', 'out.png', ['a', 'b'], 'pass one clip or one folder'),
     ('12,10,9,7', 'out.png', ['nothing.mp4'], 'nothing.mp4 does not exist'),
     ('12,10,9,7', 'out.png', ['text.mp4'], 'cannot decode'),

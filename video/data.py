@@ -8,7 +8,11 @@
   'skeletons/NAME'        sequences of vectors with a class
   'captioned_clips/NAME'  frames with sentences
   'tracks/NAME'           frames with a box in each
-  'ucf101'                UCF101 by TFDS, without validation; needs TensorFlow
+  'ucf101'                UCF101 by TFDS, which does not say whose a clip is: a
+                          tenth of the training clips are for validation, of
+                          the same groups as the others
+  'davis'                 DAVIS 2017 by TFDS, frames with a box in each: see
+                          `video.davis`; without test
 
 What is called NAME was prepared by scripts/prepare_clips.py. A record is a dict
 of `id` str and, by the kind of the data set,
@@ -25,7 +29,7 @@ of `id` str and, by the kind of the data set,
   group      str, who or what was filmed; '' where that is not known
 
 Records are read at random from ArrayRecord files, without TensorFlow (only
-`ucf101` imports it).
+`ucf101` and `davis` import it).
 
 Axes: T time, H height, W width, C channels, D features.
 """
@@ -41,18 +45,29 @@ import tensorflow_datasets as tfds
 
 from training import datasets
 from video import builders
+from video import davis
 from video import frames as frames_lib
 from video import recordings
 from video import sources
 from video import tracks as tracks_lib
 
-_UCF101 = 'ucf101_1_256'  # The first official split, 256 x 256 pixels.
-_PREPARE_UCF101 = (
+# Of TFDS -> the config, what else to know of it, what to prepare instead.
+_PUBLISHED = {
+  'ucf101': (
+    'ucf101_1_256',  # The first official split, 256 x 256 pixels.
+    '7 GB; it runs a program called ffmpeg',
+    '--layout=ucf101 --name=clips/ucf101 --input=UCF-101 '
+    '--lists=ucfTrainTestlist',
+  ),
+  'davis': ('480p', 'less than 1 GB', '--name=tracks/otb --input=OTB100'),
+}
+_PREPARE_PUBLISHED = (
   'python -c "import tensorflow_datasets as tfds; tfds.builder('
-  "'ucf101/{name}', data_dir={data_dir!r}, file_format='array_record'"
-  ').download_and_prepare()"\n'
-  '(7 GB; it runs a program called ffmpeg)'
+  "'{kind}/{name}', data_dir={data_dir!r}, file_format='array_record'"
+  ').download_and_prepare()"'
 )
+# Of UCF101 by TFDS: our splits -> its own.
+_SHARES = {'train': 'train[:90%]', 'validation': 'train[90%:]', 'test': 'test'}
 # Drawn at first use too -> how.
 _VARIANTS = {'event_captions/pairs': {'pairs': 0.5}}
 _PREPARE = (
@@ -86,7 +101,7 @@ def prepare(
   Raises:
     FileExistsError: it is there already.
   """
-  kind = name.partition('/')[0]
+  kind = _kind(name)
   if kind not in builders.PREPARED:
     raise ValueError(
       f'name={name!r} must be one of {", ".join(builders.PREPARED)}, a slash '
@@ -170,7 +185,7 @@ class Split:
 
 def open_split(
   name: str, split: str, data_dir: str | os.PathLike | None = None
-) -> Split:
+) -> Split | davis.Tracks:
   """Opens a split of a data set; what is embedded is drawn at first use.
 
   Args:
@@ -185,11 +200,18 @@ def open_split(
       'with + between them'
     )
   builder = _open(name, data_dir)
+  present = _splits(name, builder)
   for part in parts:
-    if part not in builder.info.splits:
+    if part not in present:
       raise ValueError(
-        f'{name} has no split {part!r}, only {", ".join(builder.info.splits)}'
+        f'{name} has no split {part!r}, only {", ".join(present)}'
       )
+  stored = '+'.join(present[part] for part in parts)
+  if _kind(name) == 'davis':
+    decoders = {'frames': _AsStored(), 'segmentations': _AsStored()}
+    return davis.Tracks(
+      builder.as_data_source(stored, decoders={'video': decoders})
+    )
   channels, decoders = None, None
   for key, feature in builder.info.features.items():
     # A video of TFDS is a sequence of pictures as well.
@@ -198,7 +220,7 @@ def open_split(
     ):
       channels = int((builder.info.metadata or {}).get('channels', 3))
       decoders = {key: _AsStored()}
-  source = builder.as_data_source(split, decoders=decoders)
+  source = builder.as_data_source(stored, decoders=decoders)
   return Split(source, name=f'{name}-{split}', channels=channels)
 
 
@@ -206,8 +228,7 @@ def splits(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> tuple[str, ...]:
   """Those that a data set has, of 'train', 'validation' and 'test'."""
-  present = _open(name, data_dir).info.splits
-  return tuple(split for split in sources.SPLITS if split in present)
+  return tuple(_splits(name, _open(name, data_dir)))
 
 
 def class_names(
@@ -221,6 +242,11 @@ def class_names(
   return tuple(features['label'].names) if 'label' in features else ()
 
 
+def rate(name: str, data_dir: str | os.PathLike | None = None) -> float | None:
+  """Frames per second to which video files were thinned; None for all."""
+  return (_open(name, data_dir).info.metadata or {}).get('rate')
+
+
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
   """Sixteen letters and digits that say which contents a data set has."""
   return datasets.fingerprint(_open(name, data_dir))
@@ -231,6 +257,18 @@ def directory(
 ) -> pathlib.Path:
   """Where a prepared data set lies; what is derived from it may lie there."""
   return pathlib.Path(_open(name, data_dir).data_path)
+
+
+def _kind(name: str) -> str:
+  return name.partition('/')[0]
+
+
+def _splits(name: str, builder: tfds.core.DatasetBuilder) -> dict[str, str]:
+  """Those that a data set has -> what of its stored splits they are."""
+  if _kind(name) == 'ucf101':
+    return _SHARES
+  present = builder.info.splits
+  return {split: split for split in sources.SPLITS if split in present}
 
 
 class _AsStored(tfds.decode.SkipDecoding):
@@ -263,7 +301,8 @@ def _builder(name: str, data_dir, **kwargs) -> tfds.core.DatasetBuilder:
   if kind not in known or (kind in builders.PREPARED and not slash):
     raise ValueError(
       f'{name!r} is no data set: pass {", ".join(builders.DRAWN)}, '
-      f'{", ".join(f"{kind}/NAME" for kind in builders.PREPARED)} or ucf101'
+      f'{", ".join(f"{kind}/NAME" for kind in builders.PREPARED)}, '
+      f'{" or ".join(_PUBLISHED)}'
     )
   if slash:
     kwargs['config'] = tfds.core.BuilderConfig(name=config)
@@ -273,10 +312,11 @@ def _builder(name: str, data_dir, **kwargs) -> tfds.core.DatasetBuilder:
 def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
   """The builder of a data set that is there and complete."""
   kind, _, config = name.partition('/')
-  if kind == 'ucf101':
-    config = config or _UCF101
-    builder = _ucf101(config, data_dir)
-    command = _PREPARE_UCF101
+  if kind in _PUBLISHED:
+    usual, note, _ = _PUBLISHED[kind]
+    config = config or usual
+    builder = _published(kind, config, data_dir)
+    command = f'{_PREPARE_PUBLISHED}\n({note})'
   else:
     builder = _builder(name, data_dir)
     command = _PREPARE
@@ -297,13 +337,12 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
   return builder
 
 
-def _ucf101(config: str, data_dir) -> tfds.core.DatasetBuilder:
+def _published(kind: str, config: str, data_dir) -> tfds.core.DatasetBuilder:
   try:
-    return tfds.builder(f'ucf101/{config}', data_dir=data_dir)
+    return tfds.builder(f'{kind}/{config}', data_dir=data_dir)
   except (ImportError, tfds.core.DatasetNotFoundError) as error:
     raise ImportError(
-      f'ucf101 of TensorFlow Datasets needs TensorFlow ({error}): install it, '
-      'or prepare the files as clips/NAME with\n'
-      '  python scripts/prepare_clips.py --layout=ucf101 --name=clips/ucf101 '
-      '--input=UCF-101 --lists=ucfTrainTestlist'
+      f'{kind} of TensorFlow Datasets needs TensorFlow ({error}): install it, '
+      'or prepare files of yours with\n'
+      f'  python scripts/prepare_clips.py {_PUBLISHED[kind][2]}'
     ) from error

@@ -10,9 +10,11 @@ corner, width and height, in pixels):
   python -m video.track --workdir=runs/track --box=205,151,17,50 frames/ \
     --output=strip.png --boxes=boxes.json
 
-and, without a box, on sequences of OTB's layout, with scores:
+and, without a box, on sequences with scores, of a directory in OTB's layout or
+of a data set:
 
   python -m video.track --workdir=runs/track otb/
+  python -m video.track --workdir=runs/track davis
 """
 
 import contextlib
@@ -69,7 +71,8 @@ def train_and_evaluate(
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
   Ends with the best checkpoint's scores on the test split in `results.json`,
-  and on the real sequences of the directory `sequences` if that is given.
+  and on the real `sequences` if some are given, see
+  `tracking_sequences.open_sequences`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
@@ -202,16 +205,16 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
     if len(paths) != 1:
       raise ValueError(f'pass one clip or one folder, not {", ".join(paths)}')
     (path,) = map(pathlib.Path, paths)
-    if not path.exists():
-      raise ValueError(f'{path} does not exist: pass a video or a folder')
     if _BOX.value is None:
-      if not path.is_dir():
+      if path.is_file():
         raise ValueError(
           f'pass what to follow in {path}, as --box=x,y,width,height in pixels'
         )
-      tracking_sequences.evaluate(workdir, path)
+      tracking_sequences.evaluate(workdir, paths[0])
       print(workdir / 'results.json')
       return 0
+    if not path.exists():
+      raise ValueError(f'{path} does not exist: pass a video or a folder')
     if _OUTPUT.value is None:
       raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
     # Before all the work, rather than after it.

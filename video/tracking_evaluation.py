@@ -3,7 +3,6 @@
 Axes: B sequences, T frames.
 """
 
-import json
 import pathlib
 import time
 from collections.abc import Mapping
@@ -16,11 +15,9 @@ import numpy as np
 from absl import logging
 
 from training import batching
-from training import checkpoints
 from training import parallel
 from training import prediction
-from training import provenance
-from training import report as report_lib
+from training import results
 from video import data
 from video import figures
 from video import metrics
@@ -231,7 +228,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     (workdir / 'results').mkdir(exist_ok=True)
     picture = show(source, boxes[TRACKER])
     figures.save(picture, workdir / 'results' / f'{split}.png')
-  write_entry(workdir, split, entry)
+  results.add(workdir, split, entry)
   table = {TRACKER: entry['scores'], **found}
   log_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
   return entry
@@ -241,25 +238,13 @@ def run_of(
   workdir: pathlib.Path, trained: tracking_inference.Trained
 ) -> dict[str, Any]:
   """What an entry of `results.json` says of the run."""
-  config = trained.config
   return {
-    'step': trained.step,
-    'num_steps': config.num_steps,
-    'training_seconds': report_lib.training_seconds(workdir),
-    'seed': config.seed,
-    'data': {'name': config.data.name, 'fingerprint': trained.fingerprint},
-    'config': json.loads(config.to_json()),
-    'hardware': provenance.hardware(),
-    'commit': provenance.commit(),
+    **results.of_run(workdir, trained.config, trained.step),
+    'data': {
+      'name': trained.config.data.name,
+      'fingerprint': trained.fingerprint,
+    },
   }
-
-
-def write_entry(workdir: pathlib.Path, name: str, entry: dict[str, Any]):
-  """Puts an entry into `results.json`; process 0 alone does."""
-  if jax.process_index() == 0:
-    path = workdir / 'results.json'
-    results = json.loads(path.read_text()) if path.exists() else {}
-    checkpoints.write_json(path, {**results, name: entry})
 
 
 def log_table(heading: str, table: Mapping[str, Mapping[str, Any]]):

@@ -1,4 +1,4 @@
-"""Scores on real sequences, folders of pictures and boxes in OTB's layout.
+"""Scores on real sequences, of a directory or of a data set.
 
 Axes: T frames, H height, W width.
 """
@@ -14,6 +14,8 @@ import jax
 import numpy as np
 
 from training import checkpoints
+from training import results
+from video import data
 from video import figures
 from video import metrics
 from video import tracking_baselines
@@ -21,6 +23,9 @@ from video import tracking_evaluation
 from video import tracking_inference
 from video import tracks as tracks_lib
 from vision import images
+
+# Data sets of sequences -> the split to be scored on.
+_SPLITS = {'tracks': 'test', 'davis': 'validation'}
 
 
 class Pictures:
@@ -42,10 +47,42 @@ class Pictures:
     return (images.decode(path) for path in self._paths)
 
 
+def open_sequences(
+  place: str | pathlib.Path,
+) -> tuple[Sequence[dict[str, Any]], str]:
+  """Sequences by where they are, or by name.
+
+  Args:
+    place: a directory, see `tracks.otb`; or 'tracks/NAME' or 'davis', see
+      `data`.
+
+  Returns:
+    The records, and a text that lists what is wrong with others.
+
+  Raises:
+    ValueError: something is wrong with all of them.
+    FileNotFoundError: no such data set.
+  """
+  kind = str(place).partition('/')[0]
+  if kind in _SPLITS and not pathlib.Path(place).is_dir():
+    return data.open_split(str(place), _SPLITS[kind]), ''
+  tracks, problems = tracks_lib.otb(place)
+  records = [
+    {
+      'id': track.id,
+      'frames': Pictures(track.pictures),
+      'boxes': track.boxes,
+      'hidden': track.hidden,
+    }
+    for track in tracks
+  ]
+  return records, problems
+
+
 def evaluate(
-  workdir: pathlib.Path, directory: str | pathlib.Path
+  workdir: pathlib.Path, place: str | pathlib.Path
 ) -> dict[str, Any]:
-  """Scores the best checkpoint of a run on the sequences of a directory.
+  """Scores the best checkpoint of a run on real sequences.
 
   One pass from the first box, and again with a new start after each failure.
   The trackers that learn nothing stand beside it. Boxes, plots and strips go
@@ -53,17 +90,16 @@ def evaluate(
 
   Args:
     workdir: of the run.
-    directory: see `tracks_lib.otb`.
+    place: see `open_sequences`.
 
   Returns:
     The entry of `results.json`.
 
   Raises:
     ValueError: something is wrong with the sequences.
+    FileNotFoundError: no such data set, or nothing was trained in `workdir`.
   """
-  tracks, problems = tracks_lib.otb(directory)
-  if not tracks:
-    raise ValueError(f'{directory} holds no sequence. {problems}')
+  source, problems = open_sequences(place)
   trained = tracking_inference.load(workdir)
   since = time.monotonic()
   trackers = {
@@ -71,86 +107,98 @@ def evaluate(
   }
   for name, make in tracking_baselines.BASELINES.items():
     trackers[name] = make()
+  truths = {}
   boxes = {name: {} for name in trackers}
   restarts = {name: {} for name in trackers}
-  for track in tracks:
-    frames = Pictures(track.pictures)
+  for record in source:
+    i, frames, truth = record['id'], record['frames'], record['boxes']
+    truths[i] = truth
     for name, tracker in trackers.items():
-      boxes[name][track.id] = tracking_baselines.follow(
-        tracker, frames, track.boxes[0]
+      boxes[name][i] = tracking_baselines.follow(tracker, frames, truth[0])
+      run = metrics.with_restarts(tracker.begin, tracker.step, frames, truth)
+      restarts[name][i] = run.numbers()
+    if jax.process_index() == 0:
+      _write(
+        workdir / 'results' / 'sequences',
+        record,
+        {name: found[i] for name, found in boxes.items()},
       )
-      run = metrics.with_restarts(
-        tracker.begin, tracker.step, frames, track.boxes
-      )
-      restarts[name][track.id] = _without_nan(run.numbers())
-  passes = {
-    name: metrics.one_pass(
-      [boxes[name][track.id] for track in tracks],
-      [track.boxes for track in tracks],
-    )
-    for name in trackers
+  passes = {name: _one_pass(truths, boxes[name]) for name in trackers}
+  totals = {
+    name: _total(list(runs.values())) for name, runs in restarts.items()
   }
   entry = {
-    'scores': {name: passes[name].numbers() for name in trackers},
+    'place': str(place),
+    'scores': {name: found.numbers() for name, found in passes.items()},
     # As the tables of OTB have it, in which the given box counts too.
     'scores_with_first_frame': {
-      name: _one_pass(tracks, boxes[name], count_first=True)
+      name: _one_pass(truths, boxes[name], count_first=True).numbers()
       for name in trackers
     },
+    'restarted': {name: _without_nan(found) for name, found in totals.items()},
     'sequences': {
-      track.id: {
+      i: {
         name: {
-          **_one_pass([track], boxes[name], count_first=False),
-          'restarted': restarts[name][track.id],
+          **_one_pass({i: truth}, boxes[name]).numbers(),
+          'restarted': _without_nan(restarts[name][i]),
         }
         for name in trackers
       }
-      for track in tracks
+      for i, truth in truths.items()
     },
-    'num_sequences': len(tracks),
+    'num_sequences': len(truths),
     'problems': problems,
     **tracking_evaluation.run_of(workdir, trained),
     'evaluation_seconds': round(time.monotonic() - since, 1),
   }
   if jax.process_index() == 0:
-    directory = workdir / 'results' / 'sequences'
-    directory.mkdir(parents=True, exist_ok=True)
-    for track in tracks:
-      _write(directory, track, {name: boxes[name][track.id] for name in boxes})
     plots = figures.success_and_precision(passes)
-    figures.save(plots, directory / 'success_and_precision.png')
-  tracking_evaluation.write_entry(workdir, 'sequences', entry)
-  for name, table in (('all', entry['scores']), *entry['sequences'].items()):
+    figures.save(
+      plots, workdir / 'results' / 'sequences' / 'success_and_precision.png'
+    )
+  results.add(workdir, 'sequences', entry)
+  tables = {
+    'all': entry['scores'],
+    'all, restarted': totals,
+    **entry['sequences'],
+  }
+  for name, table in tables.items():
     tracking_evaluation.log_table(f'{name}, step {trained.step}', table)
   return entry
 
 
 def _one_pass(
-  tracks: Sequence[tracks_lib.Track],
+  truths: Mapping[str, np.ndarray],
   boxes: Mapping[str, np.ndarray],
   *,
-  count_first: bool,
-) -> dict[str, float]:
+  count_first: bool = False,
+) -> metrics.OnePass:
   return metrics.one_pass(
-    [boxes[track.id] for track in tracks],
-    [track.boxes for track in tracks],
-    count_first=count_first,
-  ).numbers()
+    [boxes[i] for i in truths], list(truths.values()), count_first=count_first
+  )
+
+
+def _total(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+  """All failures, and the mean of the accuracies that could be measured."""
+  accuracies = [run['accuracy'] for run in runs]
+  known = [x for x in accuracies if not np.isnan(x)]
+  return {
+    'failures': sum(run['failures'] for run in runs),
+    'accuracy': float(np.mean(known)) if known else float('nan'),
+  }
 
 
 def _write(
-  directory: pathlib.Path, track: tracks_lib.Track, boxes: dict[str, np.ndarray]
+  directory: pathlib.Path, record: dict[str, Any], boxes: dict[str, np.ndarray]
 ):
   """The boxes f32[T, 4] of each tracker, and a strip that shows them."""
   checkpoints.write_json(
-    directory / f'{track.id}.json',
+    directory / f'{record["id"]}.json',
     {name: found.tolist() for name, found in boxes.items()},
   )
-  truth = np.where(track.hidden[:, None], np.nan, track.boxes)
-  strip = figures.overlay_strip(
-    Pictures(track.pictures), {'truth': truth, **boxes}
-  )
-  figures.save(strip, directory / f'{track.id}.png')
+  truth = np.where(record['hidden'][:, None], np.nan, record['boxes'])
+  strip = figures.overlay_strip(record['frames'], {'truth': truth, **boxes})
+  figures.save(strip, directory / f'{record["id"]}.png')
 
 
 def _without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
