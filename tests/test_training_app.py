@@ -2,6 +2,7 @@
 
 import logging as python_logging
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -88,6 +89,40 @@ def test_sigterm_ends_a_main_with_status_zero(tmp_path):
   assert run.returncode == 0, run.stderr
   assert run.stdout == f'workdir {tmp_path} a 5\n'
   assert 'Stopped by SIGTERM' in run.stderr
+
+
+_USE = """
+from training import app
+
+def use(workdir, files):
+  print('files', files, 'of', workdir.name)
+  return 3
+
+app.run(None, use={use})
+"""
+
+
+@pytest.mark.parametrize(
+  ('use', 'options', 'status', 'message'),
+  [
+    ('use', (), 3, "files ['a', 'b'] of runs"),
+    ('use', ('--config=configs/scenes.py',), 1, 'pass one of the two'),
+    ('None', (), 1, 'unexpected arguments: a b'),
+  ],
+)
+def test_files_are_for_what_uses_them(use, options, status, message):
+  run = subprocess.run(
+    [
+      *(sys.executable, '-c', _USE.format(use=use)),
+      *('--workdir=runs', 'a', 'b', *options),
+    ],
+    cwd=pathlib.Path(__file__).parents[1],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert run.returncode == status, run.stderr
+  assert message in run.stdout + run.stderr
 
 
 # As libraries do: one logs while it is imported, one talks all the time.

@@ -70,7 +70,7 @@ def prepare_few(data_dir, name='few', *, side=16):
           captions=tuple(record['captions']),
         )
       )
-  data.prepare(f'captioned_clips/{name}', clips, data_dir)
+  data.prepare(f'captioned_clips/{name}', clips, data_dir, rate=5.0)
 
 
 class Shell(commands.Shell):
@@ -144,6 +144,7 @@ def test_results_say_what_was_done(runs, shell):
   )
   assert {'CIDEr', 'BLEU-4', 'ROUGE-L', 'loss'} <= entry['scores'].keys()
   assert 'METEOR' in entry['absent']
+  assert caption_inference.load(runs[0]).rate == 5
   assert captions(runs[0]).keys() == {f'test-{i:05d}' for i in range(3)}
 
 
@@ -164,16 +165,6 @@ def test_a_file_is_captioned_as_the_same_clip_of_the_data(runs, shell):
     found[0]['log_prob'], expected['log_prob'], rtol=1e-4
   )
   assert 'cannot decode' in found[1]['error']
-
-
-def test_files_that_are_given_need_no_config(shell):
-  output = shell.start(
-    f'--workdir={shell.directory}',
-    '--config=configs/event_captions.py',
-    'clip.mp4',
-    devices=1,
-  ).finish(1)
-  assert 'pass one of the two' in output
 
 
 # What the model is shown.

@@ -1,8 +1,10 @@
 """Examples, evaluation and recognition; and the command, as a shell runs it."""
 
 import concurrent.futures
+import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -12,6 +14,9 @@ import ml_collections
 import numpy as np
 import PIL.Image
 import pytest
+from absl import app as absl_app
+from absl import flags
+from absl.testing import flagsaver
 
 from configs import gesture_stream as gesture_config
 from configs import hand_gestures
@@ -22,11 +27,13 @@ from video import classification
 from video import classification_evaluation
 from video import classification_examples
 from video import classification_inference
+from video import classify
 from video import data
 from video import frames as frames_lib
 from video import gesture_stream
 from video import ordered_motion
 from video import recordings as recordings_lib
+from video import sampling
 
 CIRCLES = ('Stop', 'Clockwise', 'Counter Clockwise', 'Move')
 
@@ -60,7 +67,7 @@ def test_evaluation_sees_a_whole_skeleton_from_its_spine():
   # Of longer ones as many frames as fit, of the whole recording.
   record = skeleton(128)
   seen = examples.evaluation(record)['features'][0]
-  joints = record['features'].reshape(128, 20, 3)[frames_lib.spread(128, 64)]
+  joints = record['features'].reshape(128, 20, 3)[sampling.spread(128, 64)]
   np.testing.assert_allclose(
     seen.reshape(64, 20, 3), joints - joints[0, 2], atol=1e-6
   )
@@ -172,7 +179,7 @@ def test_windows_of_a_video_are_those_of_frames():
   examples = examples_of(config, ordered_motion.CLASSES)
   record = ordered_motion.example('test', 0)
   example = examples.evaluation(record)
-  windows = frames_lib.windows(16, 4, 3, stride=2)
+  windows = sampling.windows(16, 4, 3, stride=2)
   np.testing.assert_array_equal(example['frames'], record['frames'][windows])
   assert list(example['length']) == [4, 4, 4]
   assert list(examples.over_time(record)) == list(range(0, 16, 2))
@@ -259,6 +266,11 @@ def test_streams_are_scored_by_what_the_online_recognizer_says():
     truth = [gesture_stream.CLASSES[label] for label in record['labels']]
     assert found['gestures'] == truth
   assert any(found['recognized'] for found in evaluation.recordings)
+  # A person's own stream may be longer; here it begins with the last of these.
+  frames = np.concatenate([record['frames'] for record in source[::-1]])
+  times, said = recognizer.over_time({'id': 'long', 'frames': frames})
+  assert list(times) == list(range(5 * gesture_stream.LENGTH))
+  np.testing.assert_array_equal(said[: len(labels)].argmax(axis=1), labels)
   np.testing.assert_allclose(
     evaluation.scores['frame_accuracy'], np.mean(right), rtol=1e-6
   )
@@ -304,9 +316,30 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   rng = np.random.default_rng(0)
   clip = rng.integers(256, size=(5, 30, 40, 3), dtype=np.uint8)
   np.save(tmp_path / 'colour.npy', clip)
+  np.save(tmp_path / 'grey.npy', clip[..., 0])
   record = recognizer.read(tmp_path / 'colour.npy')
   assert record['frames'].shape == (5, 30, 40, 1)
   assert recognizer.over_time(record)[1].shape == (5, 9)
+  model = trained(
+    motion_config.get_config(), ordered_motion.CLASSES, (32, 32, 3)
+  )
+  grey = classification_inference.Recognizer(model).read(tmp_path / 'grey.npy')
+  np.testing.assert_array_equal(grey['frames'], clip[..., :1].repeat(3, -1))
+
+
+def test_videos_are_thinned_as_those_were_that_it_was_trained_on(tmp_path):
+  config = motion_config.get_config()
+  model = trained(config, ordered_motion.CLASSES, (32, 32, 3))
+  frames = ordered_motion.example('test', 0)['frames']
+  frames_lib.write(tmp_path / 'clip.mp4', frames, rate=24)
+  for rate, step in ((None, 1), (24.0, 1), (8.0, 3)):
+    recognizer = classification_inference.Recognizer(
+      dataclasses.replace(model, rate=rate)
+    )
+    record = recognizer.read(tmp_path / 'clip.mp4')
+    np.testing.assert_array_equal(
+      record['frames'], frames_lib.read(tmp_path / 'clip.mp4')[::step]
+    )
 
 
 def test_unknown_metrics_are_refused():
@@ -447,57 +480,66 @@ def test_a_run_ends_with_results_and_pictures(runs):
       assert np.ptp(np.asarray(picture)) > 0
 
 
-def test_files_are_recognized_as_in_the_evaluation(shell, runs, tmp_path):
+def use(workdir, *files, **options):
+  """What the command does with files, in this process: its exit status."""
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(**options):
+    return classify.use(workdir, list(map(str, files)))
+
+
+def test_files_are_recognized_as_in_the_evaluation(
+  shell, runs, tmp_path, capsys
+):
   whole, _ = runs
   _, recognized = results(whole)
   file, broken = tmp_path / 'sink.npy', tmp_path / 'broken.npy'
   np.save(file, arms(2, 'test', 'sink').features)
   broken.write_bytes(b'no array')
   (expected,) = (r for r in recognized if r['id'] == 'test-sink-2')
-  plot = tmp_path / 'plot.png'
-  said = [
-    shell.start(f'--workdir={whole}', str(file), *flags).finish(status)
-    for flags, status in (
-      ((str(broken), '--top=2', f'--plot={plot}'), 1),
-      (('--online',), 0),
-      (('--json',), 0),
-    )
-  ]
   sure = expected['probability']
-  other = {'rise': 'sink', 'sink': 'rise'}[expected['recognized']]
-  assert f'{file}\t{expected["recognized"]}\t{sure:.3f}\n' in said[0]
-  assert f'{file}\t{other}\t{1 - sure:.3f}\n' in said[0]
-  assert f'{broken}: error: cannot read' in said[0]
-  with PIL.Image.open(plot) as picture:
-    assert np.ptp(np.asarray(picture)) > 0
-  lines = [line for line in said[1].splitlines() if line.startswith(str(file))]
-  # The first frame, and wherever it became surer of the other.
-  assert lines[0].split('\t')[1] == '0'
-  assert lines[-1].split('\t')[2] == expected['recognized']
-  (found,) = json.loads(said[2][said[2].index('[\n') :])
+
+  said = shell.start(f'--workdir={whole}', str(file), '--json').finish()
+  (found,) = json.loads(said[said.index('[\n') :])
   assert found['path'] == str(file)
   (best,) = found['classes']
   assert best['class'] == expected['recognized']
   np.testing.assert_allclose(best['probability'], sure, atol=1e-5)
 
+  plot = tmp_path / 'plot.png'
+  assert use(whole, file, broken, top=2, plot=str(plot)) == 1
+  said = capsys.readouterr()
+  other = {'rise': 'sink', 'sink': 'rise'}[expected['recognized']]
+  assert said.out == (
+    f'{file}\t{expected["recognized"]}\t{sure:.3f}\n'
+    f'{file}\t{other}\t{1 - sure:.3f}\n'
+  )
+  assert said.err.startswith(f'{broken}: error: cannot read')
+  with PIL.Image.open(plot) as picture:
+    assert np.ptp(np.asarray(picture)) > 0
 
-def test_wrong_use_says_what_to_do(shell, runs, tmp_path):
+  assert use(whole, file, online=True) == 0
+  lines = capsys.readouterr().out.splitlines()
+  # The first frame, and wherever it became surer of the other.
+  assert lines[0].split('\t')[:2] == [str(file), '0']
+  assert lines[-1].split('\t')[2] == expected['recognized']
+
+
+def test_wrong_use_says_what_to_do(runs, tmp_path):
   whole, _ = runs
   empty, backwards = tmp_path / 'empty', tmp_path / 'backwards'
   shutil.copytree(whole, backwards)
   config = json.loads((whole / 'config.json').read_text())
   config['model']['bidirectional'] = True
   (backwards / 'config.json').write_text(json.dumps(config))
-  cases = [
-    (shell.start(f'--workdir={empty}', 'clip.mp4'), 'does not exist: pass'),
+  for workdir, options, message in (
+    (empty, {}, 'does not exist: pass'),
+    (whole, {'plot': 'out'}, '--plot=out: pass a name that ends in .png'),
     (
-      shell.start(f'--workdir={whole}', 'clip.mp4', '--plot=out'),
-      '--plot=out: pass a name that ends in .png',
-    ),
-    (
-      shell.start(f'--workdir={backwards}', 'clip.mp4', '--online'),
+      backwards,
+      {'online': True},
       'leave out --online, or train with model.bidirectional=False',
     ),
-  ]
-  for command, message in cases:
-    assert message in command.finish(1)
+  ):
+    with pytest.raises(absl_app.UsageError, match=re.escape(message)):
+      use(workdir, 'clip.mp4', **options)

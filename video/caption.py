@@ -43,6 +43,7 @@ from video import caption_evaluation
 from video import caption_examples
 from video import caption_inference
 from video import captioner as captioner_lib
+from video import data
 from video import frames as frames_lib
 
 
@@ -161,6 +162,7 @@ def train_and_evaluate(
   extras = {
     'config': config.to_dict(),
     'vocabulary': examples.vocabulary.words,
+    'rate': data.rate(config.data.name, config.data.data_dir),
   }
 
   with contextlib.ExitStack() as stack:
@@ -266,7 +268,7 @@ def describe_files(
   for path in paths:
     result = {'path': path}
     try:
-      clip = frames_lib.read(path, rate=trained.config.data.rate or None)
+      clip = frames_lib.read(path, rate=trained.rate)
     except (OSError, ValueError) as error:
       result['error'] = str(error)
     else:

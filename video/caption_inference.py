@@ -34,6 +34,7 @@ class Trained:
   captioner: captioner_lib.Captioner
   variables: Any
   step: int
+  rate: float | None = None  # To which video files are thinned, frames/s.
 
 
 def load(workdir: pathlib.Path) -> Trained:
@@ -53,6 +54,7 @@ def load(workdir: pathlib.Path) -> Trained:
     captioner_lib.create(config, len(vocabulary)),
     parallel.replicate(variables),
     step,
+    extras.get('rate'),
   )
 
 

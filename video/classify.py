@@ -128,6 +128,7 @@ def train_and_evaluate(
     'config': config.to_dict(),
     'classes': list(class_names),
     'frame_shape': classification_losses.recorded(example).shape[2:],
+    'rate': data.rate(name, data_dir),
   }
 
   with contextlib.ExitStack() as stack:
@@ -202,8 +203,11 @@ def train_and_evaluate(
   classification_evaluation.evaluate_best(workdir, 'test')
 
 
-def _online(recognizer, record) -> list[dict[str, Any]]:
-  """When the surest class became another; of streams, the gestures."""
+def _online(recognizer, record, step: int) -> list[dict[str, Any]]:
+  """When the surest class became another; of streams, the gestures.
+
+  The record holds every `step`-th frame of the file.
+  """
   frames = itertools.islice(
     classification_inference.recorded_frames(record), 0, None, recognizer.stride
   )
@@ -211,7 +215,7 @@ def _online(recognizer, record) -> list[dict[str, Any]]:
   labels = [int(p.argmax()) for p in probabilities]
   return [
     {
-      'frame': place * recognizer.stride,
+      'frame': place * recognizer.stride * step,
       'class': recognizer.class_names[label],
       'probability': float(probabilities[place][label]),
     }
@@ -274,12 +278,15 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
     results.append(result)
     try:
       record = recognizer.read(file)
+      step = frames_lib.step(file, trained.rate)
       if _ONLINE.value:
-        result['changes'] = _online(recognizer, record)
+        result['changes'] = _online(recognizer, record, step)
       else:
         result.update(_whole(recognizer, record))
       if _PLOT.value:
-        rate = frames_lib.frame_rate(file) if 'frames' in record else None
+        rate = None
+        if 'frames' in record:
+          rate = frames_lib.frame_rate(file) / step
         pictures.append(
           classification_evaluation.picture(recognizer, record, rate)
         )
