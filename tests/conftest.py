@@ -14,11 +14,17 @@ os.environ.setdefault(
 )
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
+ROOT = pathlib.Path(__file__).parents[1]
+# Scripts that tests start are of this checkout, whichever is installed.
+os.environ['PYTHONPATH'] = os.pathsep.join(
+  [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+)
+
 import pytest  # noqa: E402
 
 pytest.register_assert_rewrite('commands')
 
-SHARED = pathlib.Path(__file__).parents[2] / 'shared'
+SHARED = ROOT.parent / 'shared'
 
 
 @pytest.fixture(scope='session')

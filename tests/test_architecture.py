@@ -1,6 +1,7 @@
 """Who may import whom: the table of rooms, checked on the source."""
 
 import ast
+import functools
 import pathlib
 
 import pytest
@@ -49,10 +50,16 @@ def files(package):
   return sorted((ROOT / package).rglob('*.py'))
 
 
+@functools.cache
+def nodes(path):
+  """All of a file's syntax."""
+  return list(ast.walk(ast.parse(path.read_text())))
+
+
 def modules(path):
   """The full names of all that a file imports, wherever in the file."""
   names = []
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in nodes(path):
     if isinstance(node, ast.Import):
       names += [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -61,12 +68,11 @@ def modules(path):
   return names
 
 
+@functools.cache
 def attributes(path):
   """The dotted names that a file uses, as they are written."""
   return {
-    ast.unparse(node)
-    for node in ast.walk(ast.parse(path.read_text()))
-    if isinstance(node, ast.Attribute)
+    ast.unparse(node) for node in nodes(path) if isinstance(node, ast.Attribute)
   }
 
 

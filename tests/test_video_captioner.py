@@ -88,10 +88,16 @@ def garbage_after(clips, lengths):
   return np.where(padding, clips.dtype.type(200), clips)
 
 
+@functools.partial(
+  jax.jit, static_argnums=0, static_argnames=('method', 'train')
+)
+def apply(captioner, variables, *args, **kwargs):
+  """Compiled once for equal captioners."""
+  return captioner.apply(variables, *args, **kwargs)
+
+
 def teacher_forced(captioner, variables, clips, tokens, lengths):
-  logits, y = jax.jit(captioner.apply, static_argnames='train')(
-    variables, clips, tokens, lengths, train=False
-  )
+  logits, y = apply(captioner, variables, clips, tokens, lengths, train=False)
   return logits, y.get('attention')
 
 
@@ -220,12 +226,13 @@ def test_captioners_equal_the_equations(name, clips, tokens):
 def test_unrolled_equals_stepped(name, clips, tokens):
   captioner, variables = create(name)
   unrolled, _ = teacher_forced(captioner, variables, clips, tokens, LENGTHS)
-  carry, context = captioner.apply(variables, clips, LENGTHS, method='begin')
+  carry, context = apply(captioner, variables, clips, LENGTHS, method='begin')
   carry = jax.tree.map(lambda x: jnp.repeat(x, tokens.shape[1], 1), carry)
   word = np.full_like(tokens[..., 0], vocabulary.BOS_ID)
-  step = jax.jit(lambda *args: captioner.apply(variables, *args, method='step'))
   for t in range(T):
-    carry, logits = step(carry, word, context)
+    carry, logits = apply(
+      captioner, variables, carry, word, context, method='step'
+    )
     np.testing.assert_allclose(logits, unrolled[:, :, t], rtol=1e-4, atol=1e-5)
     word = tokens[..., t]
 
@@ -235,7 +242,7 @@ def test_one_beam_is_greedy(name, clips):
   config = small_config(name)
   captioner, variables = create(name, config)
   config.decoding.beam_size = 1
-  carry, context = captioner.apply(variables, clips, LENGTHS, method='begin')
+  carry, context = apply(captioner, variables, clips, LENGTHS, method='begin')
   greedy = jax.jit(
     lambda carry: search.greedy(
       lambda carry, tokens: captioner.apply(
@@ -345,8 +352,8 @@ def test_padding_changes_neither_loss_nor_gradient(name):
 def test_loss_is_that_of_words_and_of_frames():
   config, captioner, variables, batch = whole('both_ways')
   loss, _ = loss_and_gradient('both_ways')
-  logits, y = jax.jit(captioner.apply, static_argnames='train')(
-    variables, *captioner_lib.inputs(batch), train=False
+  logits, y = apply(
+    captioner, variables, *captioner_lib.inputs(batch), train=False
   )
   words = optax.softmax_cross_entropy_with_integer_labels(
     logits, batch['tokens']

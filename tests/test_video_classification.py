@@ -1,3 +1,4 @@
+import functools
 import importlib
 import json
 
@@ -69,6 +70,15 @@ def recordings(shape, rows=BATCH):
   return rng.integers(256, size=(rows, TIME, *shape), dtype=np.uint8)
 
 
+@functools.partial(
+  jax.jit, static_argnums=0, static_argnames=('method', 'train')
+)
+def apply(classifier, variables, *args, **kwargs):
+  """Compiled once for equal classifiers."""
+  return classifier.apply(variables, *args, **kwargs)
+
+
+@functools.cache
 def start(name):
   """A model, its variables and recordings for it."""
   make, shape = (MODELS | BACKWARDS)[name]
@@ -85,9 +95,7 @@ def start(name):
 
 
 def read(classifier, variables, x, lengths):
-  # Compiled, since what is compiled is kept for the next time.
-  run = jax.jit(lambda *a: classifier.apply(*a, train=False))
-  return run(variables, x, lengths)
+  return apply(classifier, variables, x, lengths, train=False)
 
 
 @every
@@ -111,11 +119,12 @@ def test_padding_changes_nothing(name):
 def test_stepped_is_the_batched_scan(name):
   """After each frame, what a clip that ends there is taken for."""
   classifier, variables, x = start(name)
-  step = jax.jit(lambda *a: classifier.apply(variables, *a, method='step'))
-  carry = classifier.apply(variables, x[:, 0], method='begin')
+  carry = apply(classifier, variables, x[:, 0], method='begin')
   _, frames = read(classifier, variables, x, np.full(BATCH, TIME))
   for t in range(TIME):
-    carry, (so_far, of_frame) = step(carry, x[:, t])
+    carry, (so_far, of_frame) = apply(
+      classifier, variables, carry, x[:, t], method='step'
+    )
     logits, _ = read(classifier, variables, x, np.full(BATCH, t + 1))
     np.testing.assert_allclose(so_far, logits, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(of_frame, frames[:, t], atol=1e-5, rtol=1e-5)
@@ -133,15 +142,15 @@ def test_backwards_is_forwards_with_the_cells_exchanged():
   lengths = np.full(BATCH, TIME)
   variables = classifier.init(jax.random.key(0), x, lengths, train=False)
   params = dict(variables['params'])
-  logits, frames = classifier.apply(variables, x, lengths, train=False)
+  logits, frames = read(classifier, variables, x, lengths)
   cells = 'forward_cells_0', 'backward_cells_0'
   one, other = cells
   params[one], params[other] = params[other], params[one]
   for layer in ('key', 'output'):
     kernel = np.roll(params[layer]['kernel'], 7, axis=0)
     params[layer] = {**params[layer], 'kernel': kernel}
-  exchanged, of_frames = classifier.apply(
-    {'params': params}, x[:, ::-1], lengths, train=False
+  exchanged, of_frames = read(
+    classifier, {'params': params}, x[:, ::-1], lengths
   )
   np.testing.assert_allclose(exchanged, logits, atol=1e-5)
   np.testing.assert_allclose(of_frames[:, ::-1], frames, atol=1e-5)
@@ -171,7 +180,7 @@ def test_differences_are_of_neighbours():
   lengths = np.full(BATCH, TIME)
   variables = classifier.init(jax.random.key(0), x, lengths, train=False)
   moved = np.diff(x, axis=1, prepend=x[:, :1])
-  logits, _ = classifier.apply(variables, x, lengths, train=False)
+  logits, _ = read(classifier, variables, x, lengths)
   expected, _ = model(layers=0).apply(
     variables, np.concatenate([x, 3 * moved], -1), lengths, train=False
   )
