@@ -35,6 +35,7 @@ class Trained:
   classifier: classification.Classifier
   variables: Any
   step: int
+  rate: float | None = None  # To which video files are thinned, frames/s.
 
   @property
   def examples(self) -> classification_examples.Examples:
@@ -57,7 +58,8 @@ def load(workdir: pathlib.Path) -> Trained:
   names = tuple(extras['classes'])
   classifier = classification.create(config, len(names))
   shape = tuple(extras['frame_shape'])
-  return Trained(config, names, shape, classifier, variables, step)
+  rate = extras.get('rate')
+  return Trained(config, names, shape, classifier, variables, step, rate)
 
 
 def predict(
@@ -142,9 +144,11 @@ class Recognizer:
       features = _read_features(pathlib.Path(path))
       record, seen = {'id': name, 'features': features}, features.shape[1:]
     else:
-      frames = frames_lib.read(path)
+      frames = frames_lib.read(path, rate=self._trained.rate)
       if shape[-1] == 1 and frames.shape[-1] == 3:
         frames = np.rint(frames.mean(axis=-1, keepdims=True)).astype(np.uint8)
+      elif shape[-1] == 3 and frames.shape[-1] == 1:
+        frames = frames.repeat(3, axis=-1)
       record = {'id': name, 'frames': frames}
       seen = self._examples.view(frames[:1]).shape[1:]
     if seen != shape:
@@ -166,13 +170,15 @@ class Recognizer:
   def over_time(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """What was to be said after each frame, had nothing followed.
 
-    Of streams: what each frame shows. A classifier that reads backwards sees
-    the last T frames each time.
+    Of streams: what each frame shows, however many there are. A classifier that
+    reads backwards sees the last T frames each time.
 
     Returns:
       Which frames, i64[any number], and f32[that number, V].
     """
     times = self._examples.over_time(record)
+    if self.streams:
+      times = np.arange(len(record['frames']))
     if self._trained.classifier.bidirectional:
       return times, self._prefixes(record, times)
     found = list(self.online(recorded_frames(record, times)))
