@@ -1,5 +1,6 @@
 """Scores of a captioner on a whole split, sharded over devices and hosts."""
 
+import collections
 import dataclasses
 import itertools
 import json

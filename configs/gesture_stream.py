@@ -58,7 +58,7 @@ def get_config(model='gru'):
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of='ctc', label_smoothing=0.0, framewise_steps=300)
+  config.loss = dict(of='ctc', label_smoothing=0.0, framewise_steps=200)
   config.optimizer = dict(
     learning_rate=2e-3,
     schedule='cosine',
@@ -74,12 +74,12 @@ def get_config(model='gru'):
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
-  config.num_steps = 600
+  config.num_steps = 400
 
   config.eval_batch_size = 100
   config.best_metric = 'edit_accuracy'
   config.best_mode = 'max'
   config.log_every = 50
-  config.eval_every = 100
-  config.checkpoint_every = 100
+  config.eval_every = 200
+  config.checkpoint_every = 200
   return config

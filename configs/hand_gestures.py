@@ -21,8 +21,12 @@ import ml_collections
 
 # Name -> arguments of the model.
 MODELS = {
-  'gru': dict(cell='gru', features=64, pooling='last'),
-  'lstm': dict(cell='lstm', features=64, pooling='last'),
+  'gru': dict(
+    cell='gru', features=64, pooling='last', difference=30.0, dropout_rate=0.2
+  ),
+  'lstm': dict(
+    cell='lstm', features=64, pooling='last', difference=30.0, dropout_rate=0.2
+  ),
   'bag': dict(layers=0, pooling='mean', hidden=64),
 }
 
@@ -79,12 +83,12 @@ def get_config(model='gru'):
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 64
-  config.num_steps = 800
+  config.num_steps = 1600
 
   config.eval_batch_size = 100
   config.best_metric = 'accuracy'
   config.best_mode = 'max'
-  config.log_every = 50
-  config.eval_every = 100
-  config.checkpoint_every = 100
+  config.log_every = 100
+  config.eval_every = 400
+  config.checkpoint_every = 400
   return config

@@ -42,7 +42,7 @@ def get_config():
 
   config.model = 'temporal_attention'
   config.encoder = dict(depth=152)
-  config.encoder_weights = ''
+  config.encoder_weights = 'hf://timm/resnet152.tv_in1k'
   config.train_statistics = False
   config.difference = 0.0
   config.frame_labels = 0

@@ -89,7 +89,7 @@ def get_config(model='gru'):
   config.average_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
-  config.num_steps = 400
+  config.num_steps = 200
 
   config.eval_batch_size = 100
   config.best_metric = 'accuracy'
