@@ -1,0 +1,105 @@
+// What a model with a latent space can do with whole drawings. Its parts are
+// asked one after the other, and each shows the answer to the last question.
+
+import {analogy} from './analogy.js';
+import {ask} from './api.js';
+import {dimensions} from './dimensions.js';
+import {toPaper} from './geometry.js';
+import {toPixels} from './geometry.js';
+import {interpolation} from './interpolation.js';
+import {latest} from './latest.js';
+import {complain} from './notices.js';
+import {forgive} from './notices.js';
+import {byModel} from './pictures.js';
+import {picture} from './pictures.js';
+import {showValues} from './settings.js';
+import {Slots} from './slots.js';
+
+// `paper` has current(), the lines on it, and put(lines).
+export function between(settings, paper) {
+  const panel = document.getElementById('between');
+  const slots = new Slots(
+    panel.querySelector('.slots'), () => paper.current(), update);
+  showValues(panel);
+
+  const context = {
+    filled: (names) => [...names].every((name) => slots.get(name)),
+
+    // The lines in a slot, as the model wants them.
+    lines: (name) => toPixels(
+      slots.get(name).map(({points}) => points), settings.model.size),
+
+    drawing: (name) => slots.get(name),
+
+    // The answer with its drawings as lines on the paper.
+    async ask(name, question) {
+      const {model, ...common} = settings.question();
+      const size = settings.model.size;
+      const answer = await ask(name, {model, ...common, ...question});
+      return {
+        ...answer,
+        drawings: answer.drawings?.map((lines) =>
+          byModel(toPaper(lines, size))),
+      };
+    },
+
+    // A picture that goes to the paper when it is clicked.
+    tile(lines, label) {
+      const tile = document.createElement('button');
+      tile.type = 'button';
+      tile.className = 'tile';
+      tile.setAttribute('aria-label', label);
+      tile.title = 'Put it on the paper';
+      tile.append(picture(lines));
+      tile.addEventListener('click', () => {
+        if (lines.length) paper.put(lines);
+      });
+      return tile;
+    },
+  };
+
+  // A part of the panel: `show` asks, and fills what is hidden until then.
+  function part(name, needs, show) {
+    const card = document.getElementById(name);
+    return {
+      needs,
+      refresh: latest(async () => {
+        if (panel.hidden || !context.filled(needs)) return;
+        card.setAttribute('aria-busy', 'true');
+        try {
+          await show(card);
+          card.querySelector('.waiting').hidden = true;
+          card.querySelector('.waiting + *').hidden = false;
+          forgive();
+        } catch (error) {
+          complain(error);
+        } finally {
+          card.setAttribute('aria-busy', 'false');
+        }
+      }),
+    };
+  }
+
+  const parts = [
+    part('interpolation', 'AB', interpolation(context, update)),
+    part('analogy', 'ABC', analogy(context)),
+    part('dimensions', 'A', dimensions(context)),
+  ];
+
+  function update(name) {
+    for (const {needs, refresh} of parts)
+      if (!name || needs.includes(name)) refresh();
+  }
+
+  let model = null;
+  return {
+    // A model was chosen.
+    offer() {
+      panel.hidden = !settings.model?.latent;
+      if (settings.model !== model) update();
+      model = settings.model;
+    },
+    again: () => update(),
+    arrange: () => slots.enable(paper.current().length > 0),
+  };
+}

@@ -1,0 +1,210 @@
+// The room of captions: photographs, the camera and videos, and what was said.
+
+import {show} from './api.js';
+import {Camera} from './camera.js';
+import {complain} from './notices.js';
+import {forgive} from './notices.js';
+import {say} from './notices.js';
+import {showResult} from './result.js';
+import {fill} from './settings.js';
+
+const KINDS = {
+  photograph: {path: 'caption', models: 'captioner', limit: 'photo_bytes'},
+  video: {path: 'caption_video', models: 'video-captioner', limit: 'video_bytes'},
+};
+
+const part = (name) => document.getElementById(name);
+const room = document.querySelector('#caption .room');
+const stage = room.querySelector('.stage');
+const film = room.querySelector('.film');
+const figure = room.querySelector('.photograph');
+const live = room.querySelector('.live');
+const camera = new Camera(live.querySelector('video'));
+const entries = [];  // {kind, blob, url, answer, button}
+let current = null;
+let limits = {};
+let queue = Promise.resolve();
+
+export function offer(captioners, films, given) {
+  room.hidden = !captioners.length && !films.length;
+  limits = given;
+  const names = (models) => models.map(({name}) => name);
+  fill(part('captioner'), names(captioners), part('captioner').value);
+  fill(part('video-captioner'), names(films), part('video-captioner').value);
+  part('captioner-field').hidden = !captioners.length;
+  part('photographs').closest('label').hidden = !captioners.length;
+  part('camera').hidden = !captioners.length;
+  part('video-captioner-field').hidden = !films.length;
+  part('video-choice').hidden = !films.length;
+}
+
+export function leave() {
+  stopCamera();
+  part('clip').pause();
+}
+
+/* Pictures come. */
+
+function take(blobs) {
+  forgive();
+  stopCamera();
+  for (const blob of blobs) {
+    const kind = blob.type.startsWith('video/') ? 'video' : 'photograph';
+    add(kind, blob);
+  }
+}
+
+function add(kind, blob) {
+  const {limit, models} = KINDS[kind];
+  const name = blob.name ?? 'The picture';
+  if (!part(models).value) {
+    complain(`${name}: no model for a ${kind} is here.`);
+    return;
+  }
+  if (blob.size > limits[limit]) {
+    complain(`${name} is larger than ${(limits[limit] / 1e6).toFixed(0)} MB.`);
+    return;
+  }
+  const entry = {kind, blob, name, url: URL.createObjectURL(blob)};
+  entry.button = thumbnail(entry);
+  entries.push(entry);
+  open(entry);
+  queue = queue.then(() => describe(entry));
+}
+
+async function describe(entry) {
+  const {path, models} = KINDS[entry.kind];
+  if (!entries.includes(entry)) return;
+  try {
+    entry.answer = await show(path, part(models).value, entry.blob);
+    if (entry === current) {
+      await open(entry);
+      say(`${entry.answer.captions[0]?.text || 'No words'}.`);
+    }
+  } catch (error) {
+    remove(entry);
+    complain(`${entry.name}: ${error.message}`);
+  }
+}
+
+function remove(entry) {
+  entries.splice(entries.indexOf(entry), 1);
+  entry.button.parentElement.remove();
+  URL.revokeObjectURL(entry.url);
+  film.hidden = entries.length < 2;
+  if (entry === current) open(entries.at(-1) ?? null);
+}
+
+function thumbnail(entry) {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.className = 'tile';
+  button.setAttribute('aria-label', `Show ${entry.kind} ${entry.name}`);
+  const shown = document.createElement(
+    entry.kind === 'video' ? 'video' : 'img');
+  if (entry.kind === 'video') shown.muted = true;
+  else shown.alt = '';
+  shown.src = entry.url;
+  button.append(shown);
+  button.addEventListener('click', () => {
+    forgive();
+    stopCamera();
+    open(entry);
+  });
+  const item = document.createElement('li');
+  item.append(button);
+  film.append(item);
+  return button;
+}
+
+/* One is looked at. */
+
+async function open(entry) {
+  current = entry;
+  film.hidden = entries.length < 2;
+  for (const {button} of entries)
+    button.setAttribute('aria-pressed', button === entry?.button);
+  const clip = part('clip');
+  const photograph = figure.querySelector('img');
+  clip.hidden = entry?.kind !== 'video';
+  figure.hidden = entry?.kind !== 'photograph';
+  stage.querySelector('.invitation').hidden = Boolean(entry);
+  room.querySelector('.result').setAttribute(
+    'aria-busy', Boolean(entry && !entry.answer));
+  room.querySelector('.waiting').textContent = entry
+    ? 'The model looks …' : 'Nothing yet: it has seen no picture.';
+  if (!entry) {
+    showResult(null);
+    return;
+  }
+  if (entry.kind === 'video') {
+    if (clip.src !== entry.url) clip.src = entry.url;
+  } else {
+    clip.pause();
+    if (photograph.src !== entry.url) photograph.src = entry.url;
+    photograph.alt = entry.answer?.captions[0]?.text ?? entry.name;
+    // A browser may not know what the server does.
+    await photograph.decode().catch(() => {});
+  }
+  if (entry === current) showResult(entry.answer ?? null);
+}
+
+// With another model, it is looked at again.
+for (const {models} of Object.values(KINDS))
+  part(models).addEventListener('change', () => {
+    if (!current || KINDS[current.kind].models !== models) return;
+    const entry = current;
+    entry.answer = null;
+    open(entry);
+    queue = queue.then(() => describe(entry));
+  });
+
+/* Where pictures come from. */
+
+for (const name of ['photographs', 'videos'])
+  part(name).addEventListener('change', ({target}) => {
+    take([...target.files]);
+    target.value = '';
+  });
+
+for (const type of ['dragenter', 'dragover'])
+  room.addEventListener(type, (event) => {
+    if (![...event.dataTransfer.types].includes('Files')) return;
+    event.preventDefault();
+    stage.classList.add('over');
+  });
+room.addEventListener('dragleave', (event) => {
+  if (!room.contains(event.relatedTarget)) stage.classList.remove('over');
+});
+room.addEventListener('drop', (event) => {
+  event.preventDefault();
+  stage.classList.remove('over');
+  take([...event.dataTransfer.files]);
+});
+document.addEventListener('paste', (event) => {
+  if (room.offsetParent && event.clipboardData.files.length)
+    take([...event.clipboardData.files]);
+});
+
+function stopCamera() {
+  if (live.hidden) return;
+  camera.stop();
+  live.hidden = true;
+  open(current);
+}
+
+part('camera').addEventListener('click', async () => {
+  forgive();
+  try {
+    if (!await camera.start()) return;
+    for (const other of stage.children) other.hidden = other !== live;
+    part('shoot').focus();
+  } catch (error) {
+    complain(error);
+  }
+});
+part('stop').addEventListener('click', stopCamera);
+part('shoot').addEventListener('click', async () => {
+  const blob = await camera.shoot();
+  take([new File([blob], 'Camera picture', {type: blob.type})]);
+});

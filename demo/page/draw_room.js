@@ -1,0 +1,293 @@
+// The room to draw in: a person's strokes, and how the model goes on.
+
+import {between} from './between.js';
+import {Continuations} from './continuations.js';
+import {Endings} from './endings.js';
+import {Fan} from './fan.js';
+import {visible} from './fan.js';
+import {distanceToLine} from './geometry.js';
+import {toPixels} from './geometry.js';
+import {History} from './history.js';
+import {complain} from './notices.js';
+import {forgive} from './notices.js';
+import {say} from './notices.js';
+import {Paper} from './paper.js';
+import {useKeys} from './pens.js';
+import {usePointers} from './pens.js';
+import {replay} from './replay.js';
+import {download} from './save.js';
+import {toSvg} from './save.js';
+import {Settings} from './settings.js';
+
+const REACH = 8;  // CSS pixels from an ending that are still at it.
+const CALM = 120;  // Milliseconds after the last change of a setting.
+
+const room = document.querySelector('#draw .room');
+const canvas = document.getElementById('paper');
+const button = (name) => document.getElementById(name);
+
+let continuations = null;
+let limits = {};
+let calm = 0;
+let stroke = null;  // The points of the person's pen, while it is down.
+let pen = null;  // {at, down}, that of the keyboard.
+let chosen = null;  // Which of the fan's endings.
+let turn = false;  // Whether the fan is the model's turn.
+let replayed = null;  // {lines, stop} while the drawing is replayed.
+
+const history = new History(() => arrange());
+const fan = new Fan(() => progress());
+const settings = new Settings(room.querySelector('form'), (name) => {
+  latent.offer();
+  if (name === 'turn') return;
+  forget();
+  clearTimeout(calm);
+  calm = setTimeout(() => {
+    if (name === 'temperature') latent.again();
+    if (settings.mode === 'fan') goOn();
+  }, CALM);
+});
+const paper = new Paper(canvas, render);
+const latent = between(settings, {
+  current: () => history.lines,
+  put: (lines) => {
+    forget();
+    history.replace(lines);
+    canvas.scrollIntoView({block: 'nearest'});
+  },
+});
+const endings = new Endings(room.querySelector('.endings'), {choose, keep});
+
+export function offer(sketchers, given) {
+  room.hidden = !sketchers.length;
+  if (!sketchers.length) return;
+  limits = given;
+  settings.offer(sketchers, limits);
+  latent.offer();
+  continuations ??= new Continuations({
+    points: (points) => fan.add(points),
+    done: () => fan.finish(),
+    failed: (message) => {
+      fan.finish();
+      complain(message);
+    },
+  });
+  arrange();
+}
+
+/* The model's part. */
+
+function goOn() {
+  forget();
+  if (settings.mode === 'off' || !history.lines.length) return;
+  const {model} = settings;
+  const count = settings.mode === 'fan' ? settings.count : 1;
+  turn = settings.mode === 'turns';
+  fan.begin(count, model.size);
+  if (!turn) endings.begin(count);
+  continuations.ask({
+    ...settings.question(),
+    lines: toPixels(history.lines.map(({points}) => points), model.size),
+    count,
+    most: Math.min(model.most_points, limits.points ?? Infinity),
+  });
+  room.setAttribute('aria-busy', 'true');
+  arrange();
+}
+
+// Away with what the model would add.
+function forget() {
+  stopReplay();
+  continuations?.cancel();
+  fan.clear();
+  endings.clear();
+  chosen = null;
+  turn = false;
+  room.setAttribute('aria-busy', 'false');
+  arrange();
+}
+
+// The fan has changed.
+function progress() {
+  paper.refresh();
+  if (turn) {
+    takeTurn();
+    return;
+  }
+  endings.show(history.lines, fan.endings);
+  if (!fan.shown) return;
+  room.setAttribute('aria-busy', 'false');
+  arrange();
+  const count = fan.endings.filter((it) => visible(it.lines).length).length;
+  say(count
+    ? `${count} endings of the model. Tab goes to them, Enter keeps one.`
+    : 'The model has nothing to add.');
+}
+
+function takeTurn() {
+  const [{lines, open}] = fan.endings;
+  const whole = visible(open && !fan.shown ? lines.slice(0, -1) : lines);
+  if (whole.length < settings.turn && !fan.shown) return;
+  const added = whole.slice(0, settings.turn);
+  forget();
+  if (added.length) history.add('model', added);
+  say(added.length ? 'Your turn.' : 'The model has nothing to add. Your turn.');
+}
+
+// What the model has drawn of its turn so far stays when it is interrupted.
+function interrupt() {
+  const begun = turn ? visible(fan.endings[0]?.lines ?? []) : [];
+  forget();
+  forgive();
+  if (begun.length) history.add('model', begun);
+}
+
+function choose(i) {
+  if (i === chosen) return;
+  chosen = i;
+  endings.mark(i);
+  paper.refresh();
+}
+
+function keep(i) {
+  fan.reveal(Infinity);
+  const lines = visible(fan.endings[i].lines);
+  forget();
+  if (lines.length) history.add('model', lines);
+  say('Kept.');
+}
+
+function endingAt(point) {
+  const reach = REACH * paper.unit;
+  let nearest = [reach, null];
+  fan.endings.forEach(({lines}, i) => {
+    for (const line of lines) {
+      const least = distanceToLine(point, line);
+      if (least < nearest[0]) nearest = [least, i];
+    }
+  });
+  return turn ? null : nearest[1];
+}
+
+/* The person's part. */
+
+const hand = {
+  begin(point) {
+    interrupt();
+    stroke = [point];
+    arrange();
+  },
+  extend(points) {
+    stroke.push(...points);
+    paper.refresh();
+  },
+  end() {
+    const points = stroke;
+    stroke = null;
+    if (points.length > 1) {
+      history.add('person', [points]);
+      goOn();
+    }
+    arrange();
+  },
+  abandon() {
+    stroke = null;
+    arrange();
+  },
+  hover(point) {
+    const i = point && endingAt(point);
+    canvas.classList.toggle('choosing', i !== null);
+    if (point || canvas.matches(':hover')) choose(i);
+  },
+  tap(point) {
+    const i = endingAt(point);
+    if (i !== null) keep(i);
+  },
+  pen(at, down) {
+    if (at && pen?.down !== down) say(`Pen ${down ? 'down' : 'up'}`);
+    pen = at && {at, down};
+    paper.refresh();
+  },
+};
+usePointers(canvas, paper, hand);
+useKeys(canvas, paper, hand);
+
+/* What is on the paper. */
+
+function render() {
+  const lines = replayed?.lines ?? history.lines;
+  for (const {author, points} of lines) paper.line(points, {author});
+  if (replayed) return;
+  const all = fan.endings.length;
+  const opacity = all > 1 ? Math.max(0.4, 1.3 / Math.sqrt(all)) : 1;
+  fan.endings.forEach((ending, i) => {
+    const faint = chosen !== null && chosen !== i;
+    for (const line of ending.lines)
+      paper.line(line, {
+        author: 'model',
+        opacity: chosen === i ? 1 : faint ? 0.12 : opacity,
+        width: all > 1 && chosen !== i ? 2 : 3.2,
+      });
+  });
+  if (stroke) paper.line(stroke, {author: 'person'});
+  if (pen) paper.pen(pen.at, pen.down);
+}
+
+function arrange() {
+  paper.refresh();
+  const drawn = history.lines.length > 0;
+  endings.offered = settings.mode === 'fan';
+  canvas.parentElement.classList.toggle('begun', drawn || stroke !== null);
+  button('undo').disabled = !history.canUndo;
+  button('redo').disabled = !history.canRedo;
+  for (const name of ['clear', 'replay', 'save'])
+    button(name).disabled = !drawn;
+  button('again').disabled = !drawn || settings.mode === 'off';
+  latent.arrange();
+}
+
+/* Buttons. */
+
+// Afterwards the model goes on from what is there, but takes no turn.
+function step(way) {
+  forget();
+  history[way]();
+  if (settings.mode === 'fan') goOn();
+}
+
+function stopReplay() {
+  replayed?.stop();
+  replayed = null;
+  paper.refresh();
+}
+
+button('undo').addEventListener('click', () => step('undo'));
+button('redo').addEventListener('click', () => step('redo'));
+button('again').addEventListener('click', goOn);
+button('clear').addEventListener('click', () => {
+  forget();
+  history.replace([]);
+});
+button('replay').addEventListener('click', () => {
+  interrupt();
+  replayed = {lines: [], stop: replay(history.lines, (lines) => {
+    if (lines) replayed.lines = lines;
+    else {
+      stopReplay();
+      say('Replayed.');
+    }
+  })};
+});
+button('save').addEventListener('click', () => {
+  const fanned = fan.endings.map((it) => visible(it.lines))
+    .filter((lines) => lines.length);
+  const title = `Begun by a person, continued by ${settings.model.name}`;
+  download(toSvg(history.lines, fanned, title), 'drawing.svg');
+});
+document.addEventListener('keydown', (event) => {
+  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== 'z')
+    return;
+  if (!room.offsetParent || event.target.matches('input[type=text]')) return;
+  event.preventDefault();
+  step(event.shiftKey ? 'redo' : 'undo');
+});

@@ -1,0 +1,79 @@
+// The fan's endings beside each other: buttons that keep them.
+
+import {frame} from './geometry.js';
+import {byModel} from './pictures.js';
+import {picture} from './pictures.js';
+
+export class Endings {
+  #card;
+  #list;
+  #listener;
+
+  // `listener` has choose(i or null) and keep(i).
+  constructor(card, listener) {
+    this.#card = card;
+    this.#list = card.querySelector('ul');
+    this.#listener = listener;
+    const at = ({target}) => {
+      const button = target.closest?.('button');
+      return button ? [...this.#buttons].indexOf(button) : null;
+    };
+    for (const type of ['pointerover', 'focusin'])
+      this.#list.addEventListener(type, (event) => listener.choose(at(event)));
+    for (const type of ['pointerleave', 'focusout'])
+      this.#list.addEventListener(type, () => listener.choose(null));
+    this.#list.addEventListener('click', (event) => {
+      const i = at(event);
+      if (i !== null) listener.keep(i);
+    });
+  }
+
+  get #buttons() {
+    return this.#list.querySelectorAll('button');
+  }
+
+  // In other modes they have no place.
+  set offered(value) {
+    this.#card.hidden = !value;
+  }
+
+  begin(count) {
+    this.#fill(true);
+    this.#list.replaceChildren(...Array.from({length: count}, (_, i) => {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.className = 'tile';
+      button.setAttribute('aria-label', `Keep ending ${i + 1} of ${count}`);
+      const item = document.createElement('li');
+      item.append(button);
+      return item;
+    }));
+  }
+
+  show(lines, endings) {
+    const box = frame([
+      ...lines.map(({points}) => points),
+      ...endings.flatMap((ending) => ending.lines),
+    ]);
+    this.#buttons.forEach((button, i) => button.replaceChildren(
+      picture([...lines, ...byModel(endings[i].lines)], box)));
+  }
+
+  mark(chosen) {
+    this.#buttons.forEach((button, i) =>
+      button.classList.toggle('chosen', i === chosen));
+  }
+
+  clear() {
+    // Who chose by keyboard is back at the paper.
+    const focused = this.#list.contains(document.activeElement);
+    this.#fill(false);
+    this.#list.replaceChildren();
+    if (focused) document.getElementById('paper').focus();
+  }
+
+  #fill(value) {
+    this.#list.hidden = !value;
+    this.#card.querySelector('.waiting').hidden = value;
+  }
+}

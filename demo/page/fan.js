@@ -1,0 +1,74 @@
+// Endings that arrive point by point, and are shown a little at a time.
+//
+// An ending's points are [x, y, pen] in pixels of the model; with pen 1 a line
+// ends. The first joins the last line of the drawing if it is where that ends.
+
+import {SIDE} from './geometry.js';
+
+const reduced = matchMedia('(prefers-reduced-motion: reduce)');
+const HURRY = 12;  // Frames in which what waits is to be shown.
+
+export class Fan {
+  endings = [];  // Each {lines, waiting, open}.
+  whole = true;  // Whether the model has said all.
+  #changed;
+  #frame = 0;
+
+  constructor(changed) {
+    this.#changed = changed;
+  }
+
+  begin(count, size) {
+    this.clear();
+    this.whole = false;
+    this.size = size;
+    this.endings = Array.from(
+      {length: count}, () => ({lines: [], waiting: [], open: false}));
+  }
+
+  clear() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+    this.endings = [];
+    this.whole = true;
+  }
+
+  add(points) {
+    points.forEach((some, i) => this.endings[i].waiting.push(...some));
+    if (reduced.matches) this.reveal(Infinity);
+    else this.#frame ||= requestAnimationFrame(() => this.#tick());
+  }
+
+  finish() {
+    this.whole = true;
+    if (!this.#frame) this.#changed();
+  }
+
+  // Shows so many of the points that wait, of each ending.
+  reveal(most) {
+    for (const ending of this.endings)
+      for (const point of ending.waiting.splice(0, most)) put(ending, point,
+        SIDE / this.size);
+    this.#changed();
+  }
+
+  // Whether all that the model said is shown.
+  get shown() {
+    return this.whole && this.endings.every((it) => !it.waiting.length);
+  }
+
+  #tick() {
+    const most = Math.max(...this.endings.map((it) => it.waiting.length));
+    this.#frame = most > 0 ? requestAnimationFrame(() => this.#tick()) : 0;
+    this.reveal(Math.ceil(most / HURRY));
+  }
+}
+
+function put(ending, [x, y, pen], factor) {
+  if (!ending.open) ending.lines.push([]);
+  ending.lines.at(-1).push([x * factor, y * factor]);
+  ending.open = pen !== 1;
+}
+
+// Those that leave a trace.
+export const visible = (lines) => lines.filter((line) => line.length > 1);
