@@ -1,0 +1,1 @@
+"""A page to draw with, and to have photographs described: the demo."""

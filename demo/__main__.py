@@ -1,0 +1,137 @@
+"""Serves a page to draw with, and to have photographs described.
+
+  python -m demo
+  python -m demo --workdir=runs/dog --workdir=runs/kanji --workdir=runs/coco
+  python -m demo --workdir=runs/dog --host=0.0.0.0 --name=studio.example
+
+A workdir is of sketch_rnn, of captioning or of video.caption. Without any, the
+small models of `make demo-sketch` and `make demo` are used, and trained first
+if they are absent; the page shows how far they are.
+
+The page is for this machine alone unless --host says otherwise. There is no
+password: whoever reaches the port can use it.
+"""
+
+import argparse
+import ipaddress
+import pathlib
+import socket
+import sys
+import threading
+import time
+import webbrowser
+
+import uvicorn
+
+from demo import guard
+from demo import server
+from demo import studio as studio_lib
+from training import app
+
+# What is used without --workdir: `make` trains the same.
+DEFAULTS = (
+  (
+    pathlib.Path('runs/demo-sketch'),
+    studio_lib.Training('sketch_rnn.main', 'configs/sketch_kanji.py'),
+  ),
+  (
+    pathlib.Path('runs/demo'),
+    studio_lib.Training('captioning.main', 'configs/scenes.py'),
+  ),
+)
+_MOST_CONNECTIONS = 1024
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m demo',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument(
+    '--workdir', action='append', default=[], help='of a trained model'
+  )
+  parser.add_argument(
+    '--host', default='127.0.0.1', help='address to listen at'
+  )
+  parser.add_argument(
+    '--port', type=int, default=8000, help='0: any that is free'
+  )
+  parser.add_argument(
+    '--name',
+    action='append',
+    default=[],
+    help='another name under which browsers may ask for the page',
+  )
+  parser.add_argument(
+    '--no_browser', action='store_true', help='do not open the page'
+  )
+  return parser
+
+
+def _is_loopback(host: str) -> bool:
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return host == 'localhost'
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the server until it is interrupted."""
+  parser = _parser()
+  arguments = parser.parse_args(argv)
+  app.set_up_logging()
+  workdirs = [(pathlib.Path(path), None) for path in arguments.workdir]
+  for workdir, _ in workdirs:
+    try:
+      studio_lib.kind_of(workdir.absolute())
+    except (FileNotFoundError, ValueError) as error:
+      parser.error(str(error))
+  family = socket.AF_INET6 if ':' in arguments.host else socket.AF_INET
+  try:
+    listening = socket.create_server(
+      (arguments.host, arguments.port), family=family, backlog=1024
+    )
+  except (OSError, OverflowError) as error:
+    parser.error(
+      f'cannot listen at {arguments.host}, port {arguments.port}: {error}. '
+      'Pass another --port, 0 for any that is free'
+    )
+  studio = studio_lib.Studio(workdirs or DEFAULTS)
+  application = server.create(
+    studio,
+    hosts=(*guard.LOOPBACK, arguments.host, *arguments.name),
+    addresses=not _is_loopback(arguments.host),
+  )
+  running = uvicorn.Server(
+    uvicorn.Config(
+      application,
+      ws='wsproto',
+      ws_max_size=2**20,
+      limit_concurrency=_MOST_CONNECTIONS,
+      timeout_graceful_shutdown=2,
+      log_level='warning',
+      server_header=False,
+    )
+  )
+  name = 'localhost' if _is_loopback(arguments.host) else arguments.host
+  name = f'[{name}]' if ':' in name else name
+  address = f'http://{name}:{listening.getsockname()[1]}/'
+  studio.start()
+  print(f'The page is at {address}', flush=True)
+  if not arguments.no_browser:
+    threading.Thread(
+      target=_open_page, args=(running, address), daemon=True
+    ).start()
+  running.run(sockets=[listening])
+  return 0
+
+
+def _open_page(running: uvicorn.Server, address: str):
+  while not running.started:
+    time.sleep(0.05)
+  webbrowser.open(address)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
