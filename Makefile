@@ -1,5 +1,8 @@
 # make demo         trains a captioner on drawn pictures, shows what it says
 # make demo-sketch  trains Sketch-RNN on Kanji and shows what it draws
+# make studio       serves a page to draw with, and to have photographs described,
+#                   with these two models (trained first if they are absent) or
+#                   others: make studio STUDIO='--workdir=runs/dog'
 # make video        trains the four drawn tasks of video/, three seeds of each,
 #                   and prints their tables beside the aims
 # make test         runs the tests
@@ -13,6 +16,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= runs/demo
 DEMO_SKETCH ?= runs/demo-sketch
+STUDIO ?=
 TABLES ?= runs/tables
 # Those that take longest come first, so that both cores end at about the same
 # time. Leave VIDEO_ROWS empty to train all rows of the tables.
@@ -22,7 +26,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Huge pages for large buffers, which saves the time of page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo demo-sketch video test test-slow lint bench
+.PHONY: demo demo-sketch studio video test test-slow lint bench
 
 .venv/current: pyproject.toml
 	@echo 'Setting up .venv (once, and when pyproject.toml changes)'
@@ -45,6 +49,9 @@ demo-sketch: .venv/current
 	  --workdir=$(DEMO_SKETCH)
 	@echo 'Losses: $(DEMO_SKETCH)/results.json'
 	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
+
+studio: .venv/current
+	$(BIN)/python -m demo $(STUDIO)
 
 # Runs that differ in the seed alone find what the first one has compiled.
 video: .venv/current

@@ -24,6 +24,11 @@ from training import app
 from video import captioner as video_captioner_lib
 
 SKETCHER, CAPTIONER, VIDEO_CAPTIONER = 'sketcher', 'captioner', 'video'
+_LOAD = {
+  SKETCHER: drawing.load,
+  CAPTIONER: describing.Photographs,
+  VIDEO_CAPTIONER: describing.Videos,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,23 +206,29 @@ class Studio:
   def _load(self, one: Preparation):
     one.what, one.step, one.num_steps = 'loading', 0, 0
     kind = kind_of(one.workdir)
+    try:
+      model = _LOAD[kind](one.workdir)
+    except (AttributeError, KeyError, TypeError) as error:
+      raise ValueError(
+        f'{one.workdir} was written by another version of this code: {error}. '
+        'Train it again'
+      ) from error
+    one.what = 'compiling'
     if kind == SKETCHER:
-      model = drawing.load(one.workdir)
-      one.what = 'compiling'
 
       def tell(step, num_steps):
         one.step, one.num_steps = step, num_steps
 
       model.compile(tell)
-      engine, table = model, self.sketchers
+      engine = model
     else:
-      if kind == CAPTIONER:
-        model, table = describing.Photographs(one.workdir), self.captioners
-      else:
-        model, table = describing.Videos(one.workdir), self.video_captioners
-      one.what = 'compiling'
       model.compile()
       engine = queues.InBatches(model, model.most)
+    table = {
+      SKETCHER: self.sketchers,
+      CAPTIONER: self.captioners,
+      VIDEO_CAPTIONER: self.video_captioners,
+    }[kind]
     table[one.name] = Model(
       model, queues.Worker(engine, name=one.name, most=self._most)
     )
