@@ -5,7 +5,9 @@ import {picture} from './pictures.js';
 export function analogy(context) {
   return async function show(card) {
     const [a, b, c] = ['A', 'B', 'C'].map(context.lines);
-    const {drawings: [found]} = await context.ask('analogy', {a, b, c});
+    const {drawings: [found]} = await context.ask('analogy', {
+      ...context.how(), a, b, c,
+    });
     const place = (name) => {
       const shown = document.createElement('div');
       shown.className = 'place';

@@ -29,13 +29,14 @@ export function between(settings, paper) {
     lines: (name) => toPixels(
       slots.get(name).map(({points}) => points), settings.model.size),
 
+    how: () => settings.how,
+
     drawing: (name) => slots.get(name),
 
     // The answer with its drawings as lines on the paper.
     async ask(name, question) {
-      const {model, ...common} = settings.question();
-      const size = settings.model.size;
-      const answer = await ask(name, {model, ...common, ...question});
+      const {size} = settings.model;
+      const answer = await ask(name, {...settings.who, ...question});
       return {
         ...answer,
         drawings: answer.drawings?.map((lines) =>

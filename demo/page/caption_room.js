@@ -10,7 +10,11 @@ import {fill} from './settings.js';
 
 const KINDS = {
   photograph: {path: 'caption', models: 'captioner', limit: 'photo_bytes'},
-  video: {path: 'caption_video', models: 'video-captioner', limit: 'video_bytes'},
+  video: {
+    path: 'caption_video',
+    models: 'video-captioner',
+    limit: 'video_bytes',
+  },
 };
 
 const part = (name) => document.getElementById(name);
@@ -28,6 +32,8 @@ let queue = Promise.resolve();
 export function offer(captioners, films, given) {
   room.hidden = !captioners.length && !films.length;
   limits = given;
+  part('photographs').accept = (limits.photo_types ?? ['image/*']).join();
+  part('videos').accept = (limits.video_types ?? ['video/*']).join();
   const names = (models) => models.map(({name}) => name);
   fill(part('captioner'), names(captioners), part('captioner').value);
   fill(part('video-captioner'), names(films), part('video-captioner').value);

@@ -18,7 +18,7 @@ export function dimensions(context) {
   const decode = latest(async () => {
     try {
       const {drawings: [lines]} =
-        await context.ask('decode', {z: [z], seed});
+        await context.ask('decode', {...context.how(), z: [z], seed});
       decoded.replaceChildren(
         context.tile(lines, 'Decoded drawing: put on the paper'));
     } catch (error) {

@@ -27,7 +27,6 @@ const canvas = document.getElementById('paper');
 const button = (name) => document.getElementById(name);
 
 let continuations = null;
-let limits = {};
 let calm = 0;
 let stroke = null;  // The points of the person's pen, while it is down.
 let pen = null;  // {at, down}, that of the keyboard.
@@ -58,10 +57,9 @@ const latent = between(settings, {
 });
 const endings = new Endings(room.querySelector('.endings'), {choose, keep});
 
-export function offer(sketchers, given) {
+export function offer(sketchers, limits) {
   room.hidden = !sketchers.length;
   if (!sketchers.length) return;
-  limits = given;
   settings.offer(sketchers, limits);
   latent.offer();
   continuations ??= new Continuations({
@@ -86,10 +84,11 @@ function goOn() {
   fan.begin(count, model.size);
   if (!turn) endings.begin(count);
   continuations.ask({
-    ...settings.question(),
+    ...settings.who,
+    ...settings.how,
     lines: toPixels(history.lines.map(({points}) => points), model.size),
     count,
-    most: Math.min(model.most_points, limits.points ?? Infinity),
+    pen_down: settings.joined,
   });
   room.setAttribute('aria-busy', 'true');
   arrange();

@@ -3,7 +3,7 @@
 // An ending's points are [x, y, pen] in pixels of the model; with pen 1 a line
 // ends. The first joins the last line of the drawing if it is where that ends.
 
-import {SIDE} from './geometry.js';
+import {unitsOf} from './geometry.js';
 
 const reduced = matchMedia('(prefers-reduced-motion: reduce)');
 const HURRY = 12;  // Frames in which what waits is to be shown.
@@ -47,8 +47,8 @@ export class Fan {
   // Shows so many of the points that wait, of each ending.
   reveal(most) {
     for (const ending of this.endings)
-      for (const point of ending.waiting.splice(0, most)) put(ending, point,
-        SIDE / this.size);
+      for (const point of ending.waiting.splice(0, most))
+        put(ending, point, unitsOf(this.size));
     this.#changed();
   }
 
@@ -64,9 +64,9 @@ export class Fan {
   }
 }
 
-function put(ending, [x, y, pen], factor) {
+function put(ending, [x, y, pen], units) {
   if (!ending.open) ending.lines.push([]);
-  ending.lines.at(-1).push([x * factor, y * factor]);
+  ending.lines.at(-1).push([x * units, y * units]);
   ending.open = pen !== 1;
 }
 

@@ -3,9 +3,13 @@
 // The paper's units: the square in the middle of it has sides of so many.
 export const SIDE = 1000;
 
-// Lines of a model whose drawings fill a square of `size` pixels, and back.
-export const toPixels = (lines, size) => scale(lines, size / SIDE);
-export const toPaper = (lines, size) => scale(lines, SIDE / size);
+// Units for a pixel of a model whose drawings fill a square of `size` pixels:
+// there is to be room around a drawing.
+export const unitsOf = (size) => 0.8 * SIDE / size;
+
+// Lines on the paper as the model wants them, and back.
+export const toPixels = (lines, size) => scale(lines, 1 / unitsOf(size));
+export const toPaper = (lines, size) => scale(lines, unitsOf(size));
 
 function scale(lines, factor) {
   return lines.map((line) =>

@@ -8,6 +8,7 @@ export function interpolation(context, changed) {
     const {drawings} = await context.ask('interpolate', {
       first: context.lines('A'),
       second: context.lines('B'),
+      ...context.how(),
       steps: steps.valueAsNumber,
     });
     card.querySelector('ol').replaceChildren(...drawings.map((lines, i) => {

@@ -6,7 +6,7 @@ const section = document.getElementById('preparing');
 const told = new Set();  // Whose failures.
 
 export function showProgress({ready, progress}) {
-  section.hidden = ready;
+  section.hidden = ready && !progress.length;
   const list = section.querySelector('ul');
   list.replaceChildren(...(progress ?? []).map((it) => {
     const item = document.createElement('li');
@@ -14,11 +14,11 @@ export function showProgress({ready, progress}) {
     const bar = document.createElement('progress');
     bar.max = it.num_steps || 1;
     // Without a value it shows that something happens.
-    if (it.step) bar.value = it.step;
+    if (it.num_steps || it.what === 'waiting') bar.value = it.step;
     const count = document.createElement('span');
-    count.textContent = it.error
-      ?? (it.step ? `step ${it.step} of ${it.num_steps}` : 'starting');
-    label.append(it.what || it.name, bar);
+    count.textContent = it.error ?? (it.num_steps
+      ? `${it.what}, step ${it.step} of ${it.num_steps}` : it.what);
+    label.append(it.name, bar);
     item.append(label, count);
     return item;
   }));

@@ -50,17 +50,24 @@ export class Settings {
     return this.#form.elements.turn.valueAsNumber;
   }
 
-  // What every question to the model says, with a seed of its own.
-  question() {
-    const temperature = this.#form.elements.temperature.valueAsNumber;
-    const question = {
-      model: this.model.name,
-      temperature,
+  // Whether the model goes on with the person's line.
+  get joined() {
+    return this.#form.elements.joined.checked;
+  }
+
+  // What every question says.
+  get who() {
+    const {name, categories} = this.model;
+    if (!categories.length) return {model: name};
+    return {model: name, category: this.#form.elements.category.value};
+  }
+
+  // How drawings are drawn, with a seed of their own.
+  get how() {
+    return {
+      temperature: this.#form.elements.temperature.valueAsNumber,
       seed: crypto.getRandomValues(new Uint32Array(1))[0] >>> 1,
     };
-    if (this.model.categories.length)
-      question.category = this.#form.elements.category.value;
-    return question;
   }
 
   #chooseModel() {

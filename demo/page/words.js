@@ -14,9 +14,8 @@ export class Words {
   #at = {mouse: null, keyboard: null};
   #shown = null;
 
-  // `changed(i or null, who)`: at which word the 'mouse' or 'keyboard' is;
-  // `pressed(i)`: one was clicked.
-  constructor(sentence, changed, pressed) {
+  // `changed(i or null, who)`: at which word the 'mouse' or 'keyboard' is.
+  constructor(sentence, changed) {
     this.#sentence = sentence;
     this.#changed = changed;
     const word = ({target}) => {
@@ -36,9 +35,7 @@ export class Words {
     // A finger does not hover: its touch is a click, which gives the focus,
     // in some browsers only when told to.
     sentence.addEventListener('click', (event) => {
-      if (word(event) === null) return;
-      event.target.focus();
-      pressed(word(event));
+      if (word(event) !== null) event.target.focus();
     });
     sentence.addEventListener('keydown', (event) => {
       if (event.key === 'Escape') {

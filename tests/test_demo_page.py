@@ -1,0 +1,707 @@
+"""The demo's page in a browser, before the real server with small models."""
+
+import base64
+import contextlib
+import io
+import json
+import math
+import re
+import time
+import urllib.request
+import xml.etree.ElementTree as ET
+
+import browser
+import commands
+import demo_workdirs
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioning import figures
+from sketch_rnn import svg
+from video import frames
+
+DESKTOP = {'width': 1280, 'height': 800}
+PHONE = {'width': 360, 'height': 740}
+# In shares of the square in the middle of the paper.
+CIRCLE = [
+  (
+    0.4 + 0.2 * math.cos(t / 12 * math.pi),
+    0.5 + 0.2 * math.sin(t / 12 * math.pi),
+  )
+  for t in range(25)
+]
+WAVE = [(0.2 + t / 40, 0.6 + 0.1 * math.sin(t / 4)) for t in range(25)]
+TILES = '.endings .tile'
+ANSWERED = '#draw .room[aria-busy=false]'
+DONE = '[aria-busy=false]'
+
+
+@pytest.fixture(scope='module')
+def chromium():
+  with browser.start() as chromium:
+    yield chromium
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+  """The address of a server whose models are ready."""
+  directory = tmp_path_factory.mktemp('demo')
+  workdirs = [
+    demo_workdirs.sketcher(directory / 'faces'),
+    demo_workdirs.sketcher(
+      directory / 'pets', conditional=False, num_classes=2
+    ),
+    demo_workdirs.captioner(directory / 'photographs'),
+    demo_workdirs.video_captioner(directory / 'films'),
+  ]
+  shell = commands.Shell(directory)
+  try:
+    command = shell.start(
+      'demo',
+      *[f'--workdir={workdir}' for workdir in workdirs],
+      '--port=0',
+      '--no_browser',
+      flags='--xla_backend_optimization_level=0',
+    )
+    address = wait_until_ready(command)
+    yield address
+  finally:
+    shell.end()
+
+
+def wait_until_ready(command):
+  deadline = time.monotonic() + commands.PATIENCE
+  while True:
+    said = command.output.read_text()
+    assert command.process.poll() is None, said[-5000:]
+    assert time.monotonic() < deadline, said[-5000:]
+    if found := re.search(r'The page is at (\S+)', said):
+      with urllib.request.urlopen(f'{found.group(1)}api/models') as answer:
+        models = json.load(answer)
+      if models['ready']:
+        assert models['progress'] == []
+        return found.group(1)
+    time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def visit(chromium, server, room='draw', **context):
+  context = {'viewport': DESKTOP, 'reduced_motion': 'reduce', **context}
+  address = f'{server}#{room}'
+  with browser.visit(chromium, address, **context) as page:
+    page.set_default_timeout(commands.PATIENCE * 1000)
+    page.locator(f'#{room} > .room').wait_for()
+    yield page
+
+
+def place(page, x, y):
+  """Where a point of the paper is on the screen."""
+  box = page.locator('#paper').bounding_box()
+  side = min(box['width'], box['height'])
+  return (
+    box['x'] + box['width'] / 2 + (x - 0.5) * side,
+    box['y'] + box['height'] / 2 + (y - 0.5) * side,
+  )
+
+
+def draw(page, points):
+  page.evaluate('scrollTo(0, 0)')
+  page.mouse.move(*place(page, *points[0]))
+  page.mouse.down()
+  for point in points[1:]:
+    page.mouse.move(*place(page, *point))
+  page.mouse.up()
+
+
+def choose(page, model, temperature=None):
+  page.get_by_label('Model', exact=True).first.select_option(model)
+  if temperature is not None:
+    page.locator('[name=temperature]').fill(str(temperature))
+
+
+def endings(page):
+  """The paths of the model's endings, when it has said all."""
+  page.locator(TILES).first.wait_for()
+  page.locator(ANSWERED).wait_for()
+  return [
+    tile.locator('path.model').get_attribute('d')
+    for tile in page.locator(TILES).all()
+    if tile.locator('path.model').count()
+  ]
+
+
+def save(page, tmp_path):
+  """The file that the page gives."""
+  with page.expect_download() as download:
+    page.get_by_role('button', name='Save SVG').click()
+  assert download.value.suggested_filename == 'drawing.svg'
+  path = tmp_path / f'{len(list(tmp_path.iterdir()))}.svg'
+  download.value.save_as(path)
+  return path
+
+
+def paths(file, name):
+  """The paths of a class, as they are written."""
+  return [
+    path.get('d')
+    for path in ET.parse(file).iter('{http://www.w3.org/2000/svg}path')
+    if path.get('class') == name
+  ]
+
+
+def points(path):
+  """f32[n, 2], of all lines of a path."""
+  return np.array(re.findall(r'[-\d.e]+', path), np.float32).reshape(-1, 2)
+
+
+def spoken(page, text):
+  page.locator('#spoken', has_text=text).wait_for(state='attached')
+
+
+def test_the_model_goes_on_from_where_the_pen_stopped(
+  chromium, server, tmp_path
+):
+  with visit(chromium, server, reduced_motion='no-preference') as page:
+    page.get_by_label('Go on with my line').check()
+    draw(page, CIRCLE)
+    shown = endings(page)
+    assert page.locator(TILES).count() == 8
+    assert len(set(shown)) > 1
+    file = save(page, tmp_path)
+    title = ET.parse(file).find('{http://www.w3.org/2000/svg}title')
+    assert title.text == 'Begun by a person, continued by faces'
+
+    (drawn,) = paths(file, 'person')
+    pixel = 1000 / min(page.locator('#paper').bounding_box()['height'], 1000)
+    np.testing.assert_allclose(
+      points(drawn)[[0, -1]],
+      1000 * np.array(CIRCLE)[[0, -1]],
+      atol=2 * pixel,
+    )
+    assert paths(file, 'ending') == shown
+    for ending in shown:
+      np.testing.assert_allclose(
+        points(ending)[0], points(drawn)[-1], atol=0.01
+      )
+    # As any reader of SVG finds them.
+    lines = svg.read(file)
+    np.testing.assert_allclose(lines[0], points(drawn), atol=0.01)
+    assert len(lines) == 1 + ''.join(shown).count('M')
+
+
+def test_temperature_is_how_much_endings_differ(chromium, server):
+  with visit(chromium, server) as page:
+    choose(page, 'pets', 0)
+    page.get_by_label('Category').select_option('pig')
+    page.locator('[name=count]').fill('3')
+    draw(page, CIRCLE)
+    first = endings(page)
+    assert len(first) == 3
+    assert len(set(first)) == 1
+    page.get_by_role('button', name='Again').click()
+    assert endings(page) == first
+    # The model goes on anew when it is told to be wilder.
+    page.locator('[name=temperature]').fill('1.5')
+    wild = endings(page)
+    assert len(set(wild)) == len(wild) > 1
+    page.get_by_role('button', name='Again').click()
+    assert endings(page) != wild
+
+
+def test_taking_turns(chromium, server, tmp_path):
+  with visit(chromium, server) as page:
+    choose(page, 'pets', 0)
+    page.get_by_label('Turns').check()
+    page.get_by_label('Go on with my line').check()
+    assert page.locator('.endings').is_hidden()
+    draw(page, CIRCLE)
+    spoken(page, 'Your turn.')
+    file = save(page, tmp_path)
+    (person,), (model,) = paths(file, 'person'), paths(file, 'model')
+    np.testing.assert_allclose(points(model)[0], points(person)[-1], atol=0.01)
+
+    page.get_by_role('button', name='Undo').click()
+    assert paths(save(page, tmp_path), 'model') == []
+    page.get_by_role('button', name='Redo').click()
+    assert paths(save(page, tmp_path), 'model') == [model]
+    page.get_by_role('button', name='Clear').click()
+    assert page.get_by_role('button', name='Save SVG').is_disabled()
+    page.get_by_role('button', name='Undo').click()
+    assert save(page, tmp_path).read_text() == file.read_text()
+
+    page.get_by_label('Off').check()
+    page.get_by_role('button', name='Clear').click()
+    draw(page, WAVE)
+    assert page.locator(ANSWERED).count() == 1
+    assert paths(save(page, tmp_path), 'model') == []
+
+
+def test_an_ending_is_kept(chromium, server, tmp_path):
+  with visit(chromium, server) as page:
+    choose(page, 'pets')
+    page.get_by_label('Go on with my line').check()
+    draw(page, CIRCLE)
+    shown = endings(page)
+    page.get_by_label('Keep ending 3 of 8').click()
+    file = save(page, tmp_path)
+    assert ''.join(paths(file, 'model')) == shown[2]
+    assert paths(file, 'ending') == []
+    assert page.locator(TILES).count() == 0
+
+    # On the paper it is enough to click at one.
+    page.get_by_role('button', name='Undo').click()
+    shown = endings(page)
+    near = [
+      point
+      for ending in shown
+      for point in points(ending)[1:]
+      if 50 < point[1] < 950 and 50 < point[0] < 950
+    ]
+    page.mouse.click(*place(page, *near[0] / 1000))
+    assert ''.join(paths(save(page, tmp_path), 'model')) in shown
+
+
+def test_drawing_by_keyboard(chromium, server, tmp_path):
+  with visit(chromium, server) as page:
+    page.get_by_role('tab', name='Draw').focus()
+    page.keyboard.press('ArrowRight')
+    assert page.locator('#caption').is_visible()
+    assert page.locator('#draw').is_hidden()
+    page.keyboard.press('ArrowRight')
+    assert page.locator('#draw').is_visible()
+
+    page.keyboard.press('Tab')
+    focus = page.locator(':focus')
+    assert focus.get_attribute('aria-label') == 'Paper to draw on'
+    page.keyboard.press('ArrowLeft')
+    page.keyboard.press(' ')
+    spoken(page, 'Pen down')
+    for key in ('ArrowRight', 'ArrowDown', 'Shift+ArrowDown', 'ArrowLeft'):
+      page.keyboard.press(key)
+    page.keyboard.press(' ')
+    endings(page)
+    file = save(page, tmp_path)
+    assert paths(file, 'person') == ['M480 500L500 500L500 520L500 600L480 600']
+
+    page.locator('#paper').focus()
+    page.keyboard.press('Tab')
+    page.keyboard.press('Tab')
+    kept = focus.locator('path.model').get_attribute('d')
+    assert focus.get_attribute('aria-label') == 'Keep ending 2 of 8'
+    page.keyboard.press('Enter')
+    assert focus.get_attribute('id') == 'paper'
+    assert ''.join(paths(save(page, tmp_path), 'model')) == kept
+    page.keyboard.press('Control+z')
+    assert paths(save(page, tmp_path), 'model') == []
+    # A stroke is given up.
+    page.locator('#paper').focus()
+    for key in (' ', 'ArrowUp', 'Escape', ' ', 'ArrowUp', 'Control+z'):
+      page.keyboard.press(key)
+    page.keyboard.press('Escape')
+    assert page.get_by_role('button', name='Save SVG').is_disabled()
+
+
+def tile(page, selector):
+  return points(page.locator(f'{selector} path').get_attribute('d'))
+
+
+def decoded(page):
+  return tile(page, '.decoded .tile')
+
+
+def use(page, name):
+  """Puts the drawing into a slot, and waits for all that follows."""
+  page.get_by_label(f'Use drawing as {name}').click()
+  for card in page.locator(f'#between .card{DONE}').all():
+    card.wait_for()
+
+
+def test_between_two_drawings(chromium, server):
+  with visit(chromium, server) as page:
+    choose(page, 'faces', 0)
+    page.get_by_label('Off').check()
+    draw(page, CIRCLE)
+    use(page, 'A')
+    page.locator('.decoded .tile').wait_for()
+    of_circle = decoded(page)
+    use(page, 'B')
+    steps = page.locator('.strip .tile')
+    steps.nth(6).wait_for()
+    assert steps.count() == 7
+    # From a drawing to itself there is no way.
+    for step in steps.all():
+      found = points(step.locator('path').get_attribute('d'))
+      np.testing.assert_allclose(found, of_circle, atol=0.5)
+
+    draw(page, WAVE)
+    use(page, 'C')
+    page.locator('.sum .tile').wait_for()
+    difference = tile(page, '.sum .tile')
+    page.locator('[name=steps]').fill('4')
+    page.locator('.strip:not(:has(> :nth-child(5)))').wait_for()
+    assert steps.count() == 4
+
+    # A - A + C is C.
+    page.locator('.decoded .tile').evaluate('tile => tile.remove()')
+    use(page, 'A')
+    page.locator('.decoded .tile').wait_for()
+    of_both = decoded(page)
+    np.testing.assert_allclose(difference, of_both, atol=0.5)
+    assert of_both.shape != of_circle.shape or np.any(of_both != of_circle)
+
+
+def test_dimensions_of_the_latent_space(chromium, server, tmp_path):
+  with visit(chromium, server) as page:
+    choose(page, 'faces', 0)
+    page.get_by_label('Off').check()
+    draw(page, CIRCLE)
+    use(page, 'A')
+    page.locator('.decoded .tile').wait_for()
+    before = page.locator('.decoded path').get_attribute('d')
+    dimensions = page.locator('#dimensions [type=range]')
+    assert dimensions.count() == 4
+    dimensions.first.focus()
+    page.keyboard.press('End')
+    changed = page.locator(f'.decoded path:not([d="{before}"])')
+    changed.wait_for()
+    page.get_by_role('button', name='Back to A').click()
+    page.locator(f'.decoded path[d="{before}"]').wait_for()
+    # What was decoded can be drawn on.
+    page.get_by_label('Decoded drawing: put on the paper').click()
+    file = save(page, tmp_path)
+    assert ''.join(paths(file, 'model')) == before
+    assert paths(file, 'person') == []
+    # A model without latent vectors has none to show.
+    choose(page, 'pets')
+    assert page.locator('#between').is_hidden()
+
+
+@pytest.mark.parametrize('motion', ['reduce', 'no-preference'])
+def test_the_replay_moves_only_where_motion_is_welcome(
+  chromium, server, motion
+):
+  """Half a line is only ever seen in motion."""
+  count = """canvas => canvas.getContext('2d')
+    .getImageData(0, 0, canvas.width, canvas.height)
+    .data.filter((value, i) => i % 4 == 3 && value).length"""
+  with visit(chromium, server, reduced_motion=motion) as page:
+    page.get_by_label('Off').check()
+    ink = page.locator('#paper')
+    draw(page, CIRCLE)
+    page.evaluate('() => new Promise(requestAnimationFrame)')
+    page.evaluate('() => new Promise(requestAnimationFrame)')
+    one = ink.evaluate(count)
+    draw(page, WAVE)
+    page.evaluate('() => new Promise(requestAnimationFrame)')
+    page.evaluate('() => new Promise(requestAnimationFrame)')
+    both = ink.evaluate(count)
+    page.clock.install()
+    page.get_by_role('button', name='Replay').click()
+    page.clock.run_for(300)
+    seen = ink.evaluate(count)
+    if motion == 'reduce':
+      assert seen == one
+    else:
+      assert 0 < seen < one
+    page.clock.run_for(10_000)
+    spoken(page, 'Replayed.')
+    page.clock.run_for(100)
+    assert ink.evaluate(count) == both
+
+
+@pytest.fixture(scope='module')
+def photographs(tmp_path_factory):
+  """Two files; the captioner sees what is in a frame of 2 pixels."""
+  directory = tmp_path_factory.mktemp('photographs')
+  rng = np.random.default_rng(1)
+  files = [directory / f'{name}.png' for name in ('first', 'second')]
+  for file in files:
+    coarse = rng.integers(0, 256, (3, 3, 3), np.uint8)
+    Image.fromarray(coarse.repeat(12, 0).repeat(12, 1)).save(file)
+  return files
+
+
+def ask(server, path, file, kind):
+  """What the server says of a file."""
+  request = urllib.request.Request(
+    f'{server}api/{path}', file.read_bytes(), {'Content-Type': kind}
+  )
+  with urllib.request.urlopen(request) as answer:
+    return json.load(answer)
+
+
+def wait_for_caption(page, answer):
+  sentence = answer['captions'][0]['text']
+  shown = re.compile(rf'^\s*{re.escape(sentence)}\s*$')
+  page.locator('.sentence', has_text=shown).wait_for()
+  page.locator(f'.result{DONE}').wait_for()
+
+
+def test_photographs_are_captioned(chromium, server, photographs):
+  first, second = (
+    ask(server, 'caption?model=photographs', file, 'image/png')
+    for file in photographs
+  )
+  with visit(chromium, server, 'caption') as page:
+    page.locator('#photographs').set_input_files(photographs)
+    wait_for_caption(page, second)
+    page.get_by_label('Show photograph first.png').click()
+    wait_for_caption(page, first)
+    listed = page.locator('.alternatives li span:first-child')
+    assert listed.all_inner_texts() == [
+      caption['text'] for caption in first['captions']
+    ]
+    numbers = page.locator('.alternatives .number').all_inner_texts()
+    for number, caption in zip(numbers, first['captions'], strict=True):
+      if number != '< 0.01 %':
+        percent = float(number.removesuffix(' %'))
+        assert percent == pytest.approx(100 * caption['probability'], rel=0.5)
+    described = page.locator('.photograph img').get_attribute('alt')
+    assert described == first['captions'][0]['text']
+
+
+def test_words_show_where_the_model_looked(chromium, server, photographs):
+  answer = ask(server, 'caption?model=photographs', photographs[0], 'image/png')
+  attention = answer['attention']
+  assert (attention['rows'], attention['columns']) == (2, 2)
+  picture = np.asarray(Image.open(photographs[0]))[2:-2, 2:-2]
+  with visit(chromium, server, 'caption') as page:
+    page.locator('#photographs').set_input_files(photographs[0])
+    wait_for_caption(page, answer)
+    words = page.locator('.word')
+    assert words.all_inner_texts() == answer['captions'][0]['words']
+
+    def overlay():
+      png = page.locator('.photograph canvas').evaluate('it => it.toDataURL()')
+      found = Image.open(io.BytesIO(base64.b64decode(png.split(',')[1])))
+      return np.asarray(found).astype(int)
+
+    # What the model does not see is dark, the rest is as it is.
+    plain = overlay()
+    assert plain.shape == (36, 36, 4)
+    assert np.all(plain[2:-2, 2:-2] == 0)
+    assert np.all(plain[:2, :, 3] == round(0.65 * 255))
+    words.first.focus()
+    for i, weights in enumerate(attention['weights']):
+      page.locator('.word.shown').nth(0).wait_for()
+      assert words.nth(i).evaluate('it => it === document.activeElement')
+      seen = overlay()[2:-2, 2:-2]
+      expected = figures.shade(picture, np.array(weights, np.float32))
+      np.testing.assert_allclose(seen[..., :3], expected.astype(int), atol=3)
+      row, column = divmod(int(np.argmax(weights)), 2)
+      spoken(page, f'in row {row + 1} of 2, column {column + 1} of 2')
+      page.keyboard.press('ArrowRight')
+    page.keyboard.press('Escape')
+    np.testing.assert_array_equal(overlay(), plain)
+    words.first.hover()
+    assert page.locator('.word.shown').all_inner_texts() == [
+      words.first.inner_text()
+    ]
+
+
+def drop(page, size, name, kind):
+  """Drops a file of so many zeros into the room."""
+  page.locator('.stage').evaluate(
+    """(stage, [size, name, type]) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(
+        new File([new Uint8Array(size)], name, {type}));
+      stage.dispatchEvent(
+        new DragEvent('drop', {bubbles: true, cancelable: true, dataTransfer}));
+    }""",
+    [size, name, kind],
+  )
+
+
+@pytest.mark.parametrize(
+  ('name', 'kind', 'status', 'message'),
+  [
+    ('torn.jpg', 'image/jpeg', 400, 'no picture that can be read'),
+    ('notes.txt', 'text/plain', 415, 'Content-Type must be one of'),
+  ],
+)
+def test_files_that_are_no_pictures_are_told(
+  chromium, server, photographs, name, kind, status, message
+):
+  """The browser logs the status of the answer, and nothing else."""
+  complaint = (
+    r"^\['error: Failed to load resource: the server responded with a status "
+    rf"of {status} \([^']*\)'\]$"
+  )
+  answer = ask(server, 'caption?model=photographs', photographs[0], 'image/png')
+  with pytest.raises(AssertionError, match=complaint):
+    with visit(chromium, server, 'caption') as page:
+      page.locator('#photographs').set_input_files(photographs[0])
+      wait_for_caption(page, answer)
+      drop(page, 100, name, kind)
+      alert = page.get_by_role('alert')
+      alert.filter(has_text=message).wait_for()
+      assert alert.inner_text().startswith(f'{name}: ')
+      # What was there before is there still.
+      wait_for_caption(page, answer)
+      page.get_by_role('button', name='Close').click()
+      assert alert.inner_text() == ''
+
+
+def test_what_is_too_large_is_not_sent(chromium, server):
+  with visit(chromium, server, 'caption') as page:
+    drop(page, 20_000_001, 'large.png', 'image/png')
+    alert = page.get_by_role('alert')
+    assert 'large.png is larger than 20 MB' in alert.inner_text()
+
+
+def test_the_camera_is_on_only_when_asked_for(chromium, server):
+  with visit(chromium, server, 'caption') as page:
+    # A camera that sees a changing grey, since there is none here.
+    page.evaluate("""() => {
+      const canvas = document.createElement('canvas');
+      canvas.width = canvas.height = 36;
+      const context = canvas.getContext('2d');
+      let grey = 0;
+      setInterval(() => {
+        context.fillStyle = `rgb(${grey} ${grey++ % 256} 99)`;
+        context.fillRect(0, 0, 36, 36);
+      }, 20);
+      navigator.mediaDevices.getUserMedia = async () =>
+        window.stream = canvas.captureStream();
+    }""")
+    page.get_by_role('button', name='Camera').click()
+    page.get_by_role('button', name='Take the picture').click()
+    page.locator('.alternatives li').first.wait_for()
+    assert page.evaluate(
+      'stream.getTracks().every(it => it.readyState == "ended")'
+    )
+    size = 'it => [it.naturalWidth, it.naturalHeight]'
+    assert page.locator('.photograph img').evaluate(size) == [36, 36]
+    page.get_by_role('button', name='Camera').click()
+    page.get_by_role('tab', name='Draw').click()
+    assert page.evaluate(
+      'stream.getTracks().every(it => it.readyState == "ended")'
+    )
+
+
+def test_videos_are_captioned(chromium, server, tmp_path):
+  clip = tmp_path / 'clip.mp4'
+  rng = np.random.default_rng(0)
+  shape = (10, 32, 32, 3)
+  frames.write(clip, rng.integers(0, 256, shape, np.uint8), rate=10)
+  answer = ask(server, 'caption_video?model=films', clip, 'video/mp4')
+  with visit(chromium, server, 'caption') as page:
+    page.locator('#videos').set_input_files(clip)
+    wait_for_caption(page, answer)
+    assert page.locator('#clip').is_visible()
+    assert page.locator('.photograph').is_hidden()
+
+
+def fits(page):
+  """Whether nothing is cut off at the right, but in lists that scroll."""
+  return page.evaluate("""() =>
+    document.documentElement.scrollWidth <= innerWidth &&
+    [...document.querySelectorAll('button, select, input, label, p, canvas')]
+      .filter((it) => it.checkVisibility() && !it.matches('.unseen, .tile'))
+      .every((it) => it.getBoundingClientRect().right <= innerWidth)""")
+
+
+def test_a_phone_is_wide_enough(chromium, server, photographs):
+  context = dict(viewport=PHONE, has_touch=True, is_mobile=True)
+  with visit(chromium, server, **context) as page:
+    draw(page, CIRCLE)
+    endings(page)
+    use(page, 'A')
+    use(page, 'B')
+    page.locator('.strip .tile').first.wait_for()
+    assert fits(page)
+    page.get_by_role('tab', name='Caption').click()
+    page.locator('#photographs').set_input_files(photographs)
+    page.locator('.alternatives li').first.wait_for()
+    assert fits(page)
+
+
+CONTRAST = """() => {
+  const context = document.createElement('canvas').getContext('2d');
+  const rgba = (color) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = ([r, g, b]) => [r, g, b]
+    .map((x) => x / 255)
+    .map((x) => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    const color = rgba(getComputedStyle(element).backgroundColor);
+    return color[3] === 255 ? color : ground(element.parentElement);
+  };
+  return [...document.querySelectorAll('body *')]
+    .filter((it) => it.checkVisibility())
+    .filter((it) => !it.matches(':disabled, :disabled *'))
+    .filter((it) => [...it.childNodes].some((child) =>
+      child.nodeType === Node.TEXT_NODE && child.data.trim()))
+    .map((it) => {
+      const [a, b] = [rgba(getComputedStyle(it).color), ground(it)]
+        .map(luminance).sort((a, b) => b - a);
+      return [it.textContent.trim().slice(0, 40), (a + 0.05) / (b + 0.05)];
+    });
+}"""
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_text_has_contrast(chromium, server, photographs, scheme):
+  """WCAG 2.2, success criterion 1.4.3."""
+  with visit(chromium, server, color_scheme=scheme) as page:
+    seen = page.evaluate(CONTRAST)
+    page.get_by_role('tab', name='Caption').click()
+    page.locator('#photographs').set_input_files(photographs)
+    page.locator('.word').first.wait_for()
+    page.locator('.word').first.focus()
+    seen += page.evaluate(CONTRAST)
+    drop(page, 20_000_001, 'large.png', 'image/png')
+    seen += page.evaluate(CONTRAST)
+    assert len(seen) > 50
+    assert [(text, ratio) for text, ratio in seen if ratio < 4.5] == []
+    ground = page.locator('body').evaluate(
+      'it => getComputedStyle(it).backgroundColor'
+    )
+    brightness = np.mean([int(x) for x in re.findall(r'\d+', ground)])
+    assert (brightness > 128) == (scheme == 'light')
+
+
+def test_everything_has_a_name(chromium, server):
+  with visit(chromium, server) as page:
+    for room in ('Draw', 'Caption'):
+      page.get_by_role('tab', name=room).click()
+      for role in ('button', 'combobox', 'slider', 'radio', 'checkbox', 'tab'):
+        every = page.get_by_role(role).count()
+        assert page.get_by_role(role, name=re.compile(r'\w')).count() == every
+
+
+def test_progress_is_told_until_the_models_are_ready(chromium, server):
+  with visit(chromium, server) as page:
+    answer = page.request.get(f'{server}api/models').json()
+    early = {
+      **answer,
+      'ready': False,
+      'sketchers': [],
+      'captioners': [],
+      'video_captioners': [],
+      'progress': [
+        {'name': 'kanji', 'what': 'training', 'step': 300, 'num_steps': 1500},
+        {'name': 'scenes', 'what': 'waiting', 'step': 0, 'num_steps': 0},
+      ],
+    }
+    state = {'answer': early}
+    page.route(
+      '**/api/models', lambda route: route.fulfill(json=state['answer'])
+    )
+    page.reload()
+    page.get_by_text('training, step 300 of 1500').wait_for()
+    assert (
+      page.get_by_role('progressbar', name='kanji').get_attribute('value')
+      == '300'
+    )
+    assert page.locator('#draw > .room').is_hidden()
+    state['answer'] = answer
+    page.locator('#draw > .room').wait_for()
+    assert page.locator('#preparing').is_hidden()
