@@ -115,7 +115,7 @@ def draw(page, points):
 
 
 def choose(page, model, temperature=None):
-  page.get_by_label('Model', exact=True).first.select_option(model)
+  page.get_by_role('combobox', name='Model', exact=True).select_option(model)
   if temperature is not None:
     page.locator('[name=temperature]').fill(str(temperature))
 

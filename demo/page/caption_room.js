@@ -32,8 +32,8 @@ let queue = Promise.resolve();
 export function offer(captioners, films, given) {
   room.hidden = !captioners.length && !films.length;
   limits = given;
-  part('photographs').accept = (limits.photo_types ?? ['image/*']).join();
-  part('videos').accept = (limits.video_types ?? ['video/*']).join();
+  part('photographs').accept = limits.photo_types.join();
+  part('videos').accept = limits.video_types.join();
   const names = (models) => models.map(({name}) => name);
   fill(part('captioner'), names(captioners), part('captioner').value);
   fill(part('video-captioner'), names(films), part('video-captioner').value);

@@ -1,6 +1,5 @@
 // The fan's endings beside each other: buttons that keep them.
 
-import {frame} from './geometry.js';
 import {byModel} from './pictures.js';
 import {picture} from './pictures.js';
 
@@ -51,12 +50,8 @@ export class Endings {
   }
 
   show(lines, endings) {
-    const box = frame([
-      ...lines.map(({points}) => points),
-      ...endings.flatMap((ending) => ending.lines),
-    ]);
     this.#buttons.forEach((button, i) => button.replaceChildren(
-      picture([...lines, ...byModel(endings[i].lines)], box)));
+      picture([...lines, ...byModel(endings[i].lines)])));
   }
 
   mark(chosen) {

@@ -9,9 +9,9 @@ export function path(line) {
   return 'M' + line.map(([x, y]) => `${round(x)} ${round(y)}`).join('L');
 }
 
-// Of lines {author, points}, in a square around `around` or around themselves.
-export function picture(lines, around = null) {
-  const box = around ?? frame(lines.map(({points}) => points));
+// Of lines {author, points}.
+export function picture(lines) {
+  const box = frame(lines.map(({points}) => points));
   const svg = document.createElementNS(SVG, 'svg');
   svg.setAttribute('viewBox', `${box.x} ${box.y} ${box.width} ${box.height}`);
   svg.setAttribute('class', 'drawn');

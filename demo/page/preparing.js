@@ -6,9 +6,9 @@ const section = document.getElementById('preparing');
 const told = new Set();  // Whose failures.
 
 export function showProgress({ready, progress}) {
-  section.hidden = ready && !progress.length;
+  section.hidden = ready;
   const list = section.querySelector('ul');
-  list.replaceChildren(...(progress ?? []).map((it) => {
+  list.replaceChildren(...progress.map((it) => {
     const item = document.createElement('li');
     const label = document.createElement('label');
     const bar = document.createElement('progress');
@@ -18,11 +18,11 @@ export function showProgress({ready, progress}) {
     const count = document.createElement('span');
     count.textContent = it.error ?? (it.num_steps
       ? `${it.what}, step ${it.step} of ${it.num_steps}` : it.what);
-    label.append(it.name, bar);
+    label.append(it.name, ...it.error ? [] : [bar]);
     item.append(label, count);
     return item;
   }));
-  for (const {name, error} of progress ?? []) {
+  for (const {name, error} of progress) {
     if (!error || told.has(name)) continue;
     told.add(name);
     complain(`${name}: ${error}`);

@@ -27,7 +27,7 @@ export class Settings {
   offer(sketchers, limits) {
     const before = this.#form.elements.model.value;
     this.#sketchers = sketchers;
-    this.#form.elements.count.max = Math.min(limits.count ?? 12, 12);
+    this.#form.elements.count.max = Math.min(limits.count, 12);
     fill(this.#form.elements.model, sketchers.map(({name}) => name), before);
     this.#chooseModel();
     this.#arrange();

@@ -1,0 +1,169 @@
+"""Draws on the demo's page, and takes the pictures of it that are in docs/.
+
+  python scripts/import_sketch_rnn.py --weights=dog.gen.json --workdir=runs/dog
+  make demo-sketch demo
+  python scripts/demo_screenshots.py --workdir=runs/dog \\
+      --workdir=runs/demo-sketch --workdir=runs/demo
+
+The first workdir is the model that goes on with a circle, a head; the last is a
+captioner's, which sees a test picture of `scenes`. Chromium is needed
+(scripts/install_chromium.sh).
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from collections.abc import Sequence
+
+from playwright import sync_api
+
+from captioning import scenes
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SIZES = {
+  '': {'width': 1280, 'height': 800},
+  '_phone': {'width': 360, 'height': 740},
+}
+PATIENCE = 600  # Seconds, until the models are compiled.
+
+
+@contextlib.contextmanager
+def serve(workdirs: Sequence[str]) -> Iterator[str]:
+  """The address of a server whose models are ready."""
+  command = [sys.executable, '-m', 'demo', '--port=0', '--no_browser']
+  command += [f'--workdir={pathlib.Path(path).resolve()}' for path in workdirs]
+  with subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+  ) as process:
+    try:
+      said = process.stdout.readline()
+      found = re.search(r'The page is at (\S+)', said)
+      if not found:
+        raise SystemExit('the server did not start: see its messages')
+      deadline = time.monotonic() + PATIENCE
+      while True:
+        with urllib.request.urlopen(f'{found[1]}api/models') as answer:
+          models = json.load(answer)
+        if models['ready']:
+          break
+        if time.monotonic() > deadline:
+          raise SystemExit(f'not ready after {PATIENCE} s: {models}')
+        time.sleep(0.5)
+      yield found[1]
+    finally:
+      process.terminate()
+
+
+def draw_circle(page: sync_api.Page, x: float, y: float, radius: float):
+  """From the top, against the clock, as most people do.
+
+  Args:
+    page: with the room to draw in.
+    x: of the centre, in shares of the square in the middle of the paper.
+    y: likewise.
+    radius: likewise.
+  """
+  page.evaluate('scrollTo(0, 0)')
+  box = page.locator('#paper').bounding_box()
+  side = min(box['width'], box['height'])
+  left = box['x'] + (box['width'] - side) / 2
+  top = box['y'] + (box['height'] - side) / 2
+  for i in range(41):
+    angle = -math.pi / 2 - 2 * math.pi * i / 40
+    page.mouse.move(
+      left + side * (x + radius * math.cos(angle)),
+      top + side * (y + radius * math.sin(angle)),
+    )
+    if not i:
+      page.mouse.down()
+  page.mouse.up()
+
+
+def take_all(
+  browser: sync_api.Browser,
+  address: str,
+  photograph: pathlib.Path,
+  arguments: argparse.Namespace,
+):
+  """Both rooms, in both schemes, in both sizes."""
+  output = pathlib.Path(arguments.output)
+  for size, viewport in SIZES.items():
+    for scheme in ('light', 'dark'):
+      context = browser.new_context(
+        viewport=viewport, color_scheme=scheme, reduced_motion='reduce'
+      )
+      # The same pictures each time.
+      context.add_init_script(
+        f'crypto.getRandomValues = (array) => array.fill(2 * {arguments.seed})'
+      )
+      page = context.new_page()
+      page.goto(f'{address}#draw')
+      page.locator('#draw > .room').wait_for()
+      page.locator('[name=temperature]').fill(str(arguments.temperature))
+      draw_circle(page, 0.36, 0.42, arguments.radius)
+      tiles = page.locator('.endings .tile')
+      tiles.first.wait_for()
+      page.locator('#draw .room[aria-busy=false]').wait_for()
+      tiles.nth(arguments.ending).hover()
+      page.screenshot(path=output / f'demo_draw{size}_{scheme}.png')
+
+      page.get_by_role('tab', name='Caption').click()
+      page.locator('#photographs').set_input_files(photograph)
+      words = page.locator('.sentence .word')
+      words.first.wait_for()
+      words.nth(arguments.word).hover()
+      page.screenshot(
+        path=output / f'demo_caption{size}_{scheme}.png', full_page=True
+      )
+      context.close()
+
+
+def main():
+  """Takes the pictures."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--workdir', action='append', required=True)
+  parser.add_argument('--output', default='docs')
+  parser.add_argument('--seed', type=int, default=1)
+  parser.add_argument('--temperature', type=float, default=0.3)
+  parser.add_argument(
+    '--radius', type=float, default=0.13, help='of the head, on paper of side 1'
+  )
+  parser.add_argument(
+    '--ending', type=int, default=0, help='that is pointed at, from 0'
+  )
+  parser.add_argument(
+    '--word', type=int, default=1, help='that is pointed at, from 0'
+  )
+  parser.add_argument(
+    '--picture', type=int, default=0, help='of the test split of scenes'
+  )
+  arguments = parser.parse_args()
+  with (
+    tempfile.TemporaryDirectory() as directory,
+    serve(arguments.workdir) as address,
+    sync_api.sync_playwright() as playwright,
+  ):
+    photograph = pathlib.Path(directory) / 'scene.png'
+    scenes.example('test', arguments.picture)[1].save(photograph)
+    browser = playwright.chromium.launch(
+      executable_path=shutil.which('chromium'),
+      args=['--no-sandbox', '--disable-gpu'],
+    )
+    take_all(browser, address, photograph, arguments)
+    browser.close()
+
+
+if __name__ == '__main__':
+  main()
