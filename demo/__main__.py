@@ -13,6 +13,7 @@ password: whoever reaches the port can use it.
 """
 
 import argparse
+import contextlib
 import ipaddress
 import pathlib
 import socket
@@ -87,12 +88,14 @@ def main(argv: list[str] | None = None) -> int:
       studio_lib.kind_of(workdir.absolute())
     except (FileNotFoundError, ValueError) as error:
       parser.error(str(error))
+  if not 0 <= arguments.port <= 65535:
+    parser.error(f'--port={arguments.port} must be from 0 to 65535')
   family = socket.AF_INET6 if ':' in arguments.host else socket.AF_INET
   try:
     listening = socket.create_server(
       (arguments.host, arguments.port), family=family, backlog=1024
     )
-  except (OSError, OverflowError) as error:
+  except OSError as error:
     parser.error(
       f'cannot listen at {arguments.host}, port {arguments.port}: {error}. '
       'Pass another --port, 0 for any that is free'
@@ -123,7 +126,8 @@ def main(argv: list[str] | None = None) -> int:
     threading.Thread(
       target=_open_page, args=(running, address), daemon=True
     ).start()
-  running.run(sockets=[listening])
+  with contextlib.suppress(KeyboardInterrupt):  # It has stopped in order.
+    running.run(sockets=[listening])
   return 0
 
 

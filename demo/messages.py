@@ -49,7 +49,7 @@ class Limits:
     photo_ratio: of its longer side to the shorter.
     video_bytes: of a video's file.
     video_frames: that are looked at.
-    uploads: bodies that are read or decoded at the same time.
+    uploads: photographs and videos that arrive or are decoded at a time.
     seconds: that a body may take to arrive.
   """
 
@@ -63,7 +63,7 @@ class Limits:
   photo_ratio: float = 20.0
   video_bytes: int = 50_000_000
   video_frames: int = 1_000
-  uploads: int = 8
+  uploads: int = 16
   seconds: float = 30.0
 
 

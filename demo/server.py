@@ -329,9 +329,7 @@ class _Handlers:
 
   async def _message(self, request: requests.Request) -> dict[str, Any]:
     _check_type(request, ('application/json',))
-    with self._upload():
-      body = await self._body(request, self._limits.message_bytes)
-    return messages.parse(body)
+    return messages.parse(await self._body(request, self._limits.message_bytes))
 
   async def _body(self, request: requests.Request, most: int) -> bytes:
     """All of it, but never more than may be sent."""

@@ -217,6 +217,8 @@ class Studio:
     if kind == SKETCHER:
 
       def tell(step, num_steps):
+        if self._stopping.is_set():
+          raise app.Stopped
         one.step, one.num_steps = step, num_steps
 
       model.compile(tell)

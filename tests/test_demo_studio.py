@@ -155,7 +155,7 @@ def test_the_stop_ends_what_is_being_trained(trains, tmp_path):
   ('arguments', 'message'),
   [
     (['--workdir=absent'], r'absent.config\.json does not exist'),
-    (['--port=70000', '--workdir={sketcher}'], 'cannot listen'),
+    (['--port=70000', '--workdir={sketcher}'], 'from 0 to 65535'),
     (['--host=no.such.host.example', '--workdir={sketcher}'], 'cannot listen'),
   ],
 )
