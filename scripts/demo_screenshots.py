@@ -107,7 +107,7 @@ def take_all(
         f'crypto.getRandomValues = (array) => array.fill(2 * {arguments.seed})'
       )
       page = context.new_page()
-      page.goto(f'{address}#draw')
+      page.goto(f'{address}#/draw')
       page.locator('#draw > .room').wait_for()
       page.locator('[name=temperature]').fill(str(arguments.temperature))
       draw_circle(page, 0.36, 0.42, arguments.radius)

@@ -48,7 +48,7 @@ export function dimensions(context) {
       show();
       decode();
     });
-    label.append(`z ${dimension + 1}`, output, input);
+    label.append(`z ${dimension + 1}`, input, output);
     item.append(label);
     item.show = show;
     show();

@@ -268,10 +268,13 @@ button('clear').addEventListener('click', () => {
   history.replace([]);
 });
 button('replay').addEventListener('click', () => {
-  interrupt();
+  stopReplay();
+  if (turn) interrupt();
   replayed = {lines: [], stop: replay(history.lines, (lines) => {
-    if (lines) replayed.lines = lines;
-    else {
+    if (lines) {
+      replayed.lines = lines;
+      paper.refresh();
+    } else {
       stopReplay();
       say('Replayed.');
     }

@@ -14,9 +14,9 @@ const ROOMS = ['draw', 'caption'];
 const enter = tabs(document.querySelector('[role=tablist]'), (room) => {
   forgive();
   if (room !== 'caption') captionRoom.leave();
-  history.replaceState(null, '', `#${room}`);
+  history.replaceState(null, '', `#/${room}`);
 });
-const asked = () => ROOMS.find((room) => location.hash === `#${room}`);
+const asked = () => ROOMS.find((room) => location.hash === `#/${room}`);
 addEventListener('hashchange', () => enter(asked() ?? ROOMS[0]));
 
 let offered = '';
