@@ -224,7 +224,7 @@ function render() {
     for (const line of ending.lines)
       paper.line(line, {
         author: 'model',
-        opacity: chosen === i ? 1 : faint ? 0.12 : opacity,
+        opacity: chosen === i ? 1 : faint ? 0.2 : opacity,
         width: all > 1 && chosen !== i ? 2 : 3.2,
       });
   });

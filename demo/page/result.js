@@ -45,7 +45,7 @@ export function showResult(found) {
 function percent(probability) {
   const percents = 100 * probability;
   if (percents < 0.01) return '< 0.01 %';
-  return `${Number(percents.toPrecision(percents < 1 ? 1 : 2))} %`;
+  return `${Number(percents.toPrecision(2))} %`;
 }
 
 function point(i, who) {
