@@ -7,8 +7,8 @@
 #                   and prints their tables beside the aims
 # make test         runs the tests
 # make lint         checks style
-# make bench        times training, decoding and drawing, beside PyTorch where
-#                   it is installed
+# make bench        times training, decoding, drawing and streaming, beside
+#                   PyTorch where it is installed
 # Each sets up .venv first, unless it is current. All are safe to repeat.
 # The demos run on two devices, which on a CPU are two of its cores.
 
@@ -75,3 +75,4 @@ bench: .venv/current
 	$(BIN)/python scripts/benchmark_captioning.py --output=runs/benchmark.json
 	$(BIN)/python scripts/benchmark_sketch_rnn.py \
 	  --output=runs/benchmark_sketch_rnn.json
+	$(BIN)/python scripts/benchmark_video.py --output=runs/benchmark_video.json

@@ -12,8 +12,8 @@ has changed since the one before, a bidirectional GRU reads what it makes of
 them, and attention over time sums up. Nothing is mirrored: which arm moves is
 part of some actions.
 
-Published: 66.1 %, from depth motion maps (the data set's paper). Not trained
-yet.
+Published: 66.1 %, from depth motion maps (the data set's paper). Measured:
+78.4 % without subject 7, one seed; 'all_subjects' not run yet.
 """
 
 import ml_collections
