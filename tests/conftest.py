@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import sys
 import tempfile
 
 # Before jax is imported anywhere.
@@ -33,3 +34,11 @@ def shared() -> pathlib.Path:
   if not SHARED.is_dir():
     pytest.skip(f'{SHARED} is absent: real data and golden numbers live there')
   return SHARED
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_what_was_compiled():
+  """Which other files hardly need, and which fills gigabytes."""
+  yield
+  if 'jax' in sys.modules:
+    sys.modules['jax'].clear_caches()

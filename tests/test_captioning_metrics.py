@@ -119,6 +119,7 @@ def test_perfect_captions_are_perfect():
   references = {n: [f'w{n} x{n} y{n} z{n}'] for n in range(3)}
   candidates = {n: captions[0] for n, captions in references.items()}
   corpus = metrics.score(references, candidates)['corpus']
+  assert set(corpus) == set(metrics.WITHOUT_JAVA)
   assert corpus['CIDEr'] == pytest.approx(10)
   for name in 'BLEU-1', 'BLEU-4', 'ROUGE-L':
     assert corpus[name] == pytest.approx(1, abs=1e-6)

@@ -1,11 +1,9 @@
 """Training video captioners through the command line, and using them.
 
-One run is left alone, another is terminated and resumed; both must end alike.
+One run is left alone, another is stopped and resumed; both must end alike.
 """
 
 import json
-import pathlib
-import signal
 
 import commands
 import jax
@@ -16,6 +14,7 @@ from captioning import vocabulary
 from configs import event_captions as event_config
 from configs import msrvtt_attention
 from configs import msvd_s2vt
+from training import app
 from training import batching
 from training import parallel
 from video import caption
@@ -73,44 +72,50 @@ def prepare_few(data_dir, name='few', *, side=16):
   data.prepare(f'captioned_clips/{name}', clips, data_dir, rate=5.0)
 
 
-class Shell(commands.Shell):
-  """Starts runs of the small experiment."""
-
-  def start(self, *arguments: str, **kwargs):
-    # No Java: METEOR takes longer than all else.
-    kwargs['PATH'] = str(self.directory)
-    kwargs['flags'] = '--xla_backend_optimization_level=0'
-    return super().start('video.caption', *arguments, **kwargs)
-
-  def train(self, workdir: pathlib.Path) -> commands.Command:
-    small = [f'--config.{name}={value}' for name, value in SMALL.items()]
-    return self.start(
-      f'--workdir={workdir}',
-      '--config=configs/event_captions.py',
-      f'--config.data.data_dir={self.data_dir}',
-      *small,
-    )
-
-
 @pytest.fixture(scope='module')
 def shell(tmp_path_factory):
-  shell = Shell(tmp_path_factory.mktemp('caption'))
+  shell = commands.Shell(tmp_path_factory.mktemp('caption'))
   prepare_few(shell.data_dir)
   yield shell
   shell.end()
+
+
+def train(shell, workdir):
+  """As somebody in a shell would."""
+  small = [f'--config.{name}={value}' for name, value in SMALL.items()]
+  shell.start(
+    'video.caption',
+    f'--workdir={workdir}',
+    '--config=configs/event_captions.py',
+    f'--config.data.data_dir={shell.data_dir}',
+    *small,
+    # No Java: METEOR takes longer than all else.
+    PATH=str(shell.directory),
+  ).finish()
+
+
+def stop_and_resume(shell, workdir):
+  """In this process, whose program is the same."""
+  config = event_config.get_config()
+  config.update_from_flattened_dict(
+    {**SMALL, 'data.data_dir': str(shell.data_dir)}
+  )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('PATH', str(shell.directory))
+    with patch.context() as stopping:
+      stopping.setattr(app, 'stopping', lambda step: step == 5)
+      with pytest.raises(app.Stopped):
+        caption.train_and_evaluate(config, workdir)
+    assert max(commands.saved_steps(workdir)) == 5
+    caption.train_and_evaluate(app.read_config(workdir), workdir)
 
 
 @pytest.fixture(scope='module')
 def runs(shell):
   """The workdirs of a run that was left alone, and of one that was not."""
   alone, stopped = shell.directory / 'alone', shell.directory / 'stopped'
-  first, second = shell.train(alone), shell.train(stopped)
-  second.stop_when(commands.reached(stopped, 4), signal.SIGTERM)
-  assert 'run the same command again' in second.finish()
-  assert max(commands.saved_steps(stopped)) < NUM_STEPS
-  resumed = shell.start(f'--workdir={stopped}')
-  first.finish()
-  resumed.finish()
+  train(shell, alone)
+  stop_and_resume(shell, stopped)
   return alone, stopped
 
 
@@ -156,7 +161,8 @@ def test_a_file_is_captioned_as_the_same_clip_of_the_data(runs, shell):
   wrong = shell.directory / 'wrong.mp4'
   wrong.write_bytes(b'no clip')
   output = shell.start(
-    f'--workdir={runs[0]}', '--json', str(clip), str(wrong), devices=1
+    *('video.caption', f'--workdir={runs[0]}', '--json', str(clip), str(wrong)),
+    devices=1,
   ).finish(1)
   found, _ = json.JSONDecoder().raw_decode(output[output.index('[\n  {') :])
   expected = captions(runs[0])[split[2]['id']]
