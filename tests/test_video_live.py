@@ -12,6 +12,7 @@ from video import boxes as boxes_lib
 from video import tracking
 from video import tracking_baselines
 from video import tracking_inference
+from video import windows
 
 HEIGHT, WIDTH = 180, 240
 TRACKER = tracking.Tracker(side=8, filters=(3, 4), dense=6, features=5)
@@ -74,10 +75,7 @@ def test_a_window_holds_all_that_its_crop_covers():
   )
   boxes = boxes_lib.keep_inside(boxes.astype(np.float32), HEIGHT, WIDTH)
   frames, outside = [], []
-  found = [
-    tracking_inference.window_around(np.asarray(box), 2.0, HEIGHT, WIDTH)
-    for box in boxes
-  ]
+  found = [windows.around(np.asarray(box), 2.0, HEIGHT, WIDTH) for box in boxes]
   assert len(sizes(found)) == 4
   for place in found:
     rows = slice(place.top, place.top + place.height)
@@ -98,7 +96,7 @@ def test_a_window_holds_all_that_its_crop_covers():
 
 def test_the_window_stays_where_a_thing_moves_little():
   found = {
-    tracking_inference.window_around(BOX + shift, 2.0, HEIGHT, WIDTH)
+    windows.around(BOX + shift, 2.0, HEIGHT, WIDTH)
     for shift in ((0, 0, 0, 0), (1, 1, 0, 0), (2, 1, 1, 2))
   }
   assert len(found) == 1
@@ -119,8 +117,8 @@ def test_a_part_of_a_reduced_frame(size):
       (top, bottom), (left, right) = (
         sorted(rng.choice(length + 1, 2, replace=False)) for length in to
       )
-      place = tracking_inference.Place(top, left, bottom - top, right - left)
-      part = tracking_inference.cut(frame, to, place)
+      place = windows.Place(top, left, bottom - top, right - left)
+      part = windows.cut(frame, to, place)
       np.testing.assert_array_equal(part, whole[top:bottom, left:right])
 
 
