@@ -15,20 +15,16 @@ import functools
 import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
 from demo import queues
-from sketch_rnn import data
 from sketch_rnn import generation
 from sketch_rnn import inference
-from sketch_rnn import model as model_lib
 from sketch_rnn import strokes
 from training import app
-from training import checkpoints
 
 SIZES = (1, 4, 12, 32)
 _MOST_WAVES = 8  # The rest waits: the more there are, the slower is each.
@@ -108,25 +104,14 @@ class Drawer:
     size: width and height of a space that a typical drawing fills, in pixels.
   """
 
-  def __init__(
-    self,
-    model: model_lib.SketchRNN,
-    variables: Any,
-    examples: data.Examples,
-    *,
-    size: int | None = None,
-  ):
-    """Puts the variables on the first device.
+  def __init__(self, sketcher: inference.Sketcher, *, size: int | None = None):
+    """Takes a model.
 
     Args:
-      model: the network.
-      variables: of it.
-      examples: those that it was trained on.
+      sketcher: the model.
       size: None asks the model what it draws, in `compile`.
     """
-    self.model = model
-    self.variables = jax.device_put(variables, jax.local_devices()[0])
-    self.sketcher = inference.Sketcher(model, self.variables, examples)
+    self.sketcher = sketcher
     self.size = size or strokes.SIZE
     self._knows_size = size is not None
     self._to_encode: list[queues.Request] = []
@@ -161,7 +146,7 @@ class Drawer:
       for greedy in (False, True)
     ]
     wanted = [(size, sampling) for sampling in samplings for size in SIZES]
-    encodes = (1, 2) if self.model.conditional else ()
+    encodes = (1, 2) if self.sketcher.model.conditional else ()
     total = len(wanted) + len(encodes)
     label = 0 if self.sketcher.classes else None
     for i, (size, sampling) in enumerate(wanted):
@@ -285,7 +270,7 @@ class _Wave:
     self._finished[real:] = True
     self._drawn = [[] for _ in range(real)]
 
-    model = drawer.model
+    model = drawer.sketcher.model
     z, keys = _draw_keys(
       spread([np.uint32(job.seed) for job in jobs]),
       np.concatenate([np.arange(count, dtype=np.int32) for count in counts])[
@@ -303,7 +288,7 @@ class _Wave:
       labels = spread([np.int32(job.label) for job in jobs])
     self._state = generation.begin(
       model,
-      drawer.variables,
+      drawer.sketcher.variables,
       keys,
       rows,
       np.where(np.arange(size) < real, given, np.int32(-1)),
@@ -328,9 +313,9 @@ class _Wave:
     points = max(int(waiting.min()) - before, 0)
     points += _STEP if self._begun else _FIRST
     self._begun = True
-    drawer = self._drawer
+    sketcher = self._drawer.sketcher
     self._state = generation.advance(
-      drawer.model, drawer.variables, self._state, points, self._sampling
+      sketcher.model, sketcher.variables, self._state, points, self._sampling
     )
     rows = np.asarray(self._state.rows)
     self._time = int(self._state.time)
@@ -389,21 +374,8 @@ def load(workdir: pathlib.Path) -> Drawer:
     FileNotFoundError: nothing was trained there.
     ValueError: the workdir is of something else.
   """
-  config = app.read_config(workdir)
-  try:
-    variables, extras, _ = checkpoints.load(
-      workdir, best_metric=config.best_metric, mode=config.best_mode
-    )
-    return Drawer(
-      model_lib.SketchRNN(**config.model),
-      variables,
-      data.Examples.from_dict(extras['drawings']),
-      size=_known_size(config.data),
-    )
-  except (AttributeError, KeyError, TypeError) as error:
-    raise ValueError(
-      f'{workdir} is not the workdir of a sketch_rnn run: {error}'
-    ) from error
+  sketcher = inference.load(workdir)
+  return Drawer(sketcher, size=_known_size(app.read_config(workdir).data))
 
 
 def _known_size(config: ml_collections.ConfigDict) -> int | None:

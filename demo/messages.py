@@ -6,6 +6,7 @@ Axes: n points of a line, Z latent.
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from sketch_rnn import strokes
 # A pen may leave the drawing space, but not get lost: in units of its size.
 _FARTHEST = 20.0
 _REQUIRED = object()
+_DIGITS = 3  # Of coordinates: a thousandth of a pixel.
+MOST_SEED = 2**31 - 1
+# The fields that say how drawings are drawn.
+DRAWN = ('temperature', 'greedy', 'seed', 'category')
 
 
 class Problem(Exception):
@@ -305,3 +310,43 @@ def _shown(value: Any) -> str:
   """The beginning of a value that may be of any length."""
   shown = json.dumps(value, ensure_ascii=False, default=str)
   return shown if len(shown) <= 60 else f'{shown[:57]}...'
+
+
+def find(table: Mapping[str, Any], name: str | None) -> Any:
+  """The model of that name.
+
+  Raises:
+    Problem: no name is given, or there is no such model.
+  """
+  if name is None:
+    raise Problem(400, 'model is missing')
+  model = table.get(name)
+  if model is None:
+    raise Problem(
+      404,
+      f'there is no such model here, or not yet; there are: '
+      f'{", ".join(table) or "none"}',
+    )
+  return model
+
+
+def label(classes: Sequence[str], message: dict[str, Any]) -> int | None:
+  """Of the category; the first where none is named, None without classes.
+
+  Raises:
+    Problem: the model does not know the category.
+  """
+  category = text(message, 'category', None)
+  if category is None:
+    return 0 if classes else None
+  if category not in classes:
+    raise Problem(
+      400,
+      f'category: this model knows {", ".join(classes) or "no categories"}',
+    )
+  return classes.index(category)
+
+
+def rounded(value: float) -> float:
+  """A number as it is sent."""
+  return round(float(value), _DIGITS)

@@ -7,7 +7,6 @@ drawing space, y downwards. An error is {"error": "what is wrong"}.
 
 import asyncio
 import contextlib
-import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Collection
@@ -23,6 +22,7 @@ from starlette import responses
 from starlette import routing
 from starlette import websockets
 
+from demo import conversation
 from demo import describing
 from demo import drawing
 from demo import guard
@@ -42,9 +42,7 @@ _TYPES = {
   '.svg': 'image/svg+xml',
   '.webmanifest': 'application/manifest+json',
 }
-_DIGITS = 3  # Of coordinates: a thousandth of a pixel.
 _MOST_STEPS = 12
-_MOST_SEED = 2**31 - 1
 
 
 def create(
@@ -177,9 +175,9 @@ class _Handlers:
         'sketchers': [
           {
             'name': name,
-            'conditional': it.model.model.conditional,
-            'latent': it.model.model.latent
-            if it.model.model.conditional
+            'conditional': it.model.sketcher.model.conditional,
+            'latent': it.model.sketcher.model.latent
+            if it.model.sketcher.model.conditional
             else 0,
             'categories': list(it.model.sketcher.classes),
             'most_points': it.model.length,
@@ -223,16 +221,18 @@ class _Handlers:
   async def decode(self, request: requests.Request) -> responses.Response:
     """POST /api/decode."""
     message = await self._message(request)
-    messages.check_fields(message, ('model', 'z', *_DRAWN))
+    messages.check_fields(message, ('model', 'z', *messages.DRAWN))
     model = self._sketcher(message, latent=True)
-    z = messages.vectors(message, 'z', model.model.model.latent, self._limits)
+    z = messages.vectors(
+      message, 'z', model.model.sketcher.model.latent, self._limits
+    )
     return await self._drawings(model, message, z)
 
   async def interpolate(self, request: requests.Request) -> responses.Response:
     """POST /api/interpolate."""
     message = await self._message(request)
     fields = ('first', 'second')
-    messages.check_fields(message, ('model', *fields, 'steps', *_DRAWN))
+    messages.check_fields(message, ('model', *fields, 'steps', *messages.DRAWN))
     model = self._sketcher(message, latent=True)
     steps = messages.integer(message, 'steps', 2, _MOST_STEPS)
     mean, _ = await self._encode(model, message, fields)
@@ -242,7 +242,7 @@ class _Handlers:
     """POST /api/analogy: A - B + C."""
     message = await self._message(request)
     fields = ('a', 'b', 'c')
-    messages.check_fields(message, ('model', *fields, *_DRAWN))
+    messages.check_fields(message, ('model', *fields, *messages.DRAWN))
     model = self._sketcher(message, latent=True)
     (a, b, c), _ = await self._encode(model, message, fields)
     return await self._drawings(model, message, (a - b + c)[None])
@@ -269,10 +269,10 @@ class _Handlers:
     drawn = await model.worker.ask(
       drawing.Draw(
         len(z),
-        messages.integer(message, 'seed', 0, _MOST_SEED, 0),
+        messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
         messages.sampling(message),
         z=z,
-        label=_label(model, message),
+        label=messages.label(model.model.sketcher.classes, message),
       )
     )
     return responses.JSONResponse(
@@ -283,7 +283,9 @@ class _Handlers:
 
   async def caption(self, request: requests.Request) -> responses.Response:
     """POST /api/caption?model=NAME."""
-    model = _find(self._studio.captioners, request.query_params.get('model'))
+    model = messages.find(
+      self._studio.captioners, request.query_params.get('model')
+    )
     _check_type(request, describing.PHOTOS)
     with self._upload():
       contents = await self._body(request, self._limits.photo_bytes)
@@ -305,7 +307,7 @@ class _Handlers:
     self, request: requests.Request
   ) -> responses.Response:
     """POST /api/caption_video?model=NAME."""
-    model = _find(
+    model = messages.find(
       self._studio.video_captioners, request.query_params.get('model')
     )
     _check_type(request, describing.VIDEOS)
@@ -320,7 +322,7 @@ class _Handlers:
     return responses.JSONResponse(
       {
         'captions': describing.captions_to_json(captions),
-        'seconds': round(seconds, _DIGITS),
+        'seconds': messages.rounded(seconds),
         'attention': None,
       }
     )
@@ -367,8 +369,8 @@ class _Handlers:
     self, message: dict[str, Any], *, latent: bool = False
   ) -> studio_lib.Model:
     name = messages.text(message, 'model')
-    model = _find(self._studio.sketchers, name)
-    if latent and not model.model.model.conditional:
+    model = messages.find(self._studio.sketchers, name)
+    if latent and not model.model.sketcher.model.conditional:
       raise messages.Problem(
         400, f'{name} is a decoder alone: it has no latent vectors'
       )
@@ -379,172 +381,7 @@ class _Handlers:
   async def draw(self, socket: websockets.WebSocket):
     """WebSocket /api/draw: drawings go on, point by point."""
     await socket.accept()
-    await _Conversation(socket, self._studio, self._limits).run()
-
-
-@dataclasses.dataclass(eq=False)
-class _Going:
-  """A drawing of a conversation that goes on."""
-
-  request: queues.Request | None = None
-
-
-class _Conversation:
-  """One WebSocket."""
-
-  def __init__(
-    self,
-    socket: websockets.WebSocket,
-    studio: studio_lib.Studio,
-    limits: messages.Limits,
-  ):
-    self._socket = socket
-    self._studio = studio
-    self._limits = limits
-    self._loop = asyncio.get_running_loop()
-    self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    # By the client's number, until the client has been told the end.
-    self._going: dict[int, _Going] = {}
-
-  async def run(self):
-    """Until the client leaves."""
-    sender = asyncio.create_task(self._send_all())
-    try:
-      while True:
-        received = await self._socket.receive()
-        if received['type'] == 'websocket.disconnect':
-          break
-        self._hear(received.get('text') or received.get('bytes') or b'')
-    finally:
-      for going in self._going.values():
-        going.request.cancel()
-      sender.cancel()
-      with contextlib.suppress(asyncio.CancelledError, Exception):
-        await sender
-
-  async def _send_all(self):
-    while True:
-      message = await self._outbox.get()
-      await self._socket.send_json(message)
-      if 'done' in message or 'error' in message:
-        self._going.pop(message['id'], None)
-
-  def _hear(self, text: str | bytes):
-    number = None
-    try:
-      if len(text) > self._limits.message_bytes:
-        raise messages.Problem(
-          413, f'more than {self._limits.message_bytes} bytes in a message'
-        )
-      message = messages.parse(text)
-      if 'cancel' in message:
-        self._cancel(messages.integer(message, 'cancel', 0, _MOST_SEED))
-        return
-      number = messages.integer(message, 'id', 0, _MOST_SEED)
-      if number in self._going:
-        number = None  # The other one goes on.
-        raise messages.Problem(400, 'this id is in use: count on')
-      self._begin(number, message)
-    except messages.Problem as problem:
-      self._outbox.put_nowait({'id': number, 'error': problem.text})
-    except queues.Busy as busy:
-      self._outbox.put_nowait(
-        {'id': number, 'error': f'busy: {busy}', 'busy': True}
-      )
-
-  def _cancel(self, number: int):
-    if (going := self._going.pop(number, None)) is not None:
-      going.request.cancel()
-
-  def _begin(self, number: int, message: dict[str, Any]):
-    messages.check_fields(
-      message, ('id', 'model', 'lines', 'count', 'most', 'pen_down', *_DRAWN)
-    )
-    if len(self._going) >= self._limits.open:
-      raise queues.Busy(
-        f'{self._limits.open} drawings of yours are under way: cancel some'
-      )
-    model = _find(self._studio.sketchers, messages.text(message, 'model'))
-    size, length = model.model.size, model.model.length
-    lines = messages.lines(message, 'lines', size, self._limits)
-    pen_down = messages.flag(message, 'pen_down')
-    beginning = messages.to_drawing(lines, size, pen_down=pen_down)
-    # There must be room for something new.
-    messages.check_length(beginning, length - 1)
-    job = drawing.Draw(
-      messages.integer(message, 'count', 1, self._limits.count, 1),
-      messages.integer(message, 'seed', 0, _MOST_SEED, 0),
-      messages.sampling(message),
-      beginning=beginning,
-      most=messages.integer(message, 'most', 1, self._limits.points, length),
-      label=_label(model, message),
-      stream=True,
-    )
-    # Exactly where the pen was; from nothing, the middle.
-    last = lines[-1][-1] if lines else np.full(2, size / 2)
-    ends = [last] * job.count
-    first = [[*map(_rounded, last), 0]] if pen_down or not lines else []
-    going = _Going()
-
-    def say(told):
-      """In this loop."""
-      nonlocal first
-      # Cancelled: the number may mean another drawing by now.
-      if self._going.get(number) is not going:
-        return
-      if isinstance(told, queues.Done):
-        self._outbox.put_nowait({'id': number, 'done': True})
-      elif isinstance(told, queues.Failed):
-        text = 'that failed here: the log of the server says why'
-        self._outbox.put_nowait({'id': number, 'error': text})
-      else:
-        points = []
-        for i, part in enumerate(told):
-          ends[i], absolute = _absolute(part, ends[i])
-          points.append(first + absolute)
-        first = []
-        self._outbox.put_nowait({'id': number, 'points': points})
-
-    def tell(told):
-      """In the model's thread."""
-      with contextlib.suppress(RuntimeError):  # The loop is closed.
-        self._loop.call_soon_threadsafe(say, told)
-
-    going.request = model.worker.submit(job, tell)
-    self._going[number] = going
-
-
-# What says how drawings are drawn.
-_DRAWN = ('temperature', 'greedy', 'seed', 'category')
-
-
-def _find(
-  table: Mapping[str, studio_lib.Model], name: str | None
-) -> studio_lib.Model:
-  if name is None:
-    raise messages.Problem(400, 'model is missing')
-  model = table.get(name)
-  if model is None:
-    raise messages.Problem(
-      404,
-      f'there is no such model here, or not yet; there are: '
-      f'{", ".join(table) or "none"}',
-    )
-  return model
-
-
-def _label(model: studio_lib.Model, message: dict[str, Any]) -> int | None:
-  """Of the category; the first where none is named, None without classes."""
-  classes = model.model.sketcher.classes
-  category = messages.text(message, 'category', None)
-  if category is None:
-    return 0 if classes else None
-  if category not in classes:
-    raise messages.Problem(
-      400,
-      f'category: this model knows {", ".join(classes) or "no categories"}',
-    )
-  return classes.index(category)
+    await conversation.Conversation(socket, self._studio, self._limits).run()
 
 
 def _check_type(request: requests.Request, known: Collection[str]):
@@ -555,23 +392,6 @@ def _check_type(request: requests.Request, known: Collection[str]):
     )
 
 
-def _rounded(value: float) -> float:
-  return round(float(value), _DIGITS)
-
-
-def _absolute(
-  part: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, list[list[float]]]:
-  """Offsets f32[N, 3] from a place f64[2]: where it ends, [[x, y, pen]...]."""
-  if not len(part):
-    return start, []
-  places = start + np.cumsum(part[:, :2].astype(np.float64), axis=0)
-  return places[-1], [
-    [_rounded(x), _rounded(y), int(lifted)]
-    for (x, y), lifted in zip(places, part[:, 2], strict=True)
-  ]
-
-
 def _centred(sketch: np.ndarray, size: int) -> list[list[list[float]]]:
   """The lines of f32[N, 3], in the middle of the drawing space."""
   lines = strokes.to_lines(sketch)
@@ -580,5 +400,6 @@ def _centred(sketch: np.ndarray, size: int) -> list[list[list[float]]]:
   points = np.concatenate(lines)
   shift = size / 2 - (points.min(axis=0) + points.max(axis=0)) / 2
   return [
-    [[_rounded(x), _rounded(y)] for x, y in line + shift] for line in lines
+    [[messages.rounded(x), messages.rounded(y)] for x, y in line + shift]
+    for line in lines
   ]

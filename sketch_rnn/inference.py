@@ -100,6 +100,7 @@ class Sketcher:
 
   Attributes:
     model: the network.
+    variables: of the network, on the first device alone.
     examples: what the model was trained on: its scale, length and categories.
   """
 
@@ -118,7 +119,7 @@ class Sketcher:
     """
     self.model = model
     self.examples = examples
-    self._variables = jax.device_put(variables, jax.local_devices()[0])
+    self.variables = jax.device_put(variables, jax.local_devices()[0])
 
   @property
   def classes(self) -> tuple[str, ...]:
@@ -160,7 +161,7 @@ class Sketcher:
     rows, lengths = self._rows(drawings)
     return _in_batches(
       lambda rows, lengths, _: _encode(
-        self.model, self._variables, rows, lengths
+        self.model, self.variables, rows, lengths
       ),
       rows,
       lengths,
@@ -231,10 +232,10 @@ class Sketcher:
     def run(rows, given, keys, z, labels, real):
       given = np.where(real, given, -1)
       state = generation.begin(
-        self.model, self._variables, keys, rows, given, z, labels
+        self.model, self.variables, keys, rows, given, z, labels
       )
       return generation.advance(
-        self.model, self._variables, state, self.examples.length, sampling
+        self.model, self.variables, state, self.examples.length, sampling
       ).rows
 
     rows = _in_batches(run, rows, given, keys, z, labels)
@@ -263,7 +264,7 @@ class Sketcher:
       z, _ = self.encode(drawings)
     found = _in_batches(
       lambda rows, z, labels, _: _predict(
-        self.model, self._variables, rows, z, labels
+        self.model, self.variables, rows, z, labels
       ),
       rows,
       z,
