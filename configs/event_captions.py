@@ -9,10 +9,13 @@ SYNTHETIC data: 6,000 drawn clips of 16 frames of 32 x 32 pixels, drawn at first
 use: 'the red square moves left then up'. A small CNN sees each frame beside
 what has changed since the frame before; it is trained along, helped by a label
 of every frame. The argument is one of `MODELS`: the baseline sees the mean of
-the frames, which tells hardly anything of their order.
+the frames.
 
 Wanted: motion_order at least 0.93 and exact at least 0.75; of the baseline
-motion_order at most 0.50; of shuffled frames at most 0.35. Measured: not yet.
+motion_order at most 0.50; of shuffled frames at most 0.35. Measured, one seed:
+1.00, 0.90 and 0.13, but 0.99 of the baseline: where a thing is and which way it
+has just moved tell the order. Of frames alone (see README.md) the baseline has
+0.23 and attention 1.00, exact 0.62.
 """
 
 import ml_collections

@@ -11,7 +11,8 @@ have one is `--config.model.cell=none`.
 After Gordon, Farhadi and Fox (2018), in small: a shallow network for crops of
 32 x 32, one LSTM, and self-fed training from a third of the steps on.
 
-Published: nothing for these sequences. Measured: not run yet.
+Published: nothing for these sequences. Measured, one seed: success AUC 0.379
+(wanted: 0.55), after the occlusion 0.20 of the boxes right (wanted: 0.60).
 """
 
 import ml_collections

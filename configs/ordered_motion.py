@@ -9,10 +9,11 @@ use. The frames of a clip are those of another class in another order, so that
 no bag of frames is right more than half of the time.
 
 The argument is one of `MODELS`; 'lrcn' is as in Donahue et al. 2015 but for the
-size: an LSTM that is to know the class at every frame. Not trained yet. The
-aim: GRU at least 0.90 on the test split, a bag at most 0.55; played backwards
-at least 0.90 of the clips are taken for what they are then; shuffled, at most
-0.20 for what they were.
+size: an LSTM that is to know the class at every frame. The aim: GRU at least
+0.90 on the test split, a bag at most 0.55; played backwards at least 0.90 of
+the clips are taken for what they are then; shuffled, at most 0.20 for what they
+were. Measured, three seeds: GRU 0.996, 0.996 and 0.188; bag 0.408. The others
+were not run.
 """
 
 import ml_collections

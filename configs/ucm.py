@@ -26,8 +26,8 @@ _ATTENDS = dict(
   dropout_rate=0.5,
 )
 # To look at one location drawn is noise enough: with a dropout of 0.5 beside it
-# CIDEr on the validation split was 2.59 instead of 2.94 at step 400 of 1,000, and
-# 3.06 instead of 3.33 in the end (seed 0).
+# CIDEr on the validation split was 2.59 instead of 2.94 at step 400 of 1,000,
+# and 3.06 instead of 3.33 in the end (seed 0).
 _HARD = dict(_ATTENDS, hard=True, dropout_rate=0.2)
 # Name -> the key of `model.DECODERS`, its arguments, and the number of steps by
 # cross-entropy: until the score on the validation split hardly rises.
