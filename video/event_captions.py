@@ -1,17 +1,17 @@
 """`event_captions`: SYNTHETIC clips of coloured shapes, with what happens.
 
-'the red square moves left then up': one shape moves one way, then another, a
-different one stands still. In clips of a pair, 'the red disc moves left then
-the green square moves up', two shapes move, one after the other. The sentences
-are of templates; the ground is grey.
+'the red square moves left then up': a shape comes in sight, moves one way and
+is gone; it appears somewhere else, moves another way and is gone. A different
+one stands still. In clips of a pair, 'the red disc moves left then the green
+square moves up', two shapes do so, one after the other. The sentences are of
+templates; the ground is grey.
 
-The order of events takes memory. As in `ordered_motion` the ways are
-perpendicular and the turn is at one of four frames: the same frames backwards
-are as likely, and their caption names the opposite ways in the opposite order.
-A bag of frames cannot tell the two apart. This bound holds for frames one by
-one: where something moves left, of which two frames tell, may also tell when.
-
-Axes: T frames, H height, W width.
+The order of events takes memory. Before, between and after the two phases
+nothing moves, and these three frames are the same picture; so a clip in which
+the phases have changed places is made of the same frames, and of the same pairs
+of a frame and the one before. Clips 2 i and 2 i + 1 are such a pair: whoever
+sees frames, or what changes from one to the next, as a bag, tells the same of
+both, and names the ways of at most half of the clips in their order.
 """
 
 import os
@@ -24,11 +24,12 @@ from video import ordered_motion
 from video import sprites
 from video import textures
 
-VERSION = '1.0.0'
+VERSION = '2.0.0'
 SIZES = {'train': 6000, 'validation': 300, 'test': 600}
 LENGTH = ordered_motion.LENGTH
 SIDE = 32
 RADIUS = 3.5  # Of a square around each shape, half the side.
+SEEN = LENGTH - 3  # Frames in which a shape moves, or is about to.
 
 COLOURS = {
   'red': (225, 40, 40),
@@ -75,37 +76,47 @@ def example(
     'id' str, 'frames' uint8[16, 32, 32, 3], 'captions' list of one str,
     'frame_labels' int32[16], by `FRAME_CLASSES`.
   """
-  rng = np.random.default_rng((list(SIZES).index(split), index))
-  pair = rng.random() < pairs
-  ways = ordered_motion.WAYS[rng.integers(len(ordered_motion.WAYS))]
-  turn = int(rng.choice(ordered_motion.TURNS))
+  rng = np.random.default_rng((list(SIZES).index(split), index // 2))
   # Who moves in the two phases, and who stands still.
-  kinds = _kinds(rng, 3 if pair else 2)
-  movers = (0, 1) if pair else (0, 0)
-  where = _paths(rng, len(kinds), movers, ways, turn)
+  first, second, still = _kinds(rng)
+  pair = rng.random() < pairs
+  movers = (first, second if pair else first)
+  ways = ordered_motion.WAYS[rng.integers(len(ordered_motion.WAYS))]
+  lengths = rng.permutation((SEEN // 2, SEEN - SEEN // 2))
+  place, *paths = _paths(rng, ways, lengths)
 
   ground = textures.texture(split, photographs)(rng, SIDE, SIDE)
   ground = 60 + 0.3 * ground.mean(axis=-1, keepdims=True)
-  inks = [
-    COLOURS[colour] + rng.integers(-15, 16, size=3) for colour, _ in kinds
-  ]
-  points = sprites.grid(SIDE, SIDE)
-  frames = np.broadcast_to(ground, (LENGTH, SIDE, SIDE, 3)).astype(np.float32)
-  # The one that stands still is painted first.
-  for i in reversed(range(len(kinds))):
-    for frame, centre in zip(frames, where[i], strict=True):
-      sprites.paint(frame, _covered(points, kinds[i][1], centre), inks[i])
+  inks = {
+    kind: COLOURS[kind[0]] + rng.integers(-15, 16, size=3)
+    for kind in (first, second, still)
+  }
 
-  first, second = (
-    f'the {" ".join(kinds[mover])} moves {way}'
-    for mover, way in zip(movers, ways, strict=True)
-  )
-  labels = [0] + [FRAME_CLASSES.index(first)] * (turn - 1)
-  labels += [FRAME_CLASSES.index(second)] * (LENGTH - turn)
-  caption = f'{first} then {second if pair else ways[1]}'
+  def painted(*things):
+    frame = np.broadcast_to(ground, (SIDE, SIDE, 3)).astype(np.float32)
+    for kind, centre in things:
+      sprites.paint(frame, _covered(kind[1], centre), inks[kind])
+    return frame
+
+  frames = [painted((still, place))]
+  for mover, path in zip(movers, paths, strict=True):
+    frames += [painted((still, place), (mover, centre)) for centre in path]
+  frames = sprites.to_pixels(np.stack(frames), rng, rng.uniform(2, 6))
+
+  # The first picture is that of all three moments in which nothing moves.
+  idle, *parts = np.split(frames, [1, 1 + lengths[0]])
+  phases = list(zip(movers, ways, parts, strict=True))
+  if index % 2:
+    phases.reverse()
+  frames, labels, told = [idle], [0], []
+  for mover, way, part in phases:
+    told.append(f'the {" ".join(mover)} moves {way}')
+    frames += [part, idle]
+    labels += [0] + [FRAME_CLASSES.index(told[-1])] * (len(part) - 1) + [0]
+  caption = f'{told[0]} then {told[1] if pair else phases[1][1]}'
   return {
     'id': f'{split}-{index:05d}',
-    'frames': sprites.to_pixels(frames, rng, rng.uniform(2, 6)),
+    'frames': np.concatenate(frames),
     'captions': [caption],
     'frame_labels': np.array(labels, np.int32),
   }
@@ -138,48 +149,34 @@ def _exchange(text: str, words: dict[str, str]) -> str:
   return re.sub(r'\w+', lambda match: words.get(match[0], match[0]), text)
 
 
-def _kinds(rng, count: int) -> list[tuple[str, str]]:
-  """Colours and shapes; no two are the same in both."""
+def _kinds(rng) -> list[tuple[str, str]]:
+  """Three colours and shapes; no two are the same in both."""
   every = [(colour, shape) for colour in COLOURS for shape in SHAPES]
-  return [every[i] for i in rng.permutation(len(every))[:count]]
+  return [every[i] for i in rng.permutation(len(every))[:3]]
 
 
-def _paths(rng, count, movers, ways, turn) -> list[np.ndarray]:
-  """The centre of each shape in each frame, f64[T, 2] each.
+def _paths(rng, ways, lengths) -> list[np.ndarray]:
+  """Where one stands still, f64[2], and where another is in two phases.
 
-  What is refused would be refused backwards: both stay equally likely.
+  In each phase at every frame: f64[length, 2].
   """
-  speed = int(rng.integers(1, 3)) if movers == (0, 0) else 1
-  phases = (turn - 1, LENGTH - turn)
+  speed = int(rng.choice(ordered_motion.SPEEDS))
+  low, high = RADIUS, SIDE - RADIUS
   while True:
-    paths = []
-    for i in range(count):
-      moves = [
-        DIRECTIONS[way] if mover == i else (0, 0)
-        for mover, way, phase in zip(movers, ways, phases, strict=True)
-        for _ in range(phase)
-      ]
-      steps = np.concatenate([[(0, 0)], speed * np.cumsum(moves, axis=0)])
-      low = RADIUS - steps.min(axis=0)
-      high = SIDE - RADIUS - steps.max(axis=0)
-      paths.append(steps + rng.uniform(low, high))
-    if _apart(paths):
+    place = rng.uniform(low, high, size=2)
+    paths = [place]
+    for way, length in zip(ways, lengths, strict=True):
+      steps = np.arange(length)[:, None] * speed * np.array(DIRECTIONS[way])
+      start = rng.uniform(low - steps.min(axis=0), high - steps.max(axis=0))
+      paths.append(start + steps)
+    distances = np.abs(np.concatenate(paths[1:]) - place).max(axis=-1)
+    if distances.min() >= 2 * RADIUS + _GAP:
       return paths
 
 
-def _apart(paths) -> bool:
-  """Whether no shape comes to a place where another one ever is."""
-  room = 2 * RADIUS + _GAP
-  for i, path in enumerate(paths):
-    for other in paths[:i]:
-      distances = np.abs(path[:, None] - other[None]).max(axis=-1)
-      if distances.min() < room:
-        return False
-  return True
-
-
-def _covered(points, shape: str, centre: np.ndarray) -> np.ndarray:
+def _covered(shape: str, centre: np.ndarray) -> np.ndarray:
   """f32[H, W]; all three are about equally large."""
+  points = sprites.grid(SIDE, SIDE)
   if shape == 'triangle':
     corners = np.array([(0, -1), (1, 0.9), (-1, 0.9)]) * RADIUS + centre
     return sprites.polygon(points, corners)
