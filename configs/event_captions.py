@@ -78,7 +78,7 @@ def get_config(model='temporal_attention'):
     rates=(),
   )
   config.batch_size = 32
-  config.num_steps = 2000
+  config.num_steps = 1200
 
   config.decoding = dict(
     beam_size=3,
@@ -96,6 +96,6 @@ def get_config(model='temporal_attention'):
   config.best_metric = 'motion_order'
   config.best_mode = 'max'
   config.log_every = 50
-  config.eval_every = 500
-  config.checkpoint_every = 500
+  config.eval_every = 400
+  config.checkpoint_every = 400
   return config

@@ -31,6 +31,7 @@ def get_config():
   config.model = dict(
     side=32,
     context=2.0,
+    fusion='early',
     filters=(16, 32, 32),
     skips=(),
     dense=128,
@@ -44,7 +45,7 @@ def get_config():
   config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
   config.self_feeding = dict(start=250, ramp=1, most=0.7)
   config.optimizer = dict(
-    learning_rate=2e-3,
+    learning_rate=3e-3,
     schedule='cosine',
     warmup_steps=30,
     b1=0.9,
@@ -56,12 +57,12 @@ def get_config():
     rates=(),
   )
   config.batch_size = 32
-  config.num_steps = 700
+  config.num_steps = 800
 
   config.eval_batch_size = 50
   config.best_metric = 'success_auc'
   config.best_mode = 'max'
   config.log_every = 50
-  config.eval_every = 350
-  config.checkpoint_every = 350
+  config.eval_every = 400
+  config.checkpoint_every = 400
   return config

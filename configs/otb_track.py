@@ -38,6 +38,7 @@ def get_config():
   config.model = dict(
     side=64,
     context=2.0,
+    fusion='early',
     filters=(16, 32, 48, 64),
     skips=(0, 8, 0, 0),
     dense=256,
@@ -51,7 +52,7 @@ def get_config():
   config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
   config.self_feeding = dict(start=1500, ramp=500, most=0.7)
   config.optimizer = dict(
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     schedule='cosine',
     warmup_steps=100,
     b1=0.9,

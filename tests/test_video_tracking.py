@@ -24,8 +24,8 @@ BOXES = np.array([[5, 6, 7, 5], [3, 2.5, 9, 8]], np.float32)
 SMALL = dict(side=8, filters=(3, 4), dense=6, features=5)
 MODELS = {
   'lstm': SMALL,
-  'two layers with peepholes and skips': dict(
-    SMALL, cell='peephole', layers=2, skips=(2, 0)
+  'late, two layers with peepholes, skips': dict(
+    SMALL, fusion='late', cell='peephole', layers=2, skips=(2, 0)
   ),
   'reset': dict(SMALL, reset_every=3),
   'zeroed': dict(SMALL, zero_state=True),
@@ -138,6 +138,7 @@ def test_a_reset_goes_back_to_the_first_frame():
   ('fields', 'message'),
   [
     (dict(cell='gru'), "cell='gru' is none of lstm, peephole, none"),
+    (dict(fusion='no'), "fusion='no' is none of early, late"),
     (dict(skips=(4,)), 'must be empty or have one number for each of'),
     (dict(layers=0), 'layers=0 must be at least 1'),
   ],

@@ -28,7 +28,7 @@ VERSION = '2.0.0'
 SIZES = {'train': 6000, 'validation': 300, 'test': 600}
 LENGTH = ordered_motion.LENGTH
 SIDE = 32
-RADIUS = 3.5  # Of a square around each shape, half the side.
+RADIUS = 4.0  # Of a square around each shape, half the side.
 SEEN = LENGTH - 3  # Frames in which a shape moves, or is about to.
 
 COLOURS = {

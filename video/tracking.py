@@ -1,7 +1,7 @@
 """A tracker that regresses boxes and remembers, after Re3 (Gordon et al. 2018).
 
 At each frame two crops, of the frame before and of this one, both around the
-box that was found before, go through one convolutional network. An LSTM whose
+box that was found before, go through a convolutional network. An LSTM whose
 state is carried from frame to frame reads their features and tells where the
 box is now: it can follow what is hidden for a while, and know it again.
 
@@ -24,6 +24,7 @@ from vision import images
 
 # Name -> what is carried from frame to frame.
 CELLS = {'lstm': cells.LSTM, 'peephole': cells.PeepholeLSTM, 'none': None}
+FUSIONS = ('early', 'late')
 
 
 @flax.struct.dataclass
@@ -43,6 +44,8 @@ class Tracker(nn.Module):
   Attributes:
     side: of a crop in pixels, S.
     context: how many times as wide and as high as the box a crop is.
+    fusion: where the two crops meet. 'early': before the convolutions, in their
+      channels, and what moves is seen at once. 'late': after them, as in Re3.
     filters: of the convolutions, each of 3 x 3 and stride 2.
     skips: channels that a product of 1 x 1 makes of each convolution's output
       for the dense layer, 0 for none; empty for none at all. (Re3 has some.)
@@ -60,6 +63,7 @@ class Tracker(nn.Module):
 
   side: int = 32
   context: float = 2.0
+  fusion: str = 'early'
   filters: tuple[int, ...] = (16, 32, 32)
   skips: tuple[int, ...] = ()
   dense: int = 128
@@ -74,6 +78,10 @@ class Tracker(nn.Module):
     """Declares the layers."""
     if self.cell not in CELLS:
       raise ValueError(f'cell={self.cell!r} is none of {", ".join(CELLS)}')
+    if self.fusion not in FUSIONS:
+      raise ValueError(
+        f'fusion={self.fusion!r} is none of {", ".join(FUSIONS)}'
+      )
     if self.skips and len(self.skips) != len(self.filters):
       raise ValueError(
         f'skips={self.skips} must be empty or have one number for each of '
@@ -194,8 +202,10 @@ class Tracker(nn.Module):
     cut = functools.partial(
       boxes_lib.crop, size=self.side, context=self.context
     )
+    early = self.fusion == 'early'
     x = jnp.concatenate(
-      [cut(images.normalize(part), search) for part in (before, frame)]
+      [cut(images.normalize(part), search) for part in (before, frame)],
+      axis=-1 if early else 0,
     )
     parts = []
     for i, convolution in enumerate(self.convolutions):
@@ -203,9 +213,10 @@ class Tracker(nn.Module):
       if self.skips and self.skips[i]:
         parts.append(self.slopes[i](self.projections[i](x)))
     parts.append(x)
-    flat = [part.reshape(len(part), -1) for part in parts]
-    both = jnp.split(jnp.concatenate(flat, axis=-1), 2)
-    return nn.relu(self.pair(jnp.concatenate(both, axis=-1)))
+    flat = jnp.concatenate([x.reshape(len(x), -1) for x in parts], axis=-1)
+    if not early:
+      flat = jnp.concatenate(jnp.split(flat, 2), axis=-1)
+    return nn.relu(self.pair(flat))
 
   # What remembers.
 
