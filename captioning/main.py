@@ -30,6 +30,7 @@ from captioning import self_critical
 from training import app
 from training import batching
 from training import checkpoints
+from training import loop
 from training import optimizers
 from training import parallel
 from training import report as report_lib
@@ -97,21 +98,14 @@ def make_self_critical(
   )
 
 
-def report_evaluation(
+def show(
   report: report_lib.Report,
   step: int,
   evaluation: evaluation_lib.Evaluation,
   evaluate: evaluation_lib.Evaluator,
   variables: Sequence[Any],
 ):
-  """Scores, a table of sentences and pictures of where the model looked."""
-  report.scalars(
-    step,
-    {
-      **{f'validation/{name}': x for name, x in evaluation.scores.items()},
-      'validation/seconds': evaluation.seconds,
-    },
-  )
+  """A table of sentences, and pictures of where the model looked."""
   table = evaluation_lib.table(evaluation, evaluate.references)
   report.texts(step, {'validation/captions': table})
   pictures = evaluate.show(variables, evaluation, count=4)
@@ -169,75 +163,31 @@ def train_and_evaluate(
   }
 
   with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(
-      checkpoints.Checkpoints(
-        workdir, best_metric=config.best_metric, mode=config.best_mode
-      )
-    )
-    state = saved.restore(state)
-    start = int(state.step)
-    checkpoints.write_config(workdir, config)
-    report_lib.parameters(state.params)
-    report = stack.enter_context(
-      report_lib.Report(
+    run = stack.enter_context(
+      loop.start(
+        config,
         workdir,
-        start_step=start,
-        num_steps=config.num_steps,
-        batch_size=config.batch_size,
+        state,
+        batches=batches,
+        learning_rate=learning_rate,
+        extras=extras,
       )
     )
     draw = None
     if config.self_critical.num_samples:
       draw = make_self_critical(stack, captioner, examples, training, config)
-    ahead = parallel.prefetch(batching.read(batches, start))
-    updates, rewards = [], []
-    # At the top of the loop `step` updates have been made.
-    for step in range(start, config.num_steps + 1):
-      last = step == config.num_steps
-      stop = app.stopping(step)
-      logs = step % config.log_every == 0
-      saves = step > start and step % config.checkpoint_every == 0
-      evaluates = (
-        step > 0
-        and (last or step % config.eval_every == 0)
-        and not saved.evaluated(step)
-      )
-      if updates and (last or stop or logs or saves or evaluates):
-        # Before anything is saved: raises where a loss is not finite.
-        summary = report_lib.summarize(
-          updates,
-          first_step=step - len(updates),
-          batches=batches,
-          last_good=saved.latest_step,
-        )
-        if rewards:
-          summary.update(jax.tree.map(lambda *x: float(np.mean(x)), *rewards))
-        summary['learning_rate'] = learning_rate(step)
-        summary.update(report.progress(step))
-        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
-        updates, rewards = [], []
-      scores = None
-      if evaluates and not stop:
-        with report.paused():
-          try:
-            variables = [state.variables]
-            evaluation = evaluate(variables)
-            report_evaluation(report, step, evaluation, evaluate, variables)
-            scores = evaluation.scores
-          except app.Stopped:
-            stop = True
-      if stop or saves or evaluates:
-        saved.save(state, extras=extras, metrics=scores)
-      if stop:
-        raise app.Stopped
-      if not last:
-        host_batch, batch = next(ahead)
+    for turn in run.turns():
+      if turn.evaluates:
+        variables = [run.state.variables]
+        evaluation = evaluate(variables)
+        run.evaluated(evaluation.scores, evaluation.seconds)
+        show(run.report, turn.step, evaluation, evaluate, variables)
+      else:
+        batch, rewards = turn.batch, None
         if draw is not None:
-          variables = {'params': state.params, **state.statistics}
-          batch, reward = draw(variables, host_batch, batch, step)
-          rewards.append(reward)
-        state, update = train_step(state, batch, key)
-        updates.append(update)
+          variables = {'params': run.state.params, **run.state.statistics}
+          batch, rewards = draw(variables, turn.host_batch, batch, turn.step)
+        run.update(*train_step(run.state, batch, key), rewards)
 
   evaluation_lib.evaluate_best(workdir, 'test')
 

@@ -3,7 +3,6 @@
 python -m sketch_rnn.main --config=configs/sketch_cat.py --workdir=runs/cat
 """
 
-import contextlib
 import functools
 import pathlib
 from typing import Any
@@ -22,11 +21,9 @@ from sketch_rnn import evaluation as evaluation_lib
 from sketch_rnn import losses
 from sketch_rnn import model as model_lib
 from training import app
-from training import batching
-from training import checkpoints
+from training import loop
 from training import optimizers
 from training import parallel
-from training import report as report_lib
 
 
 @flax.struct.dataclass
@@ -160,77 +157,29 @@ def train_and_evaluate(
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {'config': config.to_dict(), 'drawings': examples.to_dict()}
 
-  with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(
-      checkpoints.Checkpoints(
-        workdir, best_metric=config.best_metric, mode=config.best_mode
-      )
-    )
-    state = saved.restore(state)
-    start = int(state.step)
-    checkpoints.write_config(workdir, config)
-    report_lib.parameters(state.params)
-    report = stack.enter_context(
-      report_lib.Report(
-        workdir,
-        start_step=start,
-        num_steps=config.num_steps,
-        batch_size=config.batch_size,
-      )
-    )
-    ahead = parallel.prefetch(batching.read(batches, start))
-    updates = []
-    # At the top of the loop `step` updates have been made.
-    for step in range(start, config.num_steps + 1):
-      last = step == config.num_steps
-      stop = app.stopping(step)
-      logs = step % config.log_every == 0
-      saves = step > start and step % config.checkpoint_every == 0
-      evaluates = (
-        step > 0
-        and (last or step % config.eval_every == 0)
-        and not saved.evaluated(step)
-      )
-      if updates and (last or stop or logs or saves or evaluates):
-        # Before anything is saved: raises where a loss is not finite.
-        summary = report_lib.summarize(
-          updates,
-          first_step=step - len(updates),
-          batches=batches,
-          last_good=saved.latest_step,
+  with loop.start(
+    config,
+    workdir,
+    state,
+    batches=batches,
+    learning_rate=learning_rate,
+    extras=extras,
+  ) as run:
+    for turn in run.turns():
+      if turn.evaluates:
+        run.evaluated(evaluate(run.state.variables))
+        sheets = evaluation_lib.show(
+          model, run.state.variables, examples, validation, seed=config.seed
         )
-        summary['learning_rate'] = learning_rate(step)
-        summary.update(report.progress(step))
-        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
-        updates = []
-      scores = None
-      if evaluates and not stop:
-        with report.paused():
-          try:
-            scores = evaluate(state.variables)
-            report.scalars(
-              step, {f'validation/{k}': v for k, v in scores.items()}
-            )
-            sheets = evaluation_lib.show(
-              model, state.variables, examples, validation, seed=config.seed
-            )
-            report.images(
-              step,
-              {
-                f'validation/{name}': drawing_lib.image(sections)[None]
-                for name, sections in sheets.items()
-              },
-            )
-          except app.Stopped:
-            stop = True
-      if stop or saves or evaluates:
-        saved.save(state, extras=extras, metrics=scores)
-      if stop:
-        raise app.Stopped
-      if not last:
-        _, batch = next(ahead)
-        state, update = train_step(state, batch, key)
-        updates.append(update)
+        run.report.images(
+          turn.step,
+          {
+            f'validation/{name}': drawing_lib.image(sections)[None]
+            for name, sections in sheets.items()
+          },
+        )
+      else:
+        run.update(*train_step(run.state, turn.batch, key))
 
   evaluation_lib.evaluate_best(workdir, 'test')
 

@@ -111,6 +111,7 @@ class Checkpoints:
     state = jax.device_get(state)
     step = int(state.step)
     if step in self._manager.all_steps():
+      self.wait()  # It may be half written, without its metrics.
       if metrics is None or self.evaluated(step):
         return
       self._add_metrics(step, metrics)
@@ -127,7 +128,6 @@ class Checkpoints:
 
   def _add_metrics(self, step: int, metrics: dict[str, float]):
     """Puts them where the manager does; what is there is not touched."""
-    self.wait()
     with ocp.Checkpointer(ocp.JsonCheckpointHandler('metrics')) as writer:
       writer.save(
         self._manager.directory / str(step) / 'metrics',

@@ -15,7 +15,6 @@ file that is no clip gets an error line, the others their captions; the exit
 status is then 1.
 """
 
-import contextlib
 import json
 import pathlib
 import sys
@@ -35,10 +34,9 @@ from recurrent import likelihood
 from recurrent import masking
 from training import app
 from training import batching
-from training import checkpoints
+from training import loop
 from training import optimizers
 from training import parallel
-from training import report as report_lib
 from video import caption_evaluation
 from video import caption_examples
 from video import caption_inference
@@ -165,75 +163,23 @@ def train_and_evaluate(
     'rate': data.rate(config.data.name, config.data.data_dir),
   }
 
-  with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(
-      checkpoints.Checkpoints(
-        workdir, best_metric=config.best_metric, mode=config.best_mode
-      )
-    )
-    state = saved.restore(state)
-    start = int(state.step)
-    checkpoints.write_config(workdir, config)
-    report_lib.parameters(state.params)
-    report = stack.enter_context(
-      report_lib.Report(
-        workdir,
-        start_step=start,
-        num_steps=config.num_steps,
-        batch_size=config.batch_size,
-      )
-    )
-    ahead = parallel.prefetch(batching.read(batches, start))
-    updates = []
-    # At the top of the loop `step` updates have been made.
-    for step in range(start, config.num_steps + 1):
-      last = step == config.num_steps
-      stop = app.stopping(step)
-      logs = step % config.log_every == 0
-      saves = step > start and step % config.checkpoint_every == 0
-      evaluates = (
-        step > 0
-        and (last or step % config.eval_every == 0)
-        and not saved.evaluated(step)
-      )
-      if updates and (last or stop or logs or saves or evaluates):
-        # Before anything is saved: raises where a loss is not finite.
-        summary = report_lib.summarize(
-          updates,
-          first_step=step - len(updates),
-          batches=batches,
-          last_good=saved.latest_step,
+  with loop.start(
+    config,
+    workdir,
+    state,
+    batches=batches,
+    learning_rate=learning_rate,
+    extras=extras,
+  ) as run:
+    for turn in run.turns():
+      if turn.evaluates:
+        evaluation = evaluate(run.state.variables)
+        run.evaluated(evaluation.scores, evaluation.seconds)
+        run.report.texts(
+          turn.step, {'validation/captions': evaluate.table(evaluation)}
         )
-        summary['learning_rate'] = learning_rate(step)
-        summary.update(report.progress(step))
-        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
-        updates = []
-      scores = None
-      if evaluates and not stop:
-        with report.paused():
-          try:
-            evaluation = evaluate(state.variables)
-            scores = evaluation.scores
-            report.scalars(
-              step,
-              {
-                **{f'validation/{k}': v for k, v in scores.items()},
-                'validation/seconds': evaluation.seconds,
-              },
-            )
-            report.texts(
-              step, {'validation/captions': evaluate.table(evaluation)}
-            )
-          except app.Stopped:
-            stop = True
-      if stop or saves or evaluates:
-        saved.save(state, extras=extras, metrics=scores)
-      if stop:
-        raise app.Stopped
-      if not last:
-        _, batch = next(ahead)
-        state, update = train_step(state, batch, key)
-        updates.append(update)
+      else:
+        run.update(*train_step(run.state, turn.batch, key))
 
   caption_evaluation.evaluate_best(workdir, 'test')
   caption_evaluation.evaluate_best(workdir, 'test', shuffled=True)

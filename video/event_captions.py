@@ -175,12 +175,11 @@ def _paths(rng, ways, lengths) -> list[np.ndarray]:
 
 
 def _covered(shape: str, centre: np.ndarray) -> np.ndarray:
-  """f32[H, W]; all three are about equally large."""
+  """f32[H, W]; all three touch the same square, and fill it more or less."""
   points = sprites.grid(SIDE, SIDE)
   if shape == 'triangle':
-    corners = np.array([(0, -1), (1, 0.9), (-1, 0.9)]) * RADIUS + centre
+    corners = np.array([(0, -1), (1, 1), (-1, 1)]) * RADIUS + centre
     return sprites.polygon(points, corners)
-  half = 0.8 * RADIUS if shape == 'square' else 0.95 * RADIUS
   outline = 'rectangle' if shape == 'square' else 'ellipse'
-  box = np.array([*(centre - half), 2 * half, 2 * half])
+  box = np.array([*(centre - RADIUS), 2 * RADIUS, 2 * RADIUS])
   return sprites.silhouette(points, outline, box)

@@ -17,7 +17,6 @@ of a data set:
   python -m video.track --workdir=runs/track davis
 """
 
-import contextlib
 import pathlib
 import time
 from typing import Any
@@ -30,10 +29,9 @@ from absl import flags
 
 from training import app
 from training import batching
-from training import checkpoints
+from training import loop
 from training import optimizers
 from training import parallel
-from training import report as report_lib
 from video import occlusion_track
 from video import tracking
 from video import tracking_clips
@@ -106,74 +104,23 @@ def train_and_evaluate(
     'tracks': {'fingerprint': tracking_evaluation.fingerprint(config)},
   }
 
-  with contextlib.ExitStack() as stack:
-    saved = stack.enter_context(
-      checkpoints.Checkpoints(
-        workdir, best_metric=config.best_metric, mode=config.best_mode
-      )
-    )
-    state = saved.restore(state)
-    start = int(state.step)
-    checkpoints.write_config(workdir, config)
-    report_lib.parameters(state.params)
-    report = stack.enter_context(
-      report_lib.Report(
-        workdir,
-        start_step=start,
-        num_steps=config.num_steps,
-        batch_size=config.batch_size,
-      )
-    )
-    ahead = parallel.prefetch(batching.read(batches, start))
-    updates = []
-    # At the top of the loop `step` updates have been made.
-    for step in range(start, config.num_steps + 1):
-      last = step == config.num_steps
-      stop = app.stopping(step)
-      logs = step % config.log_every == 0
-      saves = step > start and step % config.checkpoint_every == 0
-      evaluates = (
-        step > 0
-        and (last or step % config.eval_every == 0)
-        and not saved.evaluated(step)
-      )
-      if updates and (last or stop or logs or saves or evaluates):
-        # Before anything is saved: raises where a loss is not finite.
-        summary = report_lib.summarize(
-          updates,
-          first_step=step - len(updates),
-          batches=batches,
-          last_good=saved.latest_step,
-        )
-        summary['learning_rate'] = learning_rate(step)
-        summary.update(report.progress(step))
-        report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
-        updates = []
-      scores = None
-      if evaluates and not stop:
-        with report.paused():
-          try:
-            since = time.monotonic()
-            scores, boxes = evaluate(state.variables)
-            report.scalars(
-              step,
-              {
-                **{f'validation/{k}': v for k, v in scores.items()},
-                'validation/seconds': time.monotonic() - since,
-              },
-            )
-            strips = tracking_evaluation.show(validation, boxes)
-            report.images(step, {'validation/strips': strips[None]})
-          except app.Stopped:
-            stop = True
-      if stop or saves or evaluates:
-        saved.save(state, extras=extras, metrics=scores)
-      if stop:
-        raise app.Stopped
-      if not last:
-        _, batch = next(ahead)
-        state, update = train_step(state, batch, key)
-        updates.append(update)
+  with loop.start(
+    config,
+    workdir,
+    state,
+    batches=batches,
+    learning_rate=learning_rate,
+    extras=extras,
+  ) as run:
+    for turn in run.turns():
+      if turn.evaluates:
+        since = time.monotonic()
+        scores, boxes = evaluate(run.state.variables)
+        run.evaluated(scores, time.monotonic() - since)
+        strips = tracking_evaluation.show(validation, boxes)
+        run.report.images(turn.step, {'validation/strips': strips[None]})
+      else:
+        run.update(*train_step(run.state, turn.batch, key))
 
   tracking_evaluation.evaluate_best(workdir, 'test')
   if config.sequences:
