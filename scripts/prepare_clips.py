@@ -9,9 +9,9 @@
   python scripts/prepare_clips.py --name=captioned_clips/msvd \\
       --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists
   python scripts/prepare_clips.py --name=skeletons/utd_mhad \\
-      --layout=utd_mhad --input=utd_mhad
+      --layout=utd_mhad --input=UTD-MHAD
   python scripts/prepare_clips.py --name=clips/utd_mhad_depth \\
-      --layout=utd_mhad --input=utd_mhad
+      --layout=utd_mhad --input=UTD-MHAD
   python scripts/prepare_clips.py --name=skeletons/hand_gestures \\
       --input=hand_gestures/point_history.csv
   python scripts/prepare_clips.py --name=tracks/otb --input=OTB100
@@ -19,8 +19,9 @@
       --photographs=flickr8k/images
 
 Clips are a folder per class, of video files or of folders of frames, unless the
-layout says otherwise; see video/sources.py, video/recordings.py and
-video/tracks.py. Afterwards the data set is called as --name says.
+layout says otherwise; see video/sources.py, video/recordings.py,
+video/utd_mhad.py and video/tracks.py. Afterwards the data set is called as
+--name says.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from video import data
 from video import recordings
 from video import sources
 from video import tracks
+from video import utd_mhad
 
 
 def read(args: argparse.Namespace) -> tuple[list, str]:
@@ -43,11 +45,11 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
       args.input, args.captions, splits=args.lists, **skip
     )
   if kind == 'skeletons' and args.layout == 'utd_mhad':
-    return recordings.utd_mhad_skeletons(args.input), ''
+    return utd_mhad.skeletons(args.input, **skip)
   if kind == 'skeletons':
     return recordings.fingertips(args.input), ''
   if args.layout == 'utd_mhad':
-    return recordings.utd_mhad_depth(args.input), ''
+    return utd_mhad.depth(args.input, **skip)
   if args.layout == 'ucf101':
     return sources.ucf101(args.input, args.lists, number=args.number, **skip)
   return sources.classes(args.input, **skip)

@@ -19,6 +19,7 @@ from video import recordings
 from video import sampling
 from video import sources
 from video import tracks as tracks_lib
+from video import utd_mhad
 
 ROOT = pathlib.Path(__file__).parents[1]
 DRAWN = {
@@ -465,12 +466,9 @@ def test_the_script_prepares_a_data_set_that_reads_back(tmp_path):
 
 def test_real_sequences_read_back(shared, tmp_path):
   root = shared / 'data'
-  skeletons = recordings.utd_mhad_skeletons(root / 'utd_mhad')
+  skeletons, _ = utd_mhad.skeletons(root / 'utd_mhad')
   data.prepare('skeletons/utd_mhad', skeletons, tmp_path)
-  assert (
-    data.class_names('skeletons/utd_mhad', tmp_path)
-    == recordings.UTD_MHAD_ACTIONS
-  )
+  assert data.class_names('skeletons/utd_mhad', tmp_path) == utd_mhad.ACTIONS
   by_id = {skeleton.id: skeleton for skeleton in skeletons}
   split = data.open_split('skeletons/utd_mhad', 'train+validation', tmp_path)
   assert len(split) == 431

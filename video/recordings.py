@@ -1,10 +1,10 @@
 """Reads recordings of gestures, and checks them before any is used.
 
-  utd_mhad_skeletons, utd_mhad_depth
-              UTD-MHAD (Chen, Jafari and Kehtarnavaz 2015), by subject
   fingertips  tracks of a fingertip in a CSV, in contiguous blocks
 
-Axes: T time, H height, W width, D features.
+UTD-MHAD has a module of its own, `video.utd_mhad`.
+
+Axes: T time, D features.
 """
 
 import csv
@@ -17,38 +17,6 @@ import numpy as np
 
 from video import sources
 
-UTD_MHAD_SUBJECTS = {'train': (1, 3, 5, 7), 'test': (2, 4, 6, 8)}
-# By number, from 1; the short names of the data set's authors.
-UTD_MHAD_ACTIONS = (
-  'swipe left',
-  'swipe right',
-  'wave',
-  'clap',
-  'throw',
-  'cross arms',
-  'basketball shoot',
-  'draw X',
-  'draw circle clockwise',
-  'draw circle counter-clockwise',
-  'draw triangle',
-  'bowling',
-  'boxing',
-  'baseball swing',
-  'tennis swing',
-  'arm curl',
-  'tennis serve',
-  'push',
-  'knock',
-  'catch',
-  'pick up and throw',
-  'jog',
-  'walk',
-  'sit to stand',
-  'stand to sit',
-  'lunge',
-  'squat',
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Features:
@@ -59,92 +27,6 @@ class Features:
   features: np.ndarray  # f32[T, D].
   label: str
   group: str = ''
-
-
-def utd_mhad_skeletons(
-  directory: str | os.PathLike, *, validation_subject: int = 7
-) -> list[Features]:
-  """UTD-MHAD's 20 joints x (x, y, z), in metres as recorded: f32[T, 60].
-
-  Trained on subjects 1, 3, 5 and 7, tested on 2, 4, 6 and 8, as published.
-
-  Args:
-    directory: of skeleton.npz, with `joints` f32[sum of T, 20, 3] and, for each
-      recording, `lengths`, `action` (1 to 27), `subject` and `trial`.
-    validation_subject: one of those that are trained on, held out of it.
-  """
-  path = pathlib.Path(directory) / 'skeleton.npz'
-  return [
-    Features(
-      features=np.ascontiguousarray(joints.reshape(len(joints), -1)), **says
-    )
-    for joints, says in _utd_mhad(path, 'joints', validation_subject)
-  ]
-
-
-def utd_mhad_depth(
-  directory: str | os.PathLike, *, validation_subject: int = 7
-) -> list[sources.Clip]:
-  """UTD-MHAD's depth, near is bright, 0 is no reading: uint8[T, 48, 64, 1].
-
-  As `utd_mhad_skeletons`, from `frames` uint8[sum of T, 48, 64] in
-  depth_48x64.npz.
-  """
-  path = pathlib.Path(directory) / 'depth_48x64.npz'
-  return [
-    sources.Clip(frames=depth[..., np.newaxis], **says)
-    for depth, says in _utd_mhad(path, 'frames', validation_subject)
-  ]
-
-
-def _utd_mhad(path, name, validation_subject):
-  """The arrays of the recordings, and what else is known of each."""
-  if validation_subject not in UTD_MHAD_SUBJECTS['train']:
-    raise ValueError(
-      f'validation_subject={validation_subject} must be one that is trained '
-      f'on: {UTD_MHAD_SUBJECTS["train"]}'
-    )
-  try:
-    with np.load(path, allow_pickle=False) as file:
-      values = file[name]
-      lengths, actions, subjects, trials = (
-        file[key] for key in ('lengths', 'action', 'subject', 'trial')
-      )
-  except (ValueError, KeyError, OSError) as error:
-    raise ValueError(
-      f'cannot read {path}: {error}. It must hold {name}, lengths, action, '
-      'subject and trial'
-    ) from error
-  if (
-    lengths.min() < 1
-    or lengths.sum() != len(values)
-    or not len(lengths) == len(actions) == len(subjects) == len(trials)
-    or not np.isin(actions, 1 + np.arange(len(UTD_MHAD_ACTIONS))).all()
-    or not np.isin(subjects, np.arange(1, 9)).all()
-    or not np.isfinite(values).all()
-  ):
-    raise ValueError(
-      f'{path} is damaged: its lengths, actions (1 to 27), subjects (1 to 8) '
-      f'and {name} do not fit together'
-    )
-  parts = np.split(values, np.cumsum(lengths)[:-1])
-  recordings = []
-  for part, action, subject, trial in zip(
-    parts, actions, subjects, trials, strict=True
-  ):
-    split = 'train' if subject in UTD_MHAD_SUBJECTS['train'] else 'test'
-    if subject == validation_subject:
-      split = 'validation'
-    says = {
-      'id': f'a{action}_s{subject}_t{trial}',
-      'split': split,
-      'label': UTD_MHAD_ACTIONS[action - 1],
-      'group': f's{subject}',
-    }
-    recordings.append((action, part, says))
-  # By action, whose order is that of the classes.
-  recordings.sort(key=lambda recording: recording[0])
-  return [(part, says) for _, part, says in recordings]
 
 
 def fingertips(
