@@ -302,16 +302,48 @@ def test_scores_before_while_and_after_it_is_hidden():
   hidden = np.array([0, 0, 0, 1, 1, 0, 0, 1, 0], bool)
   boxes = truth.copy()
   boxes[3:5] += 100
-  found = tracking_evaluation.scores([boxes, truth], [truth] * 2, [hidden] * 2)
+  grey = np.full(9, 100.0)
+  found = tracking_evaluation.scores(
+    [boxes, truth], [truth] * 2, [hidden] * 2, [grey] * 2
+  )
   assert found['before/success_rate_50'] == 1
   assert found['after/success_rate_50'] == 1
   assert found['hidden/success_rate_50'] == pytest.approx((1 / 3 + 1) / 2)
   assert found['success_rate_50'] == pytest.approx((6 / 8 + 1) / 2)
-  visible = tracking_evaluation.scores([truth], [truth], [hidden & False])
+  visible = tracking_evaluation.scores(
+    [truth], [truth], [hidden & False], [grey]
+  )
   assert set(visible) == {
     *tracking_evaluation.METRICS,
     *(f'before/{name}' for name in tracking_evaluation.METRICS),
   }
+
+
+def test_scores_after_a_blackout_and_behind_a_screen():
+  """Sequences are told apart by their frames, as they are drawn."""
+  records = [occlusion_track.example('test', i) for i in range(12)]
+  truths = [record['boxes'] for record in records]
+  hidden = [record['hidden'] for record in records]
+  brightness = [record['frames'].mean(axis=(1, 2, 3)) for record in records]
+  black = [record['frames'][record['hidden']].max() < 60 for record in records]
+  assert 2 < sum(black) < 10
+  right = iter(np.linspace(0, 1, 12).round(1) > 0.4)
+  boxes = [truth + (0 if next(right) else 100) for truth in truths]
+  found = tracking_evaluation.scores(boxes, truths, hidden, brightness)
+  scored = {}
+  for name, kind in (('blackout', True), ('screen', False)):
+    of_kind = [i for i in range(12) if black[i] == kind]
+    scored[name] = tracking_evaluation.scores(
+      *(
+        [values[i] for i in of_kind]
+        for values in (boxes, truths, hidden, brightness)
+      )
+    )
+    for metric in tracking_evaluation.METRICS:
+      assert found[f'{name}/{metric}'] == scored[name][f'after/{metric}']
+  assert 'screen/success_auc' not in scored['blackout']
+  assert 'blackout/success_auc' not in scored['screen']
+  assert scored['blackout'] != scored['screen']
 
 
 @pytest.mark.parametrize('cell', ['lstm', 'none'])
@@ -337,8 +369,8 @@ def test_the_embedded_default_trains(tmp_path, monkeypatch, cell):
   assert set(entry['others']) == others | (
     {'state_zeroed'} if cell == 'lstm' else set()
   )
-  # In each of them the thing is hidden, and seen again.
-  for part in ('before', 'hidden', 'after'):
+  # In each of them the thing is hidden, one way or the other, and seen again.
+  for part in ('before', 'hidden', 'after', 'blackout', 'screen'):
     assert f'{part}/success_rate_50' in entry['scores']
   assert entry['others']['still_box']['after/success_rate_50'] < 0.5
 

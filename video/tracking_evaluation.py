@@ -28,6 +28,7 @@ from video import tracking_inference
 
 TRACKER = 'tracker'  # The trained one, among others.
 _SHOWN = 4  # Sequences, in pictures.
+_BLACK = 10  # The mean of a frame in which nothing can be seen is below.
 
 # By what a checkpoint can be the best.
 METRICS = ('success_auc', 'success_rate_50', 'precision_20px')
@@ -86,13 +87,19 @@ def scores(
   boxes: Sequence[np.ndarray],
   truths: Sequence[np.ndarray],
   hidden: Sequence[np.ndarray],
+  brightness: Sequence[np.ndarray],
 ) -> dict[str, float]:
   """One pass: of all frames, of those before, while and after it is hidden.
+
+  Of those after it there are, besides, 'blackout', of the sequences in which
+  all is black meanwhile, and 'screen', of those in which something is before
+  it.
 
   Args:
     boxes: for each sequence f32[T, 4], what was found.
     truths: likewise, what is true.
     hidden: for each sequence bool[T].
+    brightness: for each sequence f32[T], the means of the frames, 0 to 255.
   """
   found = metrics.one_pass(boxes, truths).numbers()
   parts = {
@@ -100,6 +107,15 @@ def scores(
     'hidden': hidden,
     'after': [metrics.after_hidden(mask) for mask in hidden],
   }
+  black = [
+    (means[mask] < _BLACK).all()
+    for means, mask in zip(brightness, hidden, strict=True)
+  ]
+  for name, kind in (('blackout', True), ('screen', False)):
+    parts[name] = [
+      mask & (is_black == kind)
+      for mask, is_black in zip(parts['after'], black, strict=True)
+    ]
   for name, counted in parts.items():
     if any(mask[1:].any() for mask in counted):
       part = metrics.one_pass(boxes, truths, counted=counted).numbers()
@@ -134,6 +150,7 @@ class Evaluator:
         ),
         'truth': batch['boxes'],
         'hidden': batch['hidden'],
+        'brightness': batch['frames'].mean(axis=(2, 3, 4)),
       }
     )
     self._step = step
@@ -149,11 +166,11 @@ class Evaluator:
     found = list(
       prediction.predict(self._step, variables, batching.read(self._batches))
     )
-    boxes, truths, hidden = (
+    boxes, *known = (
       [record[name] for record in found]
-      for name in ('boxes', 'truth', 'hidden')
+      for name in ('boxes', 'truth', 'hidden', 'brightness')
     )
-    return scores(boxes, truths, hidden), boxes
+    return scores(boxes, *known), boxes
 
 
 def show(
@@ -180,14 +197,15 @@ def baseline_scores(
   source: Sequence[dict[str, Any]], baseline: tracking_baselines.FollowsFrames
 ) -> dict[str, float]:
   """As `scores`, of a tracker that learns nothing, on all of a split."""
-  boxes, truths, hidden = [], [], []
+  boxes, truths, hidden, brightness = [], [], [], []
   for i in range(len(source)):
     record = example(source[i])
     first = record['boxes'][0]
     boxes.append(tracking_baselines.follow(baseline, record['frames'], first))
     truths.append(record['boxes'])
     hidden.append(record['hidden'])
-  return scores(boxes, truths, hidden)
+    brightness.append(record['frames'].mean(axis=(1, 2, 3)))
+  return scores(boxes, truths, hidden, brightness)
 
 
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
