@@ -188,13 +188,15 @@ def _occlusion_track() -> Table:
     'occlusion_track',
     'Tracking what is hidden for a while (SYNTHETIC)',
     'SR@0.5: the share of frames whose box overlaps the true one by more than '
-    'a half; before: until the target is hidden; after: once it is seen again.',
+    'a half; before: until the target is hidden; after: once it is seen again; '
+    'blackout: after it, where all was black and nothing in the way.',
     'video.track',
     {
       'success AUC': 'success_auc',
       'SR@0.5 before': 'before/success_rate_50',
       'SR@0.5 hidden': 'hidden/success_rate_50',
       'SR@0.5 after': after,
+      'SR@0.5 blackout': 'blackout/success_rate_50',
     },
     Row(
       'tracker',
