@@ -113,6 +113,12 @@ def test_a_strip_shows_the_first_and_the_last_frame():
   for i in range(4):
     assert is_colour(strip[:94, i * width : i * width + 120], 0).any()
   assert is_colour(strip[94:], 0).any()  # Whose it is.
+  # Where a row would be too wide there are more.
+  sheet = figures.overlay_strip(frames, tracks, count=4, side=640)
+  height, width = 14 + 16 * 40 + 3, 16 * 60 + 3
+  assert sheet.shape == (4 * height + 14, width - 3, 3)
+  shown = [sheet[i * height + 14 + 480, 480, 0] for i in range(4)]
+  assert shown == [60, 90, 120, 150]
   single = figures.overlay_strip(frames[:1], {})
   assert single.shape == (14 + 160, 240, 3)
   with pytest.raises(ValueError, match='no frames'):

@@ -32,6 +32,7 @@ COLOURS = (
 _CELL = 0.3  # Of a matrix.
 _LETTER = 0.075  # Of an axis label.
 _HEADING = 14  # Pixels above a frame of a strip.
+_WIDEST = 1600  # Pixels, of a strip of several frames.
 _GAP = 3  # Pixels between frames.
 
 
@@ -161,7 +162,9 @@ def overlay_strip(
   count: int = 8,
   side: int = 160,
 ) -> np.ndarray:
-  """Some frames of a sequence with boxes, in a row, their numbers above them.
+  """Some frames of a sequence with boxes, their numbers above them.
+
+  In a row, or in several where that would be too wide to be looked at.
 
   Args:
     frames: T frames uint8[H, W, 3].
@@ -182,27 +185,30 @@ def overlay_strip(
     )
     for t in chosen
   ]
-  height, width = pictures[0].shape[:2]
-  row = [_legend_width(name) for name in boxes]
+  height, width = (side + _GAP for side in pictures[0].shape[:2])
+  height += _HEADING
+  rows = math.ceil(len(pictures) / max(1, _WIDEST // width))
+  columns = math.ceil(len(pictures) / rows)
+  legend = [_legend_width(name) for name in boxes]
   sheet = Image.new(
     'RGB',
     (
-      max(len(pictures) * (width + _GAP) - _GAP, sum(row)),
-      _HEADING + height + (_GAP + _HEADING if boxes else 0),
+      max(columns * width - _GAP, sum(legend)),
+      rows * height - _GAP + (_GAP + _HEADING if boxes else 0),
     ),
     'white',
   )
   brush = ImageDraw.Draw(sheet)
   for i, (t, picture) in enumerate(zip(chosen, pictures, strict=True)):
-    left = i * (width + _GAP)
-    brush.text((left + 1, 1), str(t), fill='black')
-    sheet.paste(Image.fromarray(picture), (left, _HEADING))
-  left, top = 0, _HEADING + height + _GAP
+    left, top = i % columns * width, i // columns * height
+    brush.text((left + 1, top + 1), str(t), fill='black')
+    sheet.paste(Image.fromarray(picture), (left, top + _HEADING))
+  left, top = 0, rows * height
   for i, name in enumerate(boxes):
     colour = COLOURS[i % len(COLOURS)]
     brush.rectangle((left + 1, top + 2, left + 9, top + 10), fill=colour)
     brush.text((left + 13, top), name, fill='black')
-    left += row[i]
+    left += legend[i]
   return np.asarray(sheet)
 
 
