@@ -31,6 +31,7 @@ def get_config(model='gru'):
     name='gesture_stream',
     data_dir=ml_collections.config_dict.placeholder(str),
     train_split='train',
+    final_split='test',
     sampling='window',
     num_frames=48,
     stride=1,

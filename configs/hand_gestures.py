@@ -40,6 +40,7 @@ def get_config(model='gru'):
     name='skeletons/hand_gestures',
     data_dir=ml_collections.config_dict.placeholder(str),
     train_split='train',
+    final_split='test',
     sampling='spread',
     num_frames=16,
     stride=1,

@@ -44,6 +44,7 @@ def get_config(model='gru'):
     name='ordered_motion',
     data_dir=ml_collections.config_dict.placeholder(str),
     train_split='train',
+    final_split='test',
     sampling='spread',
     num_frames=16,
     stride=1,

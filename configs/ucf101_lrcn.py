@@ -23,6 +23,7 @@ def get_config():
     name='clips/ucf101',
     data_dir=ml_collections.config_dict.placeholder(str),
     train_split='train',
+    final_split='test',
     sampling='window',
     num_frames=16,
     stride=1,

@@ -4,6 +4,7 @@ Aims are those that the data sets were made for: with a memory the task is to be
 solved, and without one it must not be.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import table_rows
@@ -24,6 +25,8 @@ UTD_MHAD = DataSet(
   accelerator=False,
   prepare='--layout=utd_mhad --input=UTD-MHAD',
 )
+# What the settings are chosen by: of the subjects that train, one.
+UTD_MHAD_SUBJECT_7 = dataclasses.replace(UTD_MHAD, test=108)
 HAND_GESTURES = DataSet(
   'the fingertips',
   3_641,
@@ -243,20 +246,27 @@ def _utd_mhad() -> Table:
   accuracy = ('accuracy',)
   paper = 'Chen et al. 2015'
   skeletons, depth = 'configs/utd_mhad.py', 'configs/utd_mhad_depth.py'
+
+  def held_out(name: str, label: str, config: str) -> Row:
+    return Row(
+      name,
+      f'{label}, held-out subject 7 (validation)',
+      config,
+      UTD_MHAD_SUBJECT_7,
+      found_at=('validation', 'scores'),
+    )
+
   return _table(
     'utd_mhad',
     'UTD-MHAD, 27 actions, other people than in training',
     'Subjects 1, 3, 5 and 7 train, 2, 4, 6 and 8 test, as published. Settings '
-    'were chosen by runs that hold out subject 7; the others train on all four '
-    'and end with their last step.',
+    'were chosen by runs that train on 1, 3 and 5, keep the checkpoint that is '
+    'best on subject 7, and are scored on that subject alone: their rows say '
+    'so, and are no test. The others train on all four, end with their last '
+    'step, and are scored on the test subjects.',
     'video.classify',
     {'accuracy': 'accuracy', 'mean class accuracy': 'mean_class_accuracy'},
-    Row(
-      'skeletons_held_out',
-      'skeletons, trained without subject 7',
-      skeletons,
-      UTD_MHAD,
-    ),
+    held_out('skeletons_held_out', 'skeletons', skeletons),
     Row(
       'skeletons',
       'skeletons',
@@ -264,7 +274,7 @@ def _utd_mhad() -> Table:
       UTD_MHAD,
       aims={'accuracy': Aim(at_least=95)},
     ),
-    Row('depth_held_out', 'depth, trained without subject 7', depth, UTD_MHAD),
+    held_out('depth_held_out', 'depth', depth),
     Row(
       'depth',
       'depth',

@@ -356,6 +356,9 @@ def test_configs_make_models(name, argument):
   config = module.get_config(*([argument] if argument else []))
   # As a resumed run reads it.
   config = ml_collections.ConfigDict(json.loads(config.to_json()))
+  # Where something is held out to choose by, tests choose nothing.
+  held_out = argument == 'held_out'
+  assert config.data.final_split == ('validation' if held_out else 'test')
   classifier = classification.create(config, CLASSES)
   classification_losses.create(classifier, config.loss)
   shape = (config.data.crop or 48, config.data.crop or 64)

@@ -443,9 +443,12 @@ def runs(shell):
 
 
 def results(workdir):
-  entry = json.loads((workdir / 'results.json').read_text())['test']
+  """Of the held-out subject: such a run leaves the test subjects alone."""
+  ((split, entry),) = json.loads((workdir / 'results.json').read_text()).items()
+  assert split == 'validation'
+  assert not list((workdir / 'results').glob('test*'))
   del entry['evaluation_seconds'], entry['training_seconds']
-  recognized = (workdir / 'results' / 'test.recognized.json').read_text()
+  recognized = (workdir / 'results' / 'validation.recognized.json').read_text()
   return entry, json.loads(recognized)
 
 
@@ -465,17 +468,18 @@ def test_a_run_ends_with_results_and_pictures(runs):
     line['step']: line['validation/accuracy'] for line in validation
   }
   assert accuracies[entry['step']] == max(accuracies.values())
-  assert entry['num_recordings'] == len(recognized) == 8
+  assert entry['scores']['accuracy'] == max(accuracies.values())
+  assert entry['num_recordings'] == len(recognized) == 6
   right = [r['class'] == r['recognized'] for r in recognized]
   assert entry['scores']['accuracy'] == np.mean(right)
   assert entry['config']['model']['features'] == 8
   confusion = json.loads(
-    (whole / 'results' / 'test.confusion.json').read_text()
+    (whole / 'results' / 'validation.confusion.json').read_text()
   )
   assert confusion['classes'] == ['rise', 'sink']
   counts = np.array(confusion['rows_are_true'])
-  assert counts.sum() == 8 and np.trace(counts) == sum(right)
-  for name in ('test.png', 'test.confusion.png'):
+  assert counts.sum() == 6 and np.trace(counts) == sum(right)
+  for name in ('validation.png', 'validation.confusion.png'):
     with PIL.Image.open(whole / 'results' / name) as picture:
       assert np.ptp(np.asarray(picture)) > 0
 
@@ -494,9 +498,9 @@ def test_files_are_recognized_as_in_the_evaluation(
   whole, _ = runs
   _, recognized = results(whole)
   file, broken = tmp_path / 'sink.npy', tmp_path / 'broken.npy'
-  np.save(file, arms(2, 'test', 'sink').features)
+  np.save(file, arms(2, 'validation', 'sink').features)
   broken.write_bytes(b'no array')
-  (expected,) = (r for r in recognized if r['id'] == 'test-sink-2')
+  (expected,) = (r for r in recognized if r['id'] == 'validation-sink-2')
   sure = expected['probability']
 
   said = shell.start(f'--workdir={whole}', str(file), '--json').finish()

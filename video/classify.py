@@ -79,7 +79,8 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's scores on the test split in `results.json`.
+  Ends with the best checkpoint's scores on `data.final_split` in
+  `results.json`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
@@ -149,7 +150,7 @@ def train_and_evaluate(
       else:
         run.update(*train_step(run.state, turn.batch, key))
 
-  classification_evaluation.evaluate_best(workdir, 'test')
+  classification_evaluation.evaluate_best(workdir, config.data.final_split)
 
 
 def _online(recognizer, record, step: int) -> list[dict[str, Any]]:
