@@ -152,6 +152,21 @@ class Photographs:
     ]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clip:
+  """A video, decoded.
+
+  Attributes:
+    frames: uint8[T, H, W, 3].
+    rate: of them, in frames per second.
+    seconds: how long it lasts, as its file says; 0: it does not.
+  """
+
+  frames: np.ndarray
+  rate: float
+  seconds: float
+
+
 class Videos:
   """A video captioner, one clip at a time."""
 
@@ -165,6 +180,7 @@ class Videos:
     decoding = trained.config.decoding.copy_and_resolve_references()
     decoding.beam_size = max(decoding.beam_size, _LEAST_BEAMS)
     self._config = trained.config.data
+    self._rate = trained.rate
     self._describer = caption_inference.Describer(workdir, trained, decoding)
 
   @property
@@ -175,23 +191,21 @@ class Videos:
   def compile(self):
     """Computes once."""
     side = self._config.resize
-    self([np.zeros((2, side, side, 3), np.uint8)])
+    self([Clip(np.zeros((2, side, side, 3), np.uint8), 1.0, 2.0)])
 
   def read(
     self, path: pathlib.Path, limits: messages.Limits
-  ) -> tuple[np.ndarray, float]:
+  ) -> 'Clip':
     """The frames of a file, already as small as the model sees them.
-
-    Returns:
-      uint8[T, H, W, 3], and for how many seconds they last.
 
     Raises:
       Problem: it cannot be decoded, or is too large.
     """
     try:
       seconds = _check_video(path)
+      rate = frames_lib.frame_rate(path) / frames_lib.step(path, self._rate)
       frames = []
-      for frame in frames_lib.stream(path, rate=self._config.rate or None):
+      for frame in frames_lib.stream(path, rate=self._rate):
         if len(frames) == limits.video_frames:
           raise messages.Problem(
             413,
@@ -203,13 +217,13 @@ class Videos:
       # Neither where it was stored nor a number that means nothing to people.
       reason = str(error).replace(str(path), 'the video')
       raise messages.Problem(400, reason) from error
-    return np.stack(frames), seconds
+    return Clip(np.stack(frames), rate, seconds)
 
-  def __call__(
-    self, clips: list[np.ndarray]
-  ) -> list[list[vocabulary_lib.Caption]]:
-    """uint8[T, H, W, 3] each -> the captions of each, best first."""
-    return self._describer.captions(clips)
+  def __call__(self, clips: list['Clip']) -> list[caption_inference.Described]:
+    """What is said of each."""
+    return self._describer.describe(
+      [clip.frames for clip in clips], [clip.rate for clip in clips]
+    )
 
 
 def decode_photo(contents: bytes, limits: messages.Limits) -> np.ndarray:
@@ -312,16 +326,38 @@ def captions_to_json(
 
 def attention_to_json(described: Described) -> dict[str, Any] | None:
   """The weights of the words of the best caption, on a square grid."""
+  weights = _weights(described)
+  if weights is None:
+    return None
+  side = math.isqrt(weights.shape[1])
+  if side**2 != weights.shape[1]:
+    return None
+  return {'rows': side, 'columns': side, 'weights': _rounded(weights)}
+
+
+def times_to_json(
+  described: caption_inference.Described,
+) -> dict[str, Any] | None:
+  """The weights of the words of the best caption, and seconds."""
+  weights = _weights(described)
+  if weights is None:
+    return None
+  return {
+    'times': [round(float(time), 4) for time in described.times],
+    'weights': _rounded(weights),
+  }
+
+
+def _weights(
+  described: Described | caption_inference.Described,
+) -> np.ndarray | None:
+  """Of the words alone: f32[T, L]."""
   if described.attention is None:
     return None
   text = described.captions[0].text
   words = text.split(' ') if text else []
-  weights = np.asarray(described.attention, np.float32)[: len(words)]
-  side = math.isqrt(weights.shape[1])
-  if side**2 != weights.shape[1]:
-    return None
-  return {
-    'rows': side,
-    'columns': side,
-    'weights': [[round(float(x), 6) for x in row] for row in weights],
-  }
+  return np.asarray(described.attention, np.float32)[: len(words)]
+
+
+def _rounded(weights: np.ndarray) -> list[list[float]]:
+  return [[round(float(x), 6) for x in row] for row in weights]

@@ -315,15 +315,13 @@ class _Handlers:
       contents = await self._body(request, self._limits.video_bytes)
       path = describing.store_video(contents, directory)
       async with self._decoding:
-        clip, seconds = await asyncio.to_thread(
-          model.model.read, path, self._limits
-        )
-    captions = await model.worker.ask(clip)
+        clip = await asyncio.to_thread(model.model.read, path, self._limits)
+    described = await model.worker.ask(clip)
     return responses.JSONResponse(
       {
-        'captions': describing.captions_to_json(captions),
-        'seconds': messages.rounded(seconds),
-        'attention': None,
+        'captions': describing.captions_to_json(described.captions),
+        'seconds': messages.rounded(clip.seconds),
+        'attention': describing.times_to_json(described),
       }
     )
 

@@ -15,6 +15,7 @@ from starlette import websockets
 
 from captioning import caption
 from captioning import inference
+from captioning import vocabulary
 from demo import drawing as drawing_lib
 from demo import guard
 from demo import messages
@@ -26,6 +27,7 @@ from sketch_rnn import latent
 from sketch_rnn import strokes
 from video import caption_inference
 from video import frames as frames_lib
+from video import sampling
 from vision import images
 
 LIMITS = messages.Limits(
@@ -560,12 +562,57 @@ def test_a_video_is_captioned_as_by_video(client, workdirs, tmp_path):
   describer = caption_inference.Describer(
     workdirs['clips'], trained, trained.config.decoding
   )
-  (wanted,) = describer.captions([frames_lib.read(path)])
+  (wanted,) = describer.describe([frames_lib.read(path)], [3.0])
   answer = response.json()
   assert [one['text'] for one in answer['captions']] == [
-    one.text for one in wanted
+    one.text for one in wanted.captions
   ]
   assert answer['seconds'] == pytest.approx(3, abs=0.1)
+  # Nine frames, of whose five parts the middle ones are seen.
+  seen = np.array([0, 2, 4, 6, 8]) / 3
+  np.testing.assert_allclose(answer['attention']['times'], seen, atol=1e-4)
+  words = answer['captions'][0]['words']
+  np.testing.assert_allclose(
+    answer['attention']['weights'], wanted.attention[: len(words)], atol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  ('count', 'every', 'places'),
+  [(10, 0, [1, 3, 5, 7, 9]), (2, 0, [0, 0, 1, 1, 1]), (7, 2, [0, 2, 4, 6])],
+)
+def test_words_of_a_video_have_the_weights_of_the_model(
+  workdirs, count, every, places
+):
+  """As the captioner itself tells of its words, one after the other."""
+  trained = caption_inference.load(workdirs['clips'])
+  trained.config.data.every = every
+  describer = caption_inference.Describer(
+    workdirs['clips'], trained, trained.config.decoding
+  )
+  clip = np.random.default_rng(2).integers(0, 256, (count, 20, 18, 3), np.uint8)
+  (described,) = describer.describe([clip], [4.0])
+  assert described.times.tolist() == [place / 4 for place in places]
+  (found,) = describer.captions([clip])
+  assert described.captions == found
+  shown = sampling.for_evaluation(clip[places], resize=16, crop=16)
+  shown = np.pad(shown, [(0, 5 - len(places)), (0, 0), (0, 0), (0, 0)])
+  captioner = trained.captioner.bind(jax.device_get(trained.variables))
+  carry, context = captioner.begin(shown[None], np.int32([len(places)]))
+  words = found[0].text.split(' ')
+  assert len(described.attention) >= len(words) > 2
+  before = vocabulary.BOS_ID
+  for word, weights in zip(
+    trained.vocabulary.encode(found[0].text, 7)[: len(words)],
+    described.attention,
+    strict=False,
+  ):
+    _, drive = captioner.decoder.read(np.int32([[before]]), train=False)
+    carry, told = captioner.decoder.advance(carry, drive, context)
+    wanted = told['attention'][0, 0, : len(places)]
+    np.testing.assert_allclose(weights, wanted, rtol=1e-4)
+    assert np.ptp(wanted) > 0.01
+    before = word
 
 
 def video(tmp_path, count):

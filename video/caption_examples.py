@@ -84,7 +84,7 @@ class Examples:
       for vertical in (False, True):
         if rng.random() < 0.5:
           record = event_captions.flip(record, vertical=vertical)
-    places = self._places(
+    places = self.places(
       len(record['frames']), rng if self.config.jitter else None
     )
     clip = sampling.for_training(
@@ -101,13 +101,25 @@ class Examples:
     rng = np.random.default_rng(0)
     if 'features' in record:
       return self._example(record, record['features'], None, rng)
-    places = self._places(len(record['frames']))
+    places = self.places(len(record['frames']))
     clip = self.crop(np.asarray(record['frames'][places]))
     return self._example(record, clip, places, rng)
 
   def clip(self, frames: Any) -> np.ndarray:
     """The frames that the model sees: uint8[T, ...] -> uint8[N, H, W, 3]."""
-    return self.crop(np.asarray(frames[self._places(len(frames))]))
+    return self.crop(np.asarray(frames[self.places(len(frames))]))
+
+  def places(
+    self, length: int, rng: np.random.Generator | None = None
+  ) -> np.ndarray:
+    """Which frames of a clip: i64[N], N at most L."""
+    if not self.config.every:
+      return sampling.spread(length, self.config.num_frames, rng)
+    first = 0
+    if rng is not None:
+      first = rng.integers(min(self.config.every, length))
+    places = np.arange(first, length, self.config.every)
+    return places[: self.config.num_frames]
 
   def fit(self, clip: np.ndarray) -> dict[str, np.ndarray]:
     """`frames`, padded to L, and `length`."""
@@ -119,18 +131,6 @@ class Examples:
     return sampling.for_evaluation(
       frames, resize=self.config.resize, crop=self.config.crop
     )
-
-  def _places(
-    self, length: int, rng: np.random.Generator | None = None
-  ) -> np.ndarray:
-    """Which frames of a clip: i64[N], N at most L."""
-    if not self.config.every:
-      return sampling.spread(length, self.config.num_frames, rng)
-    first = 0
-    if rng is not None:
-      first = rng.integers(min(self.config.every, length))
-    places = np.arange(first, length, self.config.every)
-    return places[: self.config.num_frames]
 
   def _example(self, record, clip, places, rng):
     tokens = vocabulary_lib.caption_tokens(

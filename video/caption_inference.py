@@ -1,6 +1,6 @@
 """From a trained workdir, or a running training, to captions of clips.
 
-Axes: B clips, L frames, K beams, W words.
+Axes: B clips, L frames, K beams, W words, N frames of a clip that are seen.
 """
 
 import dataclasses
@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -56,6 +57,23 @@ def load(workdir: pathlib.Path) -> Trained:
     step,
     extras.get('rate'),
   )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Described:
+  """What a captioner says of a clip.
+
+  Attributes:
+    captions: the best first.
+    times: f64[N], when the frames that it saw are shown, in seconds.
+    attention: f32[W, N], how much of each of these frames is in each word of
+      the best caption, its end and padding included; None of a model that does
+      not attend.
+  """
+
+  captions: list[vocabulary_lib.Caption]
+  times: np.ndarray
+  attention: np.ndarray | None
 
 
 def describe_step(
@@ -111,6 +129,18 @@ def describe(
   ]
 
 
+def attention_step(captioner: captioner_lib.Captioner) -> Callable:
+  """`(variables, batch) -> f32[B, W, L]`: where each of `tokens` looked."""
+
+  def predict(variables, batch):
+    _, y = captioner.apply(
+      variables, *captioner_lib.inputs(batch), train=False
+    )
+    return y['attention'][:, 0]
+
+  return parallel.predict_step(predict)
+
+
 class Describer:
   """Captions a person's own clips, in batches of one shape."""
 
@@ -128,6 +158,9 @@ class Describer:
     self._describe = describe_step(
       trained.captioner, decoding, trained.vocabulary
     )
+    self._attend = None
+    if trained.captioner.decoder.attends:
+      self._attend = attention_step(trained.captioner)
     self._encode = None
     if trained.config.cache_features:
       self._encode = caption_examples.encode_step(
@@ -146,6 +179,36 @@ class Describer:
       self._trained.vocabulary,
     )
 
+  def describe(
+    self, clips: list[np.ndarray], rates: Sequence[float]
+  ) -> list[Described]:
+    """The beams for each of uint8[T, H, W, C], and where the best one looked.
+
+    Args:
+      clips: of any lengths.
+      rates: frames per second of each.
+    """
+    variables = self._trained.variables
+    batches = list(self._batches(clips))
+    beams = list(prediction.predict(self._describe, variables, batches))
+    attention = [None] * len(clips)
+    if self._attend is not None:
+      best = iter([tokens[0] for tokens, _ in beams])
+      told = [
+        {**batch, 'tokens': _fill(batch['mask'], best)} for batch in batches
+      ]
+      attention = prediction.predict(self._attend, variables, told)
+    described = []
+    for clip, rate, found, weights in zip(
+      clips, rates, beams, attention, strict=True
+    ):
+      times = self._examples.places(len(clip)) / rate
+      if weights is not None:
+        weights = np.asarray(weights)[:, : len(times)]
+      captions = self._trained.vocabulary.read(*found)
+      described.append(Described(captions, times, weights))
+    return described
+
   def _batches(self, clips) -> Iterator[dict[str, np.ndarray]]:
     size = jax.local_device_count()
     for start in range(0, len(clips), size):
@@ -163,3 +226,9 @@ class Describer:
     """What the model sees of a clip, in colour: uint8[N, H, W, 3]."""
     frames = self._examples.clip(clip)
     return np.broadcast_to(frames, (*frames.shape[:-1], 3))
+
+
+def _fill(mask: np.ndarray, captions: Iterator[np.ndarray]) -> np.ndarray:
+  """The next captions i32[W] where there is a clip: i32[B, 1, W]."""
+  some = [next(captions) for _ in range(np.count_nonzero(mask))]
+  return np.stack(some + [some[-1]] * (len(mask) - len(some)))[:, np.newaxis]

@@ -6,8 +6,17 @@ import {place} from './attention.js';
 import {showWeights} from './attention.js';
 import {showWhole} from './attention.js';
 import {say} from './notices.js';
+import {pointAtTime} from './timeline.js';
+import {showTimeline} from './timeline.js';
 import {Words} from './words.js';
 
+const HINT = 'Point at a word, or go to it with Tab and the arrow keys, to see ';
+const HINTS = {
+  places: `${HINT}where the model looked when it said it: the brighter, the ` +
+    'more weight.',
+  times: `${HINT}when the model looked as it said it: the taller a bar below ` +
+    'the video, the more weight.',
+};
 const EVERYTHING = {x: 0, y: 0, width: 1, height: 1};
 
 const room = document.getElementById('caption');
@@ -20,8 +29,12 @@ export function showResult(found) {
   answer = found;
   room.querySelector('.found').hidden = !found;
   room.querySelector('.waiting').hidden = Boolean(found);
-  document.getElementById('attention-hint').hidden = !found?.attention;
+  const attention = found?.attention;
+  const hint = document.getElementById('attention-hint');
+  hint.hidden = !attention;
+  hint.textContent = attention?.times ? HINTS.times : HINTS.places;
   fit(canvas, photograph);
+  showTimeline(attention?.times ? found : null);
   if (!found) return;
   words.say(found.captions[0]?.words ?? [], Boolean(found.attention));
   point(null);
@@ -50,6 +63,10 @@ function percent(probability) {
 
 function point(i, who) {
   const {attention, shown = EVERYTHING} = answer;
+  if (attention?.times) {
+    pointAtTime(i, who);
+    return;
+  }
   const weights = i === null ? null : attention?.weights[i];
   if (!weights) {
     showWhole(canvas, shown);
