@@ -1,9 +1,9 @@
 """What Sketch-RNN does for the page: many drawings go on at the same time.
 
-Requests that are sampled alike become one wave: a batch of one of a few fixed
-sizes, compiled at the start. Waves take turns, a few points at a time, the
-newest first: who has just lifted the pen sees the first points at once,
-whatever else is being drawn.
+Requests that wait become one wave, at whatever temperatures: a batch of one of
+a few fixed sizes, compiled at the start. Waves take turns, a few points at a
+time, the newest first: who has just lifted the pen sees the first points at
+once, whatever else is being drawn.
 
 Axes: B drawings of a wave, with padding; n drawings, N points of a drawing, T
 the most points of a drawing, Z latent.
@@ -141,20 +141,16 @@ class Drawer:
     Args:
       tell: is called with how many are done, and of how many.
     """
-    samplings = [
-      generation.Sampling(0.5, greedy=greedy, choices='js')
-      for greedy in (False, True)
-    ]
-    wanted = [(size, sampling) for sampling in samplings for size in SIZES]
+    sampling = generation.Sampling(0.5, choices='js')
     encodes = (1, 2) if self.sketcher.model.conditional else ()
-    total = len(wanted) + len(encodes)
+    total = len(SIZES) + len(encodes)
     label = 0 if self.sketcher.classes else None
-    for i, (size, sampling) in enumerate(wanted):
+    for i, size in enumerate(SIZES):
       tell(i, total)
       drawn = self._at_once(Draw(size, 0, sampling, label=label))
-      if size == SIZES[-1] and not sampling.greedy and not self._knows_size:
+      if size == SIZES[-1] and not self._knows_size:
         self.size = _typical_size(drawn)
-    for i, count in enumerate(encodes, len(wanted)):
+    for i, count in enumerate(encodes, len(SIZES)):
       tell(i, total)
       dot = np.array([[1, 1, 0], [1, 0, 1]], np.float32)
       self.sketcher.encode([dot] * count)
@@ -219,17 +215,13 @@ class Drawer:
 
   def _next_wave(self) -> '_Wave | None':
     """The first that waits, and all that go with it, in their order."""
-    sampling, chosen, left, count = None, [], collections.deque(), 0
+    chosen, left, count = [], collections.deque(), 0
     while self._to_draw:
       request = self._to_draw.popleft()
       if request.cancelled:
         request.finish()
         continue
-      sampling = sampling or request.job.sampling
-      if (
-        request.job.sampling == sampling
-        and count + request.job.count <= SIZES[-1]
-      ):
+      if count + request.job.count <= SIZES[-1]:
         chosen.append(request)
         count += request.job.count
       else:
@@ -242,11 +234,10 @@ class _Wave:
   """Drawings of some requests that go on together, point by point."""
 
   def __init__(self, drawer: Drawer, requests: list[queues.Request]):
-    """Begins them; all have the same sampling."""
+    """Begins them."""
     self._drawer = drawer
     self._requests = requests
     jobs = [request.job for request in requests]
-    self._sampling = jobs[0].sampling
     counts = [job.count for job in jobs]
     ends = np.cumsum(counts)
     # The rows of each request.
@@ -261,6 +252,7 @@ class _Wave:
       """One of each request -> one of each row, the padding included."""
       return np.repeat(np.stack(values), counts, axis=0)[padded]
 
+    self._samplings = [jobs[i].sampling for i in spread(np.arange(len(jobs)))]
     rows = spread([drawer.rows(job.beginning) for job in jobs])
     given = spread([np.int32(len(job.beginning)) for job in jobs])
     most = [drawer.length if job.most is None else job.most for job in jobs]
@@ -315,7 +307,7 @@ class _Wave:
     self._begun = True
     sketcher = self._drawer.sketcher
     self._state = generation.advance(
-      sketcher.model, sketcher.variables, self._state, points, self._sampling
+      sketcher.model, sketcher.variables, self._state, points, self._samplings
     )
     rows = np.asarray(self._state.rows)
     self._time = int(self._state.time)

@@ -13,11 +13,13 @@ Axes: B drawings, T the most points of a drawing, Z latent.
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model as model_lib
@@ -124,7 +126,7 @@ def advance(
   variables: Any,
   state: State,
   num_points: int,
-  sampling: Sampling,
+  sampling: Sampling | Sequence[Sampling],
 ) -> State:
   """Goes on by so many points, or until every drawing has ended.
 
@@ -136,24 +138,37 @@ def advance(
     variables: of the network.
     state: of `begin`, or of `advance`.
     num_points: those that are given count as well.
-    sampling: how points are chosen. Other temperatures do not compile again.
+    sampling: how points are chosen: of all drawings alike, or of each, with one
+      `sigma`. No other one of this `sigma` compiles again.
   """
-  choice_temperature = sampling.temperature
-  if sampling.choices == 'js':
-    choice_temperature = 0.5 + 0.5 * sampling.temperature
+  samplings = [sampling] if isinstance(sampling, Sampling) else sampling
+  sigmas = {one.sigma for one in samplings}
+  if len(sigmas) > 1:
+    raise ValueError(f'drawings of one batch have the sigmas {sorted(sigmas)}')
+
+  def spread(values, dtype):
+    return np.broadcast_to(np.array(values, dtype), len(state.rows))
+
   return _advance(
     model,
     variables,
     state,
     num_points,
-    sampling.temperature,
-    choice_temperature,
-    greedy=sampling.greedy,
-    sigma=sampling.sigma,
+    spread([one.temperature for one in samplings], np.float32),
+    spread([_choice_temperature(one) for one in samplings], np.float32),
+    spread([one.greedy for one in samplings], bool),
+    sigma=sigmas.pop(),
   )
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'greedy', 'sigma'))
+def _choice_temperature(sampling: Sampling) -> float:
+  """That of component and pen."""
+  if sampling.choices == 'js':
+    return 0.5 + 0.5 * sampling.temperature
+  return sampling.temperature
+
+
+@functools.partial(jax.jit, static_argnames=('model', 'sigma'))
 def _advance(
   model,
   variables,
@@ -161,13 +176,14 @@ def _advance(
   num_points,
   temperature,
   choice_temperature,
-  *,
   greedy,
+  *,
   sigma,
 ):
+  """`temperature` and the others are f32[B], f32[B] and bool[B]."""
   last = jnp.minimum(state.time + num_points, state.rows.shape[1] - 1)
 
-  def choose(predicted, key):
+  def choose(predicted, key, temperature, choice_temperature):
     tempered = mixture_lib.tempered(predicted, temperature, sigma=sigma)
     return mixture_lib.sample(
       tempered.replace(
@@ -189,11 +205,12 @@ def _advance(
       method='step',
     )
     predicted = mixture_lib.parameters(raw)
-    if greedy:
-      drawn = mixture_lib.mode(predicted)
-    else:
-      keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.time)
-      drawn = jax.vmap(choose)(predicted, keys)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.time)
+    drawn = jnp.where(
+      greedy[:, None],
+      mixture_lib.mode(predicted),
+      jax.vmap(choose)(predicted, keys, temperature, choice_temperature),
+    )
     time = state.time + 1
     # After the end the rows are END already.
     kept = (time <= state.given) | state.ended

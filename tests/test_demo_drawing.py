@@ -118,11 +118,36 @@ def test_in_company_is_alone(vae):
     assert_close(one.parts, alone.parts)
 
 
-def test_more_than_fits_into_a_wave_or_into_all_waves(vae):
-  """Every request has a temperature of its own, and a wave for it."""
+def test_temperatures_share_a_wave(vae):
+  """One of three drawings at each temperature is the drawing alone."""
   jobs = [
-    drawing.Draw(2, i, generation.Sampling(0.3 + i / 10, choices='js'))
-    for i in range(12)
+    drawing.Draw(3, 7, sampling, beginning=beginning(4))
+    for sampling in (
+      generation.Sampling(0.1, choices='js'),
+      GREEDY,
+      SAMPLING,
+      generation.Sampling(1.9, choices='js'),
+    )
+  ]
+  asked = [Asked(job) for job in jobs]
+  vae.accept([one.request for one in asked])
+  vae.advance()
+  assert len(vae._waves) == 1
+  while vae.advance():
+    pass
+  for job, one in zip(jobs, asked, strict=True):
+    wanted = vae.sketcher.draw(
+      jax.random.key(7), job.sampling, beginnings=[job.beginning] * 3
+    )
+    assert_close(one.value, wanted)
+  first, *others = [one.value[0] for one in asked]
+  assert not any(np.array_equal(first, other) for other in others)
+
+
+def test_more_than_fits_into_a_wave_or_into_all_waves(vae):
+  jobs = [
+    drawing.Draw(20, i, generation.Sampling(0.3 + i / 10, choices='js'))
+    for i in range(10)
   ]
   jobs += [drawing.Draw(12, i, SAMPLING) for i in range(4)]
   for job, one in zip(jobs, run(vae, *jobs), strict=True):
