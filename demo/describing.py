@@ -193,9 +193,7 @@ class Videos:
     side = self._config.resize
     self([Clip(np.zeros((2, side, side, 3), np.uint8), 1.0, 2.0)])
 
-  def read(
-    self, path: pathlib.Path, limits: messages.Limits
-  ) -> 'Clip':
+  def read(self, path: pathlib.Path, limits: messages.Limits) -> 'Clip':
     """The frames of a file, already as small as the model sees them.
 
     Raises:

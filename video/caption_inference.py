@@ -133,9 +133,7 @@ def attention_step(captioner: captioner_lib.Captioner) -> Callable:
   """`(variables, batch) -> f32[B, W, L]`: where each of `tokens` looked."""
 
   def predict(variables, batch):
-    _, y = captioner.apply(
-      variables, *captioner_lib.inputs(batch), train=False
-    )
+    _, y = captioner.apply(variables, *captioner_lib.inputs(batch), train=False)
     return y['attention'][:, 0]
 
   return parallel.predict_step(predict)
