@@ -11,15 +11,19 @@ const STILL = 4;  // CSS pixels that a hand moves without meaning to.
 const NEAR = 1.5;  // CSS pixels between points that are worth a point.
 
 export function usePointers(canvas, paper, listener) {
-  let down = null;  // {id, start, last, drawing}
+  let down = null;  // {id, type, start, last, drawing}
 
   const isOurs = (event) => down && event.pointerId === down.id;
 
   canvas.addEventListener('pointerdown', (event) => {
-    if (event.button !== 0 || down) return;
+    if (event.button !== 0) return;
+    // A hand may rest on the paper before its pen does.
+    if (down && !(down.type === 'touch' && event.pointerType === 'pen')) return;
+    if (down?.drawing) listener.abandon();
     canvas.setPointerCapture(event.pointerId);
     const start = paper.locate(event);
-    down = {id: event.pointerId, start, last: start, drawing: false};
+    const {pointerId: id, pointerType: type} = event;
+    down = {id, type, start, last: start, drawing: false};
   });
   canvas.addEventListener('pointermove', (event) => {
     if (!down && event.pointerType !== 'touch')
@@ -54,6 +58,10 @@ export function usePointers(canvas, paper, listener) {
     const {drawing} = down;
     down = null;
     if (drawing) listener.abandon();
+  });
+  // A finger or pen that is held still.
+  canvas.addEventListener('contextmenu', (event) => {
+    if (down) event.preventDefault();
   });
   canvas.addEventListener('pointerleave', () => listener.hover(null));
 }
