@@ -6,7 +6,10 @@ import io
 import json
 import math
 import re
+import socket
+import threading
 import time
+import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as ET
 
@@ -605,6 +608,384 @@ def test_videos_are_captioned(chromium, server, tmp_path):
     assert page.locator('#clip').is_visible()
     assert page.locator('.photograph').is_hidden()
 
+    # The weights of a word as bars, in one scale for all words.
+    attention = answer['attention']
+    times, weights = attention['times'], np.array(attention['weights'])
+    words = page.locator('.word')
+    bars = page.locator('.timeline li')
+    caption = page.locator('.timeline figcaption')
+    assert words.all_inner_texts() == answer['captions'][0]['words']
+    assert caption.inner_text() == 'The model saw 5 moments of the video.'
+
+    def heights():
+      shares = bars.evaluate_all('all => all.map(it => it.style.blockSize)')
+      return [float(share.removesuffix('%')) / 100 for share in shares]
+
+    assert heights() == [0] * 5
+    page.wait_for_function('document.getElementById("clip").readyState')
+    words.first.focus()
+    for i, word in enumerate(answer['captions'][0]['words']):
+      most = int(np.argmax(weights[i]))
+      percent = round(100 * weights[i, most])
+      where = f'at {times[most]:.1f} s, {percent} %'
+      assert caption.inner_text() == f'“{word}”: most weight {where}'
+      spoken(page, where)
+      np.testing.assert_allclose(
+        heights(), weights[i] / weights.max(), atol=1e-3
+      )
+      marked = bars.evaluate_all(
+        'all => all.map(it => it.classList.contains("most"))'
+      )
+      assert marked == [place == most for place in range(5)]
+      # The video is at that frame.
+      shown = page.locator('#clip').evaluate('it => it.currentTime')
+      assert times[most] <= shown < times[most] + 0.1
+      page.keyboard.press('ArrowRight')
+    page.keyboard.press('Escape')
+    assert heights() == [0] * 5
+    words.nth(1).hover()
+    np.testing.assert_allclose(heights(), weights[1] / weights.max(), atol=1e-3)
+    page.set_viewport_size(PHONE)
+    assert fits(page)
+    edge = page.locator('.timeline').bounding_box()
+    for bar in bars.all():
+      box = bar.bounding_box()
+      assert edge['x'] <= box['x']
+      assert box['x'] + box['width'] <= edge['x'] + edge['width']
+
+
+# Fingers and pens.
+
+
+class Fingers:
+  """Touches as a screen reports them, which may scroll and pinch."""
+
+  def __init__(self, page):
+    self._page = page
+    self._session = page.context.new_cdp_session(page)
+
+  def touch(self, kind, *points):
+    """'touchStart', 'touchMove' or 'touchEnd': all that are on the screen."""
+    self._session.send(
+      'Input.dispatchTouchEvent',
+      {
+        'type': kind,
+        'touchPoints': [
+          {'x': x, 'y': y, 'id': i} for i, (x, y) in enumerate(points)
+        ],
+      },
+    )
+
+  def drag(self, points):
+    first, *others = points
+    self.touch('touchStart', first)
+    for point in others:
+      self.touch('touchMove', point)
+    self.touch('touchEnd')
+
+
+def moved(page):
+  """How far the page is scrolled, and how large it is shown."""
+  return page.evaluate('[scrollY, visualViewport.scale]')
+
+
+UPWARDS = [(0.5, 0.8 - t / 20) for t in range(13)]
+TOUCH = dict(viewport=PHONE, has_touch=True, is_mobile=True)
+
+
+def test_a_finger_draws_and_the_page_stays(chromium, server, tmp_path):
+  with visit(chromium, server, **TOUCH) as page:
+    fingers = Fingers(page)
+    fingers.drag([place(page, *point) for point in UPWARDS])
+    endings(page)
+    (drawn,) = paths(save(page, tmp_path), 'person')
+    # A pixel of the paper is several units, and a finger's first step is lost.
+    ends = points(drawn)[[0, -1]]
+    np.testing.assert_allclose(ends, [[500, 800], [500, 200]], atol=15)
+    assert moved(page) == [0, 1]
+    assert page.locator(TILES).count() == 8
+    # Anywhere else a finger does move it.
+    x, y = place(page, 0.5, 1)
+    fingers.drag([(x, y + 60 - 20 * i) for i in range(12)])
+    page.wait_for_function('scrollY > 50')
+
+
+def test_a_second_finger_does_not_spoil_a_stroke(chromium, server, tmp_path):
+  with visit(chromium, server, **TOUCH) as page:
+    page.get_by_label('Off').check()
+    before = moved(page)
+    fingers = Fingers(page)
+    first = [place(page, *point) for point in UPWARDS]
+    second = [place(page, 0.9, 0.2 + t / 20) for t in range(13)]
+    fingers.touch('touchStart', first[0])
+    for point in first[1:5]:
+      fingers.touch('touchMove', point)
+    fingers.touch('touchStart', first[4], second[4])
+    for pair in zip(first[5:9], second[5:9], strict=True):
+      fingers.touch('touchMove', *pair)
+    # It is lifted again.
+    for point in first[9:]:
+      fingers.touch('touchMove', point)
+    fingers.touch('touchEnd')
+    assert moved(page) == before
+    (drawn,) = paths(save(page, tmp_path), 'person')
+    found = points(drawn)
+    np.testing.assert_allclose(found[:, 0], 500, atol=15)
+    assert found[-1, 1] == pytest.approx(200, abs=15)
+
+
+def test_a_pen_draws_though_a_hand_rests_on_the_paper(
+  chromium, server, tmp_path
+):
+  with visit(chromium, server, **TOUCH) as page:
+    page.get_by_label('Go on with my line').check()
+    page.locator('#paper').evaluate("""it => {
+      window.kinds = new Set();
+      it.addEventListener('pointermove', (event) =>
+        kinds.add(event.pointerType));
+    }""")
+    session = page.context.new_cdp_session(page)
+
+    def move(kind, point, buttons):
+      x, y = place(page, *point)
+      session.send(
+        'Input.dispatchMouseEvent',
+        {
+          'type': kind,
+          'x': x,
+          'y': y,
+          'button': 'left' if buttons or kind == 'mouseReleased' else 'none',
+          'buttons': buttons,
+          'clickCount': 1,
+          'pointerType': 'pen',
+          'force': 0.5 if buttons else 0,
+        },
+      )
+
+    def stroke():
+      page.evaluate('scrollTo(0, 0)')
+      move('mouseMoved', CIRCLE[0], 0)
+      move('mousePressed', CIRCLE[0], 1)
+      for point in CIRCLE[1:]:
+        move('mouseMoved', point, 1)
+      move('mouseReleased', CIRCLE[-1], 0)
+
+    stroke()
+    shown = endings(page)
+    assert page.evaluate('[...kinds]') == ['pen']
+    (drawn,) = paths(save(page, tmp_path), 'person')
+    np.testing.assert_allclose(
+      points(drawn)[[0, -1]], 1000 * np.array(CIRCLE)[[0, -1]], atol=15
+    )
+    for ending in shown:
+      np.testing.assert_allclose(
+        points(ending)[0], points(drawn)[-1], atol=0.01
+      )
+    page.get_by_role('button', name='Clear').click()
+    page.get_by_label('Off').check()
+    page.evaluate('scrollTo(0, 0)')
+    fingers = Fingers(page)
+    resting = [place(page, 0.9, 0.9 + t / 50) for t in range(4)]
+    fingers.touch('touchStart', resting[0])
+    for point in resting[1:]:
+      fingers.touch('touchMove', point)
+    stroke()
+    fingers.touch('touchEnd')
+    assert moved(page) == [0, 1]
+    assert paths(save(page, tmp_path), 'person') == [drawn]
+
+
+# A server that is busy, or not there.
+
+
+class Relay:
+  """A way to the server that can be cut, and be there again."""
+
+  def __init__(self, server):
+    self._to = urllib.parse.urlsplit(server).port
+    self._port = 0
+    self._connections = []
+    self.open()
+
+  @property
+  def address(self):
+    return f'http://localhost:{self._port}/'
+
+  def open(self):
+    self._listening = socket.create_server(('127.0.0.1', self._port))
+    self._port = self._listening.getsockname()[1]
+    threading.Thread(target=self._accept, args=(self._listening,)).start()
+
+  def cut(self):
+    for connection in (self._listening, *self._connections):
+      with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+      connection.close()
+    self._connections.clear()
+
+  def _accept(self, listening):
+    while True:
+      try:
+        here, _ = listening.accept()
+      except OSError:
+        return
+      there = socket.create_connection(('localhost', self._to))
+      self._connections += [here, there]
+      for pair in ((here, there), (there, here)):
+        threading.Thread(target=self._pass, args=pair).start()
+
+  def _pass(self, source, sink):
+    with contextlib.suppress(OSError):
+      while data := source.recv(2**16):
+        sink.sendall(data)
+      sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def relay(server):
+  relay = Relay(server)
+  yield relay
+  relay.cut()
+
+
+@contextlib.contextmanager
+def complaints(pattern):
+  """The browser may log what it could not load, and nothing else."""
+  try:
+    yield
+  except AssertionError as error:
+    (logged,) = error.args
+    if not isinstance(logged, list):
+      raise
+    assert all(re.match(pattern, one) for one in logged), logged
+
+
+LOST = r'error: (Failed to load resource: net::ERR_|WebSocket connection to )'
+
+
+def test_a_lost_server_is_waited_for(chromium, relay, tmp_path):
+  with (
+    complaints(LOST),
+    visit(chromium, relay.address) as page,
+  ):
+    alert = page.locator('#alerts')
+    draw(page, CIRCLE)
+    endings(page)
+    relay.cut()
+    alert.filter(has_text='The server does not answer').wait_for()
+    # One may go on drawing.
+    draw(page, WAVE)
+    drawn = paths(save(page, tmp_path), 'person')
+    assert len(drawn) == 2
+    assert 'What you have made here is safe' in alert.inner_text()
+    assert page.locator(f'{TILES} path.model').count() == 0
+
+    # It is started again, and has no models yet.
+    answer = {'ready': False, 'progress': []}
+    lists = ('sketchers', 'captioners', 'video_captioners')
+    page.route(
+      '**/api/models',
+      lambda route: route.fulfill(json={**answer, **dict.fromkeys(lists, [])}),
+    )
+    relay.open()
+    alert.filter(has_text='loads its models').wait_for()
+    assert page.locator('#paper').is_visible()
+    page.unroute('**/api/models')
+    page.locator('#alerts:empty').wait_for(state='attached')
+    assert len(endings(page)) > 1
+    assert paths(save(page, tmp_path), 'person') == drawn
+
+
+def test_a_lost_server_is_asked_ever_more_rarely(chromium, relay):
+  with complaints(LOST), visit(chromium, relay.address) as page:
+    page.evaluate("""() => {
+      const {fetch} = window;
+      window.asked = window.heard = 0;
+      window.fetch = async (...question) => {
+        asked++;
+        try {
+          return await fetch(...question);
+        } finally {
+          heard++;
+        }
+      };
+    }""")
+    page.clock.install()
+    page.clock.pause_at(page.evaluate('Date.now()') / 1000 + 1)
+    relay.cut()
+    page.locator('#alerts p').wait_for()
+    for i, wait in enumerate([1000, 2000, 4000, 8000, 16_000, 16_000]):
+      page.clock.run_for(wait - 1)
+      assert page.evaluate('asked') == i
+      page.clock.run_for(1)
+      assert page.evaluate('asked') == i + 1
+      while page.evaluate('heard') == i:
+        time.sleep(0.01)
+    relay.open()
+    page.clock.run_for(16_000)
+    page.locator('#alerts:empty').wait_for(state='attached')
+
+
+def test_a_photograph_waits_for_a_lost_server(
+  chromium, server, relay, photographs
+):
+  answer = ask(server, 'caption?model=photographs', photographs[0], 'image/png')
+  with complaints(LOST), visit(chromium, relay.address, 'caption') as page:
+    relay.cut()
+    page.locator('#alerts p').wait_for()
+    page.locator('#photographs').set_input_files(photographs[0])
+    assert page.locator('.photograph').is_visible()
+    relay.open()
+    wait_for_caption(page, answer)
+    page.locator('#alerts:empty').wait_for(state='attached')
+
+
+def test_a_busy_server_is_asked_again(chromium, server, photographs, tmp_path):
+  """What it says then is in the tests of the server."""
+  answer = ask(server, 'caption?model=photographs', photographs[0], 'image/png')
+  refused = []
+
+  def relay(ours):
+    theirs = ours.connect_to_server()
+
+    def hear(text):
+      message = json.loads(text)
+      if 'lines' in message and len(refused) < 3:
+        refused.append(message)
+        busy = {'id': message['id'], 'error': 'busy: wait', 'busy': True}
+        ours.send(json.dumps(busy))
+      else:
+        theirs.send(text)
+
+    ours.on_message(hear)
+
+  with (
+    complaints('error: Failed to load resource: .* 503 '),
+    visit(chromium, server) as page,
+  ):
+    page.route_web_socket('**/api/draw', relay)
+    page.reload()
+    alert = page.locator('#alerts')
+    draw(page, CIRCLE)
+    alert.filter(has_text='The server is busy').wait_for()
+    drawn = paths(save(page, tmp_path), 'person')
+    endings(page)
+    assert len(refused) == 3
+    assert refused[0] == refused[1] == refused[2]
+    page.locator('#alerts:empty').wait_for(state='attached')
+    assert paths(save(page, tmp_path), 'person') == drawn
+
+    page.get_by_role('tab', name='Caption').click()
+    page.route(
+      '**/api/caption?**',
+      lambda route: route.fulfill(status=503, json={'error': 'busy: wait'}),
+      times=1,
+    )
+    page.locator('#photographs').set_input_files(photographs[0])
+    alert.filter(has_text='The server is busy').wait_for()
+    wait_for_caption(page, answer)
+    page.locator('#alerts:empty').wait_for(state='attached')
+
 
 def fits(page):
   """Whether nothing is cut off at the right, but in lists that scroll."""
@@ -616,8 +997,7 @@ def fits(page):
 
 
 def test_a_phone_is_wide_enough(chromium, server, photographs):
-  context = dict(viewport=PHONE, has_touch=True, is_mobile=True)
-  with visit(chromium, server, **context) as page:
+  with visit(chromium, server, **TOUCH) as page:
     draw(page, CIRCLE)
     endings(page)
     use(page, 'A')

@@ -1,5 +1,17 @@
 // What the server is asked over HTTP, and what it says when it refuses.
 
+import {settle} from './notices.js';
+import {warn} from './notices.js';
+
+const WAIT = 1000;  // Milliseconds until it is asked again when it is busy.
+const LONGEST = 4000;
+
+export const BUSY = 'The server is busy. The page asks again by itself.';
+
+// Hears 'lost' where the server does not answer.
+export const connection = new EventTarget();
+export const lose = () => connection.dispatchEvent(new Event('lost'));
+
 export class Refused extends Error {
   constructor(message, status) {
     super(message);
@@ -13,6 +25,7 @@ async function answer(path, options) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
+    lose();
     throw new Refused('The server does not answer. Is it still running?', 0);
   }
   const said = await response.json().catch(() => ({}));
@@ -24,9 +37,24 @@ async function answer(path, options) {
 
 export const models = () => answer('/api/models', {cache: 'no-store'});
 
+// Asks again, after growing waits, while the server is busy.
+async function insist(path, options) {
+  for (let wait = WAIT; ; wait *= 2) {
+    try {
+      const said = await answer(path, options);
+      if (wait > WAIT) settle();
+      return said;
+    } catch (error) {
+      if (error.status !== 503 || wait > LONGEST) throw error;
+    }
+    warn(BUSY);
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+}
+
 // Sends `question` as JSON to /api/`name`.
 export function ask(name, question) {
-  return answer(`/api/${name}`, {
+  return insist(`/api/${name}`, {
     method: 'POST',
     headers: {'Content-Type': 'application/json'},
     body: JSON.stringify(question),
@@ -35,7 +63,7 @@ export function ask(name, question) {
 
 // Sends the bytes of a Blob to /api/`name`.
 export function show(name, model, blob, signal) {
-  return answer(`/api/${name}?model=${encodeURIComponent(model)}`, {
+  return insist(`/api/${name}?model=${encodeURIComponent(model)}`, {
     method: 'POST',
     headers: {'Content-Type': blob.type || 'application/octet-stream'},
     body: blob,

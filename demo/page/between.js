@@ -62,9 +62,11 @@ export function between(settings, paper) {
   // A part of the panel: `show` asks, and fills what is hidden until then.
   function part(name, needs, show) {
     const card = document.getElementById(name);
-    return {
+    const it = {
       needs,
+      lost: false,
       refresh: latest(async () => {
+        it.lost = false;
         if (panel.hidden || !context.filled(needs)) return;
         card.setAttribute('aria-busy', 'true');
         try {
@@ -73,12 +75,14 @@ export function between(settings, paper) {
           card.querySelector('.waiting + *').hidden = false;
           forgive();
         } catch (error) {
+          it.lost = error.status === 0;
           complain(error);
         } finally {
           card.setAttribute('aria-busy', 'false');
         }
       }),
     };
+    return it;
   }
 
   const parts = [
@@ -101,6 +105,10 @@ export function between(settings, paper) {
       model = settings.model;
     },
     again: () => update(),
+    // What the server was lost at.
+    resume() {
+      for (const it of parts) if (it.lost) it.refresh();
+    },
     arrange: () => slots.enable(paper.current().length > 0),
   };
 }

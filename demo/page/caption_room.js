@@ -17,6 +17,8 @@ const KINDS = {
   },
 };
 
+const TRIES = 3;  // Of asking a server that is lost meanwhile.
+
 const part = (name) => document.getElementById(name);
 const room = document.querySelector('#caption .room');
 const stage = room.querySelector('.stage');
@@ -24,7 +26,7 @@ const film = room.querySelector('.film');
 const figure = room.querySelector('.photograph');
 const live = room.querySelector('.live');
 const camera = new Camera(live.querySelector('video'));
-const entries = [];  // {kind, blob, url, answer, button}
+const entries = [];  // {kind, blob, name, url, tries, answer, button}
 let current = null;
 let limits = {};
 let queue = Promise.resolve();
@@ -42,6 +44,12 @@ export function offer(captioners, films, given) {
   part('camera').hidden = !captioners.length;
   part('video-captioner-field').hidden = !films.length;
   part('video-choice').hidden = !films.length;
+}
+
+// After the server was lost, it is shown what it has not seen.
+export function resume() {
+  for (const entry of entries)
+    if (!entry.answer) queue = queue.then(() => describe(entry));
 }
 
 export function leave() {
@@ -71,7 +79,7 @@ function add(kind, blob) {
     complain(`${name} is larger than ${(limits[limit] / 1e6).toFixed(0)} MB.`);
     return;
   }
-  const entry = {kind, blob, name, url: URL.createObjectURL(blob)};
+  const entry = {kind, blob, name, url: URL.createObjectURL(blob), tries: 0};
   entry.button = thumbnail(entry);
   entries.push(entry);
   open(entry);
@@ -80,14 +88,17 @@ function add(kind, blob) {
 
 async function describe(entry) {
   const {path, models} = KINDS[entry.kind];
-  if (!entries.includes(entry)) return;
+  if (!entries.includes(entry) || entry.answer) return;
   try {
+    entry.tries++;
     entry.answer = await show(path, part(models).value, entry.blob);
     if (entry === current) {
       await open(entry);
       say(`${entry.answer.captions[0]?.text || 'No words'}.`);
     }
+    entry.tries = 0;
   } catch (error) {
+    if (error.status === 0 && entry.tries < TRIES) return;
     remove(entry);
     complain(`${entry.name}: ${error.message}`);
   }

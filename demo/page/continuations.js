@@ -1,49 +1,62 @@
 // Continuations of a drawing, point by point, over the WebSocket. Only the
 // last question is answered: a new one cancels the one before.
 
+import {lose} from './api.js';
+
+const WAIT = 500;  // Milliseconds until a busy server is asked again.
+const LONGEST = 8000;
+
 export class Continuations {
   #socket = null;
   #id = 0;
   #asked = null;  // The question that is not answered yet.
   #listener;
+  #wait = WAIT;
+  #again = 0;
 
-  // `listener` has points(endings), done() and failed(message).
+  // `listener` has open(), points(endings), done(), busy() and failed(message).
   constructor(listener) {
     this.#listener = listener;
-    this.#open();
+    this.open();
   }
 
+  // While there is no connection, the question waits for one.
   ask(question) {
     this.cancel();
     this.#asked = {...question, id: ++this.#id};
-    this.#open();
-    if (this.#socket.readyState === WebSocket.OPEN) this.#send(this.#asked);
+    this.#sendAsked();
   }
 
   cancel() {
     if (this.#asked && this.#socket?.readyState === WebSocket.OPEN)
       this.#send({cancel: this.#asked.id});
     this.#asked = null;
+    this.#wait = WAIT;
+    clearTimeout(this.#again);
   }
 
-  #open() {
+  open() {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#listener.open();
     if (this.#socket && this.#socket.readyState <= WebSocket.OPEN) return;
     const address = new URL('/api/draw', location.href);
     address.protocol = address.protocol.replace('http', 'ws');
     const socket = this.#socket = new WebSocket(address);
     socket.addEventListener('open', () => {
-      if (this.#asked) this.#send(this.#asked);
+      this.#listener.open();
+      this.#sendAsked();
     });
     socket.addEventListener('message', (event) =>
       this.#receive(JSON.parse(event.data)));
     socket.addEventListener('close', () => {
       if (socket !== this.#socket) return;
       this.#socket = null;
-      if (!this.#asked) return;
-      this.#asked = null;
-      this.#listener.failed(
-        'The connection to the server is lost. Is it still running?');
+      lose();
     });
+  }
+
+  #sendAsked() {
+    if (this.#asked && this.#socket?.readyState === WebSocket.OPEN)
+      this.#send(this.#asked);
   }
 
   #send(message) {
@@ -52,6 +65,12 @@ export class Continuations {
 
   #receive(message) {
     if (!this.#asked || message.id !== this.#asked.id) return;
+    if (message.busy) {
+      this.#listener.busy();
+      this.#again = setTimeout(() => this.#sendAsked(), this.#wait);
+      this.#wait = Math.min(2 * this.#wait, LONGEST);
+      return;
+    }
     if (message.points) this.#listener.points(message.points);
     if (!message.done && !message.error) return;
     this.#asked = null;

@@ -1,5 +1,6 @@
 // The room to draw in: a person's strokes, and how the model goes on.
 
+import {BUSY} from './api.js';
 import {between} from './between.js';
 import {Continuations} from './continuations.js';
 import {Endings} from './endings.js';
@@ -11,6 +12,8 @@ import {History} from './history.js';
 import {complain} from './notices.js';
 import {forgive} from './notices.js';
 import {say} from './notices.js';
+import {settle} from './notices.js';
+import {warn} from './notices.js';
 import {Paper} from './paper.js';
 import {useKeys} from './pens.js';
 import {usePointers} from './pens.js';
@@ -57,20 +60,36 @@ const latent = between(settings, {
 });
 const endings = new Endings(room.querySelector('.endings'), {choose, keep});
 
-export function offer(sketchers, limits) {
+// `found` is called when there is a connection.
+export function offer(sketchers, limits, found) {
   room.hidden = !sketchers.length;
   if (!sketchers.length) return;
   settings.offer(sketchers, limits);
   latent.offer();
   continuations ??= new Continuations({
-    points: (points) => fan.add(points),
-    done: () => fan.finish(),
+    open: found,
+    points(points) {
+      settle();
+      fan.add(points);
+    },
+    done() {
+      settle();
+      fan.finish();
+    },
+    busy: () => warn(BUSY),
     failed: (message) => {
       fan.finish();
       complain(message);
     },
   });
   arrange();
+}
+
+// After the server was lost, what it had not said yet is asked anew.
+export function resume() {
+  if (!fan.whole) goOn();
+  continuations.open();
+  latent.resume();
 }
 
 /* The model's part. */

@@ -1,14 +1,19 @@
 // The page: its rooms, and the models that are in them.
 
+import {connection} from './api.js';
+import {lose} from './api.js';
 import {models} from './api.js';
 import * as captionRoom from './caption_room.js';
 import * as drawRoom from './draw_room.js';
-import {complain} from './notices.js';
 import {forgive} from './notices.js';
+import {settle} from './notices.js';
+import {warn} from './notices.js';
 import {showProgress} from './preparing.js';
 import {tabs} from './tabs.js';
 
 const WAIT = 1000;  // Milliseconds between looks at models in training.
+const LONGEST = 16_000;  // Between looks for a server that is lost.
+const SAFE = 'What you have made here is safe, and the page goes on by itself.';
 const ROOMS = ['draw', 'caption'];
 
 const enter = tabs(document.querySelector('[role=tablist]'), (room) => {
@@ -20,32 +25,60 @@ const asked = () => ROOMS.find((room) => location.hash === `#/${room}`);
 addEventListener('hashchange', () => enter(asked() ?? ROOMS[0]));
 
 let offered = '';
+let wait = WAIT;
+let soon = 0;  // The next look, when the server is lost.
+let lost = false;
 
-async function look(first) {
-  let found;
+connection.addEventListener('lost', () => {
+  if (soon) return;
+  lost = true;
+  warn(`The server does not answer. ${SAFE}`);
+  soon = setTimeout(look, wait);
+  wait = Math.min(2 * wait, LONGEST);
+});
+
+function found() {
+  wait = WAIT;
+  settle();
+}
+
+async function look() {
+  soon = 0;
+  let answer;
   try {
-    found = await models();
-  } catch (error) {
-    complain(error);
-    setTimeout(look, WAIT, first);
+    answer = await models();
+  } catch {
+    lose();
     return;
   }
-  const {ready, sketchers, captioners, video_captioners: films} = found;
+  const {ready, sketchers, captioners, video_captioners: films} = answer;
   const any = {
     draw: sketchers.length > 0,
     caption: captioners.length + films.length > 0,
   };
-  if (first) enter(asked() ?? ROOMS.find((room) => any[room]) ?? ROOMS[0]);
-  showProgress(found);
+  showProgress(answer);
+  // Of a server that has just started, some models are still to come.
+  if (lost && offered && !ready) {
+    warn(`The server is back, and loads its models. ${SAFE}`);
+    setTimeout(look, WAIT);
+    return;
+  }
+  if (!offered) enter(asked() ?? ROOMS.find((room) => any[room]) ?? ROOMS[0]);
   for (const room of ROOMS)
     document.querySelector(`#${room} > .missing`).hidden = any[room] || !ready;
   const those = JSON.stringify([sketchers, captioners, films]);
   if (those !== offered) {
     offered = those;
-    drawRoom.offer(sketchers, found.limits);
-    captionRoom.offer(captioners, films, found.limits);
+    drawRoom.offer(sketchers, answer.limits, found);
+    captionRoom.offer(captioners, films, answer.limits);
   }
-  if (!ready) setTimeout(look, WAIT, false);
+  if (lost) {
+    lost = false;
+    if (any.draw) drawRoom.resume();
+    else found();
+    captionRoom.resume();
+  }
+  if (!ready) setTimeout(look, WAIT);
 }
 
-look(true);
+look();

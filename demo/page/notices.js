@@ -7,16 +7,37 @@ export function say(text) {
   spoken.textContent = text;
 }
 
+let trouble = null;
+
+// What was tried has failed. That the server does not answer is told already.
 export function complain(error) {
-  const text = document.createElement('p');
-  text.textContent = error.message ?? error;
-  const close = document.createElement('button');
-  close.type = 'button';
-  close.textContent = 'Close';
-  close.addEventListener('click', forgive);
-  alerts.replaceChildren(text, close);
+  if (error.status !== 0) show(error.message ?? error);
+}
+
+// What lasts: it is told until `settle`, or until it is read.
+export function warn(message) {
+  trouble = message;
+  show(message);
+}
+
+export function settle() {
+  if (trouble === null) return;
+  trouble = null;
+  alerts.replaceChildren();
 }
 
 export function forgive() {
-  alerts.replaceChildren();
+  if (trouble === null) alerts.replaceChildren();
+  else if (alerts.textContent) show(trouble);
+}
+
+function show(message) {
+  if (alerts.querySelector('p')?.textContent === message) return;
+  const text = document.createElement('p');
+  text.textContent = message;
+  const close = document.createElement('button');
+  close.type = 'button';
+  close.textContent = 'Close';
+  close.addEventListener('click', () => alerts.replaceChildren());
+  alerts.replaceChildren(text, close);
 }
