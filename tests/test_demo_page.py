@@ -608,7 +608,7 @@ def test_videos_are_captioned(chromium, server, tmp_path):
     assert page.locator('#clip').is_visible()
     assert page.locator('.photograph').is_hidden()
 
-    # The weights of a word as bars, in one scale for all words.
+    # The weights of a word as bars.
     attention = answer['attention']
     times, weights = attention['times'], np.array(attention['weights'])
     words = page.locator('.word')
@@ -631,7 +631,7 @@ def test_videos_are_captioned(chromium, server, tmp_path):
       assert caption.inner_text() == f'“{word}”: most weight {where}'
       spoken(page, where)
       np.testing.assert_allclose(
-        heights(), weights[i] / weights.max(), atol=1e-3
+        heights(), weights[i] / weights[i].max(), atol=1e-3
       )
       marked = bars.evaluate_all(
         'all => all.map(it => it.classList.contains("most"))'
@@ -644,7 +644,9 @@ def test_videos_are_captioned(chromium, server, tmp_path):
     page.keyboard.press('Escape')
     assert heights() == [0] * 5
     words.nth(1).hover()
-    np.testing.assert_allclose(heights(), weights[1] / weights.max(), atol=1e-3)
+    np.testing.assert_allclose(
+      heights(), weights[1] / weights[1].max(), atol=1e-3
+    )
     page.set_viewport_size(PHONE)
     assert fits(page)
     edge = page.locator('.timeline').bounding_box()

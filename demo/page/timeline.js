@@ -1,5 +1,5 @@
 // When in a video the model looked: a bar for each frame that it saw, the
-// taller, the more weight. All words have one scale.
+// taller, the more weight. The tallest of a word says in words how much it is.
 
 import {say} from './notices.js';
 
@@ -15,7 +15,6 @@ const INTO = 0.005;
 let words = [];
 let frames = [];  // {time, places, bar}: which of the weights are its own.
 let attention = null;
-let most = 1;
 let duration = 1;
 
 // What was said of a video; null takes the bars away.
@@ -40,7 +39,6 @@ export function showTimeline(found) {
     return {time, places: places.get(time), bar};
   });
   list.replaceChildren(...frames.map(({bar}) => bar));
-  most = Math.max(...words.flatMap((word, i) => weightsOf(i)), 1e-9);
   strip.querySelector('.ends :last-child').textContent = seconds(duration);
   pointAtTime(null);
 }
@@ -48,9 +46,10 @@ export function showTimeline(found) {
 // Shows the weights of a word, or of none, and goes there in the video.
 export function pointAtTime(i, who) {
   const weights = i === null ? frames.map(() => 0) : weightsOf(i);
-  const largest = weights.indexOf(Math.max(...weights));
+  const most = Math.max(...weights);
+  const largest = weights.indexOf(most);
   frames.forEach(({bar}, j) => {
-    bar.style.blockSize = percents(weights[j] / most);
+    bar.style.blockSize = percents(weights[j] / (most || 1));
     bar.classList.toggle('most', i !== null && j === largest);
   });
   if (i === null) {
@@ -59,7 +58,7 @@ export function pointAtTime(i, who) {
     return;
   }
   const {time} = frames[largest];
-  const where = `at ${seconds(time)}, ${Math.round(100 * weights[largest])} %`;
+  const where = `at ${seconds(time)}, ${Math.round(100 * most)} %`;
   caption.textContent = `“${words[i]}”: most weight ${where}`;
   if (who === 'keyboard') say(`Most weight ${where}`);
   // Where the browser can show it.
