@@ -13,8 +13,7 @@ them, and attention over time sums up. Nothing is mirrored: which arm moves is
 part of some actions.
 
 Published: 66.1 %, from depth motion maps (the data set's paper). Measured:
-78.4 % on the test subjects, trained without subject 7, one seed, by an earlier
-version that scored such runs there; 'all_subjects' not run yet.
+76.4 % +- 0.4 on the test subjects, over three seeds of 'all_subjects'.
 """
 
 import ml_collections
