@@ -220,7 +220,7 @@ class Tracker(nn.Module):
     super().__init__()
     self.side, self.context = side, context
     self.reset_every, self.reduction = reset_every, reduction
-    channels = (3, *filters)
+    channels = (6, *filters)  # Of both crops.
     self.convolutions = strided(channels)
     self.projections = nn.ModuleDict()
     self.slopes = nn.ModuleDict()
@@ -232,7 +232,7 @@ class Tracker(nn.Module):
         self.slopes[str(i)] = nn.PReLU()
         self.maps.append((places, places, skips[i]))
     self.maps.append((places, places, count))
-    self.pair = nn.Linear(2 * sum(map(math.prod, self.maps)), dense)
+    self.pair = nn.Linear(sum(map(math.prod, self.maps)), dense)
     self.gates = nn.Linear(dense + features, 4 * features)
     self.offsets = nn.Linear(features, 4)
     self.register_buffer('scale', (1 / (255 * STD))[:, None, None])
@@ -252,7 +252,7 @@ class Tracker(nn.Module):
       module.weight.copy_(kernel.T[..., None, None])
       module.bias.copy_(take(f'projections_{i}/bias', shape[1:]))
       self.slopes[i].weight.copy_(take(f'slopes_{i}/negative_slope', ()))
-    take_dense(self.pair, take, 'pair', 2 * self.maps)
+    take_dense(self.pair, take, 'pair', self.maps)
     dense, width = self.pair.out_features, self.gates.out_features
     kernels = [
       take('memory_0/input/kernel', (dense, width)),
@@ -310,11 +310,12 @@ class Tracker(nn.Module):
     )
     parts = parts.permute(0, 3, 1, 2).contiguous()
     crops = across @ (parts * self.scale + self.shift) @ along.T
+    crops = crops.flatten(0, 1)[None]
     crops = crops.contiguous(memory_format=torch.channels_last)
     return functional.relu(self.pair(self.describe(crops)))
 
   def describe(self, x):
-    """Mirrored crops f32[2 * N, 3, S, S] -> f32[N, what `pair` reads]."""
+    """Two mirrored crops f32[N, 6, S, S] -> f32[N, what `pair` reads]."""
     parts = []
     for i, convolution in enumerate(self.convolutions):
       x = convolution(x).relu_()
@@ -322,7 +323,7 @@ class Tracker(nn.Module):
         part = self.slopes[str(i)](self.projections[str(i)](x))
         parts.append(part.flatten(1))
     parts.append(x.flatten(1))
-    return torch.cat(torch.cat(parts, 1).chunk(2), 1)
+    return torch.cat(parts, 1)
 
   def coverage(self, start, extent, length):
     """The first pixel that a crop covers, the last, and weights f32[S, n]."""
