@@ -149,10 +149,10 @@ def main():
     help='that is pointed at, from 0, on a desktop and on a phone',
   )
   parser.add_argument(
-    '--word', type=int, default=4, help='that is pointed at, from 0'
+    '--word', type=int, default=3, help='that is pointed at, from 0'
   )
   parser.add_argument(
-    '--picture', type=int, default=26, help='of the test split of scenes'
+    '--picture', type=int, default=12, help='of the test split of scenes'
   )
   arguments = parser.parse_args()
   with (
