@@ -8,7 +8,8 @@ directory (drawn textures where there is none), and follows the real sequences
 of another one in one pass from the first box; no frame of these is trained on.
 
 After Re3 (Gordon, Farhadi and Fox 2018), smaller: crops of 64 x 64 instead of
-227 x 227, a network that starts from scratch instead of from ImageNet, one
+227 x 227, a network that starts from scratch instead of from ImageNet and sees
+both crops together (`--config.model.fusion=late` sees each for itself), one
 layer of memory instead of two with peepholes
 (`--config.model.cell=peephole --config.model.layers=2`).
 As in their published code the state becomes that after the first frame every 32
