@@ -57,7 +57,7 @@ studio: .venv/current
 video: .venv/current
 	@echo 'Training on SYNTHETIC drawn clips in $(TABLES), two runs at once'
 	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR-$(TABLES)/compiled}" \
-	  $(BIN)/python scripts/reproduce_tables.py --table=$(VIDEO) \
+	  $(BIN)/python -m tables --table=$(VIDEO) \
 	  --rows=$(VIDEO_ROWS) --seeds=0,1,2 --workdirs=$(TABLES) --run --jobs=2
 
 test: .venv/current
@@ -72,7 +72,7 @@ lint: .venv/current
 	$(BIN)/ruff format --check .
 
 bench: .venv/current
-	$(BIN)/python scripts/benchmark_captioning.py --output=runs/benchmark.json
-	$(BIN)/python scripts/benchmark_sketch_rnn.py \
+	$(BIN)/python benchmarks/benchmark_captioning.py --output=runs/benchmark.json
+	$(BIN)/python benchmarks/benchmark_sketch_rnn.py \
 	  --output=runs/benchmark_sketch_rnn.json
-	$(BIN)/python scripts/benchmark_video.py --output=runs/benchmark_video.json
+	$(BIN)/python benchmarks/benchmark_video.py --output=runs/benchmark_video.json

@@ -20,19 +20,19 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from captioning import drawing
+from captioning import shapes
 
 SPLITS = {'train': 6000, 'validation': 500, 'test': 500}
 NUM_CAPTIONS = 5
 
 # Every colour and every shape is held out once: none of them is new by itself.
 HELD_OUT = tuple(
-  (colour, drawing.SHAPES[(3 * i + 2) % len(drawing.SHAPES)])
-  for i, colour in enumerate(drawing.COLOURS)
+  (colour, shapes.SHAPES[(3 * i + 2) % len(shapes.SHAPES)])
+  for i, colour in enumerate(shapes.COLOURS)
 )
 SEEN = tuple(
   kind
-  for kind in itertools.product(drawing.COLOURS, drawing.SHAPES)
+  for kind in itertools.product(shapes.COLOURS, shapes.SHAPES)
   if kind not in HELD_OUT
 )
 
@@ -79,7 +79,7 @@ class Scene:
   """
 
   layout: str
-  things: tuple[drawing.Thing, ...]
+  things: tuple[shapes.Thing, ...]
   tone: str
   pattern: str
 
@@ -89,7 +89,7 @@ def example(split: str, index: int) -> tuple[Scene, Image.Image, list[str]]:
   rng = np.random.default_rng((list(SPLITS).index(split), index))
   scene = _scene(rng, held_out=split == 'test' and index >= SPLITS['test'] // 2)
   # The last thing may hold the others, so it is painted first.
-  picture = drawing.draw(
+  picture = shapes.draw(
     scene.things[::-1], tone=scene.tone, pattern=scene.pattern, rng=rng
   )
   return scene, picture, _captions(rng, scene)
@@ -106,8 +106,8 @@ def _scene(rng: np.random.Generator, *, held_out: bool) -> Scene:
   return Scene(
     layout=str(layout),
     things=tuple(_LAYOUTS[layout](rng, *kinds)),
-    tone=_pick(rng, drawing.TONES),
-    pattern=_pick(rng, drawing.PATTERNS),
+    tone=_pick(rng, shapes.TONES),
+    pattern=_pick(rng, shapes.PATTERNS),
   )
 
 
@@ -115,12 +115,12 @@ def _pick(rng, choices):
   return choices[rng.integers(len(choices))]
 
 
-def _thing(rng, kind, x, y, radius) -> drawing.Thing:
+def _thing(rng, kind, x, y, radius) -> shapes.Thing:
   colour, shape = kind
   # A square turned further would be a diamond.
   turn = np.pi if shape == 'star' else 0.15
   angle = rng.uniform(-turn, turn)
-  return drawing.Thing(
+  return shapes.Thing(
     colour, shape, float(x), float(y), float(radius), float(angle)
   )
 
@@ -132,14 +132,14 @@ def _radius(rng) -> float:
   )
 
 
-def _one(rng, kind, unused) -> list[drawing.Thing]:
+def _one(rng, kind, unused) -> list[shapes.Thing]:
   del unused
   bands = ((14, 18), (29, 35), (46, 50))
   x, y = rng.uniform(*_pick(rng, bands)), rng.uniform(*_pick(rng, bands))
   return [_thing(rng, kind, x, y, _radius(rng))]
 
 
-def _pair(rng, *kinds) -> list[drawing.Thing]:
+def _pair(rng, *kinds) -> list[shapes.Thing]:
   signs = np.array(_pick(rng, list(_RELATIONS)))
   offset = np.where(
     signs, signs * rng.uniform(14, 17, 2), rng.uniform(-4, 4, 2)
@@ -151,7 +151,7 @@ def _pair(rng, *kinds) -> list[drawing.Thing]:
   ]
 
 
-def _inside(rng, kind, unused) -> list[drawing.Thing]:
+def _inside(rng, kind, unused) -> list[shapes.Thing]:
   """The second thing holds the first."""
   del unused
   host = _pick(rng, [k for k in SEEN if k[1] in _HOSTS and k[0] != kind[0]])
@@ -166,20 +166,20 @@ def _inside(rng, kind, unused) -> list[drawing.Thing]:
   ]
 
 
-def _in_cell(rng, kind, cell) -> drawing.Thing:
+def _in_cell(rng, kind, cell) -> shapes.Thing:
   """A shape in one of 3 x 3 cells, counted row by row."""
   row, column = divmod(cell, 3)
   x, y = (12 + 20 * column, 12 + 20 * row) + rng.uniform(-2, 2, size=2)
   return _thing(rng, kind, x, y, rng.uniform(5.5, 7.5))
 
 
-def _several(rng, kind, unused) -> list[drawing.Thing]:
+def _several(rng, kind, unused) -> list[shapes.Thing]:
   del unused
   cells = rng.permutation(9)[: _pick(rng, list(_NUMBERS))]
   return [_in_cell(rng, kind, cell) for cell in cells]
 
 
-def _group(rng, kind, other) -> list[drawing.Thing]:
+def _group(rng, kind, other) -> list[shapes.Thing]:
   """Several of one kind in two rows or columns, one other in the third."""
   cells = [*rng.permutation(6)[: rng.integers(2, 5)], 6 + rng.integers(3)]
   board = np.rot90(np.arange(9).reshape(3, 3), rng.integers(4)).ravel()
@@ -288,7 +288,7 @@ def _phrases(rng, scene: Scene) -> dict[str, str]:
   return phrases
 
 
-def _one_phrase(rng, thing: drawing.Thing) -> str:
+def _one_phrase(rng, thing: shapes.Thing) -> str:
   phrase = f'{thing.colour} {thing.shape}'
   if rng.random() < 0.7:  # People do not always speak of the size.
     if thing.radius <= SMALL_RADIUS:
@@ -308,12 +308,12 @@ def _with_article(phrase: str) -> str:
   return f'{"an" if phrase[0] in "aeiou" else "a"} {phrase}'
 
 
-def position(thing: drawing.Thing) -> tuple[int, int]:
+def position(thing: shapes.Thing) -> tuple[int, int]:
   """Which third of the picture, from the left and from the top."""
-  return int(3 * thing.x // drawing.SIDE), int(3 * thing.y // drawing.SIDE)
+  return int(3 * thing.x // shapes.SIDE), int(3 * thing.y // shapes.SIDE)
 
 
-def relation(thing: drawing.Thing, others: list[drawing.Thing]):
+def relation(thing: shapes.Thing, others: list[shapes.Thing]):
   """Signs of the offsets, 0 where `thing` is not clearly to one side of all."""
   signs = []
   for axis in ('x', 'y'):
@@ -336,7 +336,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         {
           'id': tfds.features.Text(),
           'image': tfds.features.Image(
-            shape=(drawing.SIDE, drawing.SIDE, 3), encoding_format='png'
+            shape=(shapes.SIDE, shapes.SIDE, 3), encoding_format='png'
           ),
           'captions': tfds.features.Sequence(tfds.features.Text()),
         }

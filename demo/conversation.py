@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from starlette import websockets
 
-from demo import drawing
 from demo import messages
 from demo import queues
+from demo import sketching
 from demo import studio as studio_lib
 
 
@@ -110,7 +110,7 @@ class Conversation:
     beginning = messages.to_drawing(lines, size, pen_down=pen_down)
     # There must be room for something new.
     messages.check_length(beginning, length - 1)
-    job = drawing.Draw(
+    job = sketching.Draw(
       messages.integer(message, 'count', 1, self._limits.count, 1),
       messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
       messages.sampling(message),

@@ -22,12 +22,12 @@ from starlette import responses
 from starlette import routing
 from starlette import websockets
 
+from demo import captions
 from demo import conversation
-from demo import describing
-from demo import drawing
 from demo import guard
 from demo import messages
 from demo import queues
+from demo import sketching
 from demo import studio as studio_lib
 from sketch_rnn import latent
 from sketch_rnn import strokes
@@ -199,9 +199,9 @@ class _Handlers:
           'steps': _MOST_STEPS,
           'photo_bytes': limits.photo_bytes,
           'photo_pixels': limits.photo_pixels,
-          'photo_types': list(describing.PHOTOS),
+          'photo_types': list(captions.PHOTOS),
           'video_bytes': limits.video_bytes,
-          'video_types': list(describing.VIDEOS),
+          'video_types': list(captions.VIDEOS),
         },
       }
     )
@@ -260,14 +260,14 @@ class _Handlers:
       sketch = messages.to_drawing(lines, model.model.size)
       messages.check_whole(sketch, model.model.length, f'the drawing {field!r}')
       drawings.append(sketch)
-    return await model.worker.ask(drawing.Encode(drawings))
+    return await model.worker.ask(sketching.Encode(drawings))
 
   async def _drawings(
     self, model: studio_lib.Model, message: dict[str, Any], z: np.ndarray
   ) -> responses.Response:
     """What f32[n, Z] decode to, each in the middle of the drawing space."""
     drawn = await model.worker.ask(
-      drawing.Draw(
+      sketching.Draw(
         len(z),
         messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
         messages.sampling(message),
@@ -286,19 +286,19 @@ class _Handlers:
     model = messages.find(
       self._studio.captioners, request.query_params.get('model')
     )
-    _check_type(request, describing.PHOTOS)
+    _check_type(request, captions.PHOTOS)
     with self._upload():
       contents = await self._body(request, self._limits.photo_bytes)
       async with self._decoding:
         photo = await asyncio.to_thread(
-          describing.decode_photo, contents, self._limits
+          captions.decode_photo, contents, self._limits
         )
         picture = await asyncio.to_thread(model.model.picture, photo)
     described = await model.worker.ask(picture)
     return responses.JSONResponse(
       {
-        'captions': describing.captions_to_json(described.captions),
-        'attention': describing.attention_to_json(described),
+        'captions': captions.captions_to_json(described.captions),
+        'attention': captions.attention_to_json(described),
         'shown': model.model.shown(photo),
       }
     )
@@ -310,18 +310,18 @@ class _Handlers:
     model = messages.find(
       self._studio.video_captioners, request.query_params.get('model')
     )
-    _check_type(request, describing.VIDEOS)
+    _check_type(request, captions.VIDEOS)
     with self._upload(), tempfile.TemporaryDirectory() as directory:
       contents = await self._body(request, self._limits.video_bytes)
-      path = describing.store_video(contents, directory)
+      path = captions.store_video(contents, directory)
       async with self._decoding:
         clip = await asyncio.to_thread(model.model.read, path, self._limits)
     described = await model.worker.ask(clip)
     return responses.JSONResponse(
       {
-        'captions': describing.captions_to_json(described.captions),
+        'captions': captions.captions_to_json(described.captions),
         'seconds': messages.rounded(clip.seconds),
-        'attention': describing.times_to_json(described),
+        'attention': captions.times_to_json(described),
       }
     )
 

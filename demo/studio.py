@@ -17,17 +17,17 @@ from typing import Any
 from absl import logging
 
 from captioning import model as captioner_lib
-from demo import describing
-from demo import drawing
+from demo import captions
 from demo import queues
+from demo import sketching
 from training import app
-from video import captioner as video_captioner_lib
+from video.captioning import model as caption_model
 
 SKETCHER, CAPTIONER, VIDEO_CAPTIONER = 'sketcher', 'captioner', 'video'
 _LOAD = {
-  SKETCHER: drawing.load,
-  CAPTIONER: describing.Photographs,
-  VIDEO_CAPTIONER: describing.Videos,
+  SKETCHER: sketching.load,
+  CAPTIONER: captions.Photographs,
+  VIDEO_CAPTIONER: captions.Videos,
 }
 
 
@@ -248,7 +248,7 @@ def kind_of(workdir: pathlib.Path) -> str:
   if isinstance(model, str):
     if model in captioner_lib.DECODERS:
       return CAPTIONER
-    if model in video_captioner_lib.DECODERS:
+    if model in caption_model.DECODERS:
       return VIDEO_CAPTIONER
   elif model is not None and 'mixtures' in model:
     return SKETCHER

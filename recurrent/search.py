@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from recurrent import categorical
-from recurrent import rules as rules_lib
+from recurrent import constraints
 
-Rules = rules_lib.Rules
+Rules = constraints.Rules
 NO_RULES = Rules()
 
 Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]

@@ -28,10 +28,10 @@ import argparse
 
 from training import app
 from video import data
-from video import recordings
-from video import sources
-from video import tracks
-from video import utd_mhad
+from video.sources import clips
+from video.sources import fingertips
+from video.sources import otb
+from video.sources import utd_mhad
 
 
 def read(args: argparse.Namespace) -> tuple[list, str]:
@@ -39,20 +39,18 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
   kind = args.name.partition('/')[0]
   skip = {'skip_bad': args.skip_bad}
   if kind == 'tracks':
-    return tracks.otb(args.input, **skip)
+    return otb.otb(args.input, **skip)
   if kind == 'captioned_clips':
-    return sources.captioned(
-      args.input, args.captions, splits=args.lists, **skip
-    )
+    return clips.captioned(args.input, args.captions, splits=args.lists, **skip)
   if kind == 'skeletons' and args.layout == 'utd_mhad':
     return utd_mhad.skeletons(args.input, **skip)
   if kind == 'skeletons':
-    return recordings.fingertips(args.input), ''
+    return fingertips.fingertips(args.input), ''
   if args.layout == 'utd_mhad':
     return utd_mhad.depth(args.input, **skip)
   if args.layout == 'ucf101':
-    return sources.ucf101(args.input, args.lists, number=args.number, **skip)
-  return sources.classes(args.input, **skip)
+    return clips.ucf101(args.input, args.lists, number=args.number, **skip)
+  return clips.classes(args.input, **skip)
 
 
 def main():

@@ -15,9 +15,9 @@ are for training are split by the hash of their id, 80 / 10 / 10.
 
 import argparse
 
-from sketch_rnn import data
-from sketch_rnn import files
-from sketch_rnn import sources
+from sketch_rnn import builders
+from sketch_rnn import examples
+from sketch_rnn import file_formats
 from training import app
 
 
@@ -39,18 +39,18 @@ def main():
   args = parser.parse_args()
   app.set_up_logging()
   try:
-    sketches, skipped = files.load(args.input, skip_bad=args.skip_bad)
-    names = sources.prepare(args.name, sketches, args.data_dir)
+    sketches, skipped = file_formats.load(args.input, skip_bad=args.skip_bad)
+    names = builders.prepare(args.name, sketches, args.data_dir)
   except (ValueError, OSError) as error:
     parser.exit(1, f'{error}\n')
   if skipped:
     print(f'Left out:\n{skipped}')
   for name in names:
     counts = [
-      f'{split} {len(data.open_split(name, split, args.data_dir))}'
-      for split in sources.open_builder(name, args.data_dir).info.splits
+      f'{split} {len(examples.open_split(name, split, args.data_dir))}'
+      for split in builders.open_builder(name, args.data_dir).info.splits
     ]
-    fingerprint = sources.fingerprint(name, args.data_dir)
+    fingerprint = builders.fingerprint(name, args.data_dir)
     print(f'{name}: {", ".join(counts)}, fingerprint {fingerprint}')
 
 

@@ -18,14 +18,14 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from sketch_rnn import data
-from sketch_rnn import drawing as drawing_lib
+from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import inputs
 from sketch_rnn import losses
 from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model as model_lib
+from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
 from training import batching
@@ -116,7 +116,7 @@ class Evaluator:
   def __init__(
     self,
     source: batching.Source,
-    examples: data.Examples,
+    examples: examples_lib.Examples,
     model: model_lib.SketchRNN,
     config: ml_collections.ConfigDict,
   ):
@@ -198,12 +198,12 @@ def _metrics_fn(
 def show(
   model: model_lib.SketchRNN,
   variables: Any,
-  examples: data.Examples,
+  examples: examples_lib.Examples,
   source: batching.Source,
   *,
   seed: int,
   temperature: float = 0.4,
-) -> dict[str, list[drawing_lib.Section]]:
+) -> dict[str, list[rendering.Section]]:
   """Samples, and of a VAE reconstructions and an interpolation, as sheets.
 
   Args:
@@ -251,9 +251,9 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   config = app.read_config(workdir)
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
   variables, extras, step = checkpoints.load(workdir, **best)
-  examples = data.Examples.from_dict(extras['drawings'])
+  examples = examples_lib.Examples.from_dict(extras['drawings'])
   model = model_lib.SketchRNN(**config.model)
-  source = data.load_split(config.data, split, examples)
+  source = examples_lib.load_split(config.data, split, examples)
   since = time.monotonic()
   evaluate = Evaluator(source, examples, model, config)
   entry = {
@@ -265,7 +265,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     'data': {
       'name': config.data.name,
       'categories': list(examples.categories),
-      'fingerprint': data.fingerprint(config.data),
+      'fingerprint': examples_lib.fingerprint(config.data),
     },
     'evaluation_seconds': round(time.monotonic() - since, 1),
     'hardware': provenance.hardware(),
@@ -274,7 +274,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   if jax.process_index() == 0:
     sections = show(model, variables, examples, source, seed=config.seed)
     (workdir / 'results').mkdir(exist_ok=True)
-    drawing_lib.write(
+    rendering.write(
       workdir / 'results' / split,
       [s for part in sections.values() for s in part],
     )

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sketch_rnn import data
+from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
 from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model as model_lib
@@ -108,7 +108,7 @@ class Sketcher:
     self,
     model: model_lib.SketchRNN,
     variables: Any,
-    examples: data.Examples,
+    examples: examples_lib.Examples,
   ):
     """Puts the variables on the first device alone.
 
@@ -330,7 +330,7 @@ def load(workdir: pathlib.Path) -> Sketcher:
     return Sketcher(
       model_lib.SketchRNN(**config.model),
       variables,
-      data.Examples.from_dict(extras['drawings']),
+      examples_lib.Examples.from_dict(extras['drawings']),
     )
   except (AttributeError, KeyError, TypeError) as error:
     raise ValueError(

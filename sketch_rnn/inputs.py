@@ -15,12 +15,12 @@ import re
 import ml_collections
 import numpy as np
 
-from sketch_rnn import data
-from sketch_rnn import files
+from sketch_rnn import builders
+from sketch_rnn import examples
+from sketch_rnn import file_formats
 from sketch_rnn import latent
-from sketch_rnn import sources
 
-_SPLIT = re.compile(rf'({"|".join(sources.SPLITS)}):(\d+)(?:-(\d+))?')
+_SPLIT = re.compile(rf'({"|".join(builders.SPLITS)}):(\d+)(?:-(\d+))?')
 _FILE = re.compile(r'(.+?)(?::(\d+)(?:-(\d+))?)?')
 
 
@@ -81,7 +81,7 @@ def read(
   in_split = _SPLIT.fullmatch(text)
   if in_split and not os.path.exists(text):
     split, first, last = in_split.groups()
-    records = data.open_split(
+    records = examples.open_split(
       config.name, split, data_dir or config.data_dir, config.categories
     )
     return [
@@ -104,7 +104,7 @@ def read(
       Input(f'{name}:{i}', None, latents.categories[i], latents.z[i])
       for i in indices
     ]
-  sketches = files.read(path)
+  sketches = file_formats.read(path)
   indices = _indices(text, first, last, len(sketches))
   return [
     Input(

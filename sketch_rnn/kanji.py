@@ -11,7 +11,7 @@ import pathlib
 import re
 import unicodedata
 
-from sketch_rnn import files
+from sketch_rnn import file_formats
 from sketch_rnn import strokes
 from sketch_rnn import svg
 
@@ -51,7 +51,7 @@ def paths() -> list[pathlib.Path]:
   ]
 
 
-def read(path: pathlib.Path) -> files.Sketch:
+def read(path: pathlib.Path) -> file_formats.Sketch:
   """The character of a file, called as in Unicode: 'U+4E00'.
 
   Strokes are in the order in which they are written. The box of a character is
@@ -62,7 +62,7 @@ def read(path: pathlib.Path) -> files.Sketch:
     strokes.simplify(line * (strokes.SIZE / _BOX)) for line in svg.read(path)
   ]
   name = f'U+{ord(_character(path)):04X}'
-  return files.Sketch(name, strokes.from_lines(lines), CATEGORY)
+  return file_formats.Sketch(name, strokes.from_lines(lines), CATEGORY)
 
 
 def _character(path: pathlib.Path) -> str:

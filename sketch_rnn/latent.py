@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sketch_rnn import drawing as drawing_lib
+from sketch_rnn import rendering
 
 # Below this sine the arc between two directions cannot be told from a line.
 _SMALLEST_SINE = 1e-7
@@ -94,7 +94,7 @@ class Latents:
 
 def save(path: str | os.PathLike, latents: Latents):
   """Writes an .npz of the attributes; it is whole or absent."""
-  drawing_lib.write_file(
+  rendering.write_file(
     pathlib.Path(path),
     lambda file: np.savez(
       file,

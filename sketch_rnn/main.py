@@ -15,11 +15,11 @@ import ml_collections
 import numpy as np
 
 from recurrent import masking
-from sketch_rnn import data
-from sketch_rnn import drawing as drawing_lib
 from sketch_rnn import evaluation as evaluation_lib
+from sketch_rnn import examples as examples_lib
 from sketch_rnn import losses
 from sketch_rnn import model as model_lib
+from sketch_rnn import rendering
 from training import app
 from training import loop
 from training import optimizers
@@ -111,7 +111,9 @@ def initial_variables(
   )
 
 
-def check_classes(config: ml_collections.ConfigDict, examples: data.Examples):
+def check_classes(
+  config: ml_collections.ConfigDict, examples: examples_lib.Examples
+):
   """Raises a ValueError where labels do not fit `num_classes`."""
   if config.num_classes not in (0, len(examples.categories)):
     raise ValueError(
@@ -131,10 +133,10 @@ def train_and_evaluate(
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
   evaluation_lib.check_metric(config.best_metric)
-  examples, splits = data.load(config.data)
+  examples, splits = examples_lib.load(config.data)
   check_classes(config.model, examples)
   training, validation = splits['train'], splits['validation']
-  batches = data.training_batches(
+  batches = examples_lib.training_batches(
     training,
     examples,
     batch_size=config.batch_size,
@@ -174,7 +176,7 @@ def train_and_evaluate(
         run.report.images(
           turn.step,
           {
-            f'validation/{name}': drawing_lib.image(sections)[None]
+            f'validation/{name}': rendering.image(sections)[None]
             for name, sections in sheets.items()
           },
         )

@@ -30,12 +30,12 @@ import sys
 
 import numpy as np
 
-from sketch_rnn import drawing as drawing_lib
 from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import inputs
 from sketch_rnn import latent
 from sketch_rnn import mixture
+from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
 
@@ -208,11 +208,11 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
   elif mode == 'predict':
     sections, prediction = artist.predict(given, count)
     arrays = dataclasses.asdict(prediction)
-    drawing_lib.write_file(numbers, lambda file: np.savez(file, **arrays))
+    rendering.write_file(numbers, lambda file: np.savez(file, **arrays))
     written.append(numbers)
   else:
     sections = artist.decode(given)
-  return [*drawing_lib.write(output, sections), *written]
+  return [*rendering.write(output, sections), *written]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from sketch_rnn import drawing as drawing_lib
 from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import inputs as inputs_lib
 from sketch_rnn import latent
+from sketch_rnn import rendering
 
 _COLUMNS = 10
 # Components below this weight are left out of the picture of a prediction.
@@ -45,7 +45,7 @@ class Artist:
     self._key = jax.random.key(seed)
     self._category = category
 
-  def sample(self, count: int) -> list[drawing_lib.Section]:
+  def sample(self, count: int) -> list[rendering.Section]:
     """So many drawings, of each class where there is no category."""
     classes = self._sketcher.classes
     names = [self._category] if self._category else [*classes] or ['']
@@ -57,8 +57,8 @@ class Artist:
           self._key, sampling, count=count, labels=labels
         )
         sections.append(
-          drawing_lib.Section(
-            [drawing_lib.panel(drawing) for drawing in drawings],
+          rendering.Section(
+            [rendering.panel(drawing) for drawing in drawings],
             columns=min(count, _COLUMNS),
             heading=_heading(name, sampling),
           )
@@ -67,7 +67,7 @@ class Artist:
 
   def reconstruct(
     self, given: list[inputs_lib.Input], count: int
-  ) -> list[drawing_lib.Section]:
+  ) -> list[rendering.Section]:
     """A row for each drawing: itself, then `count` draws of it."""
     z, sigma = self._sketcher.encode(_drawings(given))
     z = self._sketcher.posterior(
@@ -75,14 +75,14 @@ class Artist:
     )
     return self._beside(given, z, columns=count + 1)
 
-  def denoise(self, given: list[inputs_lib.Input]) -> list[drawing_lib.Section]:
+  def denoise(self, given: list[inputs_lib.Input]) -> list[rendering.Section]:
     """Each drawing, and beside it what its mean decodes to."""
     z, _ = self._sketcher.encode(_drawings(given))
     return self._beside(given, z, columns=2 * min(len(given), 4))
 
   def interpolate(
     self, given: list[inputs_lib.Input], method: str, steps: int
-  ) -> list[drawing_lib.Section]:
+  ) -> list[rendering.Section]:
     """Two: a row. Four: a grid."""
     between = latent.INTERPOLATIONS[method]
     corners = self._latents(given)
@@ -98,7 +98,7 @@ class Artist:
 
   def analogy(
     self, given: list[inputs_lib.Input], count: int
-  ) -> list[drawing_lib.Section]:
+  ) -> list[rendering.Section]:
     """A - B + C, drawn `count` times."""
     if len(given) != 3:
       raise ValueError(f'analogy takes three, A - B + C, given: {len(given)}')
@@ -113,7 +113,7 @@ class Artist:
     points: int | None,
     *,
     pen_down: bool,
-  ) -> list[drawing_lib.Section]:
+  ) -> list[rendering.Section]:
     """Endings of the first `points` of each drawing (of all of them: None)."""
     sections = []
     for one in given:
@@ -138,9 +138,9 @@ class Artist:
           labels=self._labels([one.category] * count),
         )
         sections.append(
-          drawing_lib.Section(
+          rendering.Section(
             [
-              drawing_lib.panel(drawing, given=len(beginning))
+              rendering.panel(drawing, given=len(beginning))
               for drawing in drawings
             ],
             columns=min(count, _COLUMNS),
@@ -152,7 +152,7 @@ class Artist:
 
   def predict(
     self, given: list[inputs_lib.Input], count: int
-  ) -> tuple[list[drawing_lib.Section], inference.Prediction]:
+  ) -> tuple[list[rendering.Section], inference.Prediction]:
     """What is expected at `count` points of one drawing, and at all points."""
     if len(given) != 1:
       raise ValueError(f'predict takes one drawing, given were {len(given)}')
@@ -165,7 +165,7 @@ class Artist:
     panels = [
       _expectation(drawing, prediction, int(point)) for point in chosen.round()
     ]
-    section = drawing_lib.Section(
+    section = rendering.Section(
       panels, columns=min(len(panels), 6), heading=one.id
     )
     return [section], prediction
@@ -181,7 +181,7 @@ class Artist:
       categories=[one.category for one in given],
     )
 
-  def decode(self, given: list[inputs_lib.Input]) -> list[drawing_lib.Section]:
+  def decode(self, given: list[inputs_lib.Input]) -> list[rendering.Section]:
     """A drawing of each latent vector."""
     z = np.stack([one.require_z() for one in given])
     labels = self._labels([one.category for one in given])
@@ -204,20 +204,20 @@ class Artist:
     means = iter(self._sketcher.encode(drawings)[0] if drawings else ())
     return np.stack([next(means) if one.z is None else one.z for one in given])
 
-  def _given(self, given: list[inputs_lib.Input]) -> list[drawing_lib.Section]:
+  def _given(self, given: list[inputs_lib.Input]) -> list[rendering.Section]:
     """The drawings that are there, to be seen beside what comes of them."""
     panels = [
-      drawing_lib.panel(one.strokes, one.id)
+      rendering.panel(one.strokes, one.id)
       for one in given
       if one.strokes is not None
     ]
     if not panels:
       return []
-    return [drawing_lib.Section(panels, len(panels), heading='given')]
+    return [rendering.Section(panels, len(panels), heading='given')]
 
   def _beside(
     self, given: list[inputs_lib.Input], z: np.ndarray, columns: int
-  ) -> list[drawing_lib.Section]:
+  ) -> list[rendering.Section]:
     """Each drawing, followed by those of its share of z."""
     count = len(z) // len(given)
     labels = self._labels([one.category for one in given for _ in range(count)])
@@ -226,13 +226,13 @@ class Artist:
       drawings = self._sketcher.draw(self._key, sampling, z=z, labels=labels)
       panels = []
       for i, one in enumerate(given):
-        panels.append(drawing_lib.panel(one.strokes, one.id))
+        panels.append(rendering.panel(one.strokes, one.id))
         panels += [
-          drawing_lib.panel(drawing, given=0)
+          rendering.panel(drawing, given=0)
           for drawing in drawings[count * i : count * (i + 1)]
         ]
       sections.append(
-        drawing_lib.Section(panels, columns, _heading('', sampling))
+        rendering.Section(panels, columns, _heading('', sampling))
       )
     return sections
 
@@ -244,7 +244,7 @@ class Artist:
     *,
     labels: np.ndarray | None = None,
     titles: Sequence[str] | None = None,
-  ) -> list[drawing_lib.Section]:
+  ) -> list[rendering.Section]:
     """The drawings of z, all of one category or with their own labels."""
     if category is not None:
       labels = self._labels([category] * len(z))
@@ -252,13 +252,13 @@ class Artist:
     for sampling in self._samplings:
       drawings = self._sketcher.draw(self._key, sampling, z=z, labels=labels)
       panels = [
-        drawing_lib.panel(drawing, title)
+        rendering.panel(drawing, title)
         for drawing, title in zip(
           drawings, titles or [''] * len(z), strict=True
         )
       ]
       sections.append(
-        drawing_lib.Section(
+        rendering.Section(
           panels, min(columns, len(panels)), _heading('', sampling)
         )
       )
@@ -276,20 +276,20 @@ def _heading(name: str, sampling: generation.Sampling) -> str:
 
 def _expectation(
   drawing: np.ndarray, prediction: inference.Prediction, point: int
-) -> drawing_lib.Panel:
+) -> rendering.Panel:
   """A drawing up to a point, and where the next is expected.
 
   The ellipses are one standard deviation of each component, the more solid the
   more it weighs; what really follows is faint. The title is the pen's likeliest
   state after the next point.
   """
-  panel = drawing_lib.panel(
-    drawing, given=point, colours=(drawing_lib.INK, drawing_lib.FAINT)
+  panel = rendering.panel(
+    drawing, given=point, colours=(rendering.INK, rendering.FAINT)
   )
   here = drawing[:point, :2].sum(axis=0)
   weights = prediction.weights[point]
   ellipses = [
-    drawing_lib.ellipse(
+    rendering.ellipse(
       here + prediction.means[point, k],
       prediction.sigmas[point, k],
       prediction.rhos[point, k],
@@ -300,4 +300,4 @@ def _expectation(
   pen = int(np.argmax(prediction.pens[point]))
   state = ('draws', 'lifts', 'ends')[pen]
   title = f'{point}: {state} {prediction.pens[point, pen]:.0%}'
-  return drawing_lib.Panel(panel.lines, ellipses, title)
+  return rendering.Panel(panel.lines, ellipses, title)

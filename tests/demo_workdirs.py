@@ -14,11 +14,11 @@ from captioning import model as captioning_model
 from captioning import vocabulary
 from configs import event_captions
 from configs import scenes
-from sketch_rnn import data
+from sketch_rnn import examples
 from sketch_rnn import model as sketch_model
 from training import checkpoints
 from training import parallel
-from video import captioner as video_captioner_lib
+from video.captioning import model as caption_model
 
 WORDS = [*vocabulary.SPECIAL, *'a red blue dog cat ball on left of'.split()]
 CATEGORIES = ('cat', 'pig')
@@ -64,7 +64,7 @@ def sketcher(workdir: pathlib.Path, **changes: Any) -> pathlib.Path:
     'best_mode': 'min',
   }
   checkpoints.write_json(workdir / 'config.json', config)
-  drawings = data.Examples(SCALE, LENGTH, CATEGORIES).to_dict()
+  drawings = examples.Examples(SCALE, LENGTH, CATEGORIES).to_dict()
   _save(workdir, variables, 'loss', config=config, drawings=drawings)
   return workdir
 
@@ -102,7 +102,7 @@ def video_captioner(workdir: pathlib.Path) -> pathlib.Path:
     features=8, embedding=8, attention=8, encoder_features=8
   )
   config.decoding.update(beam_size=2, max_length=7, min_length=3)
-  model = video_captioner_lib.create(config, len(WORDS))
+  model = caption_model.create(config, len(WORDS))
   variables = model.init(
     jax.random.key(0),
     jnp.zeros((1, 5, SIDE, SIDE, 3), jnp.uint8),

@@ -26,8 +26,20 @@ MAY_IMPORT = {
   ),
   'configs': (),
 }
-# These run the rest and are imported by nothing.
-OUTSIDE = ('tests', 'scripts')
+# These run the rest and are imported by nothing but each itself.
+OUTSIDE = ('tests', 'scripts', 'benchmarks', 'tables')
+# Rooms of a package -> rooms beside them that they may import. Modules at the
+# package's top may import every room, and rooms may import those modules, but
+# for the commands.
+ROOMS = {
+  'video.classification': ('video.synthetic',),
+  'video.captioning': ('video.synthetic',),
+  'video.tracking': ('video.sources', 'video.synthetic'),
+  'video.sources': (),
+  'video.synthetic': (),
+}
+MOST_ENTRIES_OF_VIDEO = 16
+MOST_LINES_OF_SCRIPTS = 1000
 # Of captioning, what video may use.
 OF_CAPTIONING = ('captioning.vocabulary', 'captioning.metrics')
 # What trains, from the command line alone.
@@ -98,6 +110,34 @@ def test_packages_import_what_they_may(package):
   assert wrong == []
 
 
+@pytest.mark.parametrize('room', ROOMS)
+def test_rooms_import_what_they_may(room):
+  wrong = [
+    f'{path.relative_to(ROOT)} imports {module}'
+    for path in files(room.replace('.', '/'))
+    for module in modules(path)
+    for other in ROOMS
+    if f'{module}.'.startswith(f'{other}.')
+    and other not in (room, *ROOMS[room])
+  ]
+  assert wrong == []
+
+
+def test_every_room_is_in_the_table():
+  rooms = {path.parent for path in ROOT.glob('[a-z]*/*/*.py')}
+  names = {'.'.join(path.relative_to(ROOT).parts) for path in rooms}
+  assert {name for name in names if not name.startswith('tests.')} == {*ROOMS}
+
+
+def test_the_rooms_are_of_a_size_to_live_in():
+  entries = [
+    path for path in (ROOT / 'video').iterdir() if path.name != '__pycache__'
+  ]
+  assert len(entries) <= MOST_ENTRIES_OF_VIDEO
+  lines = sum(len(path.read_text().split('\n')) for path in files('scripts'))
+  assert lines < MOST_LINES_OF_SCRIPTS
+
+
 @pytest.mark.parametrize('package', MAY_IMPORT)
 def test_no_main_is_imported(package):
   wrong = [
@@ -125,7 +165,7 @@ def test_one_place_only(name):
   """Tests may name anything."""
   named = {
     str(path.relative_to(ROOT))
-    for package in (*MAY_IMPORT, 'scripts')
+    for package in (*MAY_IMPORT, *OUTSIDE[1:])
     for path in files(package)
     for used in (*modules(path), *attributes(path))
     if used == name or used.startswith(f'{name}.')

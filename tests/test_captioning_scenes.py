@@ -4,17 +4,17 @@ import re
 import numpy as np
 import pytest
 
-from captioning import drawing
 from captioning import scenes
+from captioning import shapes
 
 NUMBERS = {'a': 1, 'an': 1, 'two': 2, 'three': 3, 'four': 4, 'five': 5}
 THING = re.compile(
   rf'({"|".join(NUMBERS)}) (?:(small|little|large|big) )?'
-  rf'({"|".join(drawing.COLOURS)}) ({"|".join(drawing.SHAPES)})(?:e?s)?\b'
+  rf'({"|".join(shapes.COLOURS)}) ({"|".join(shapes.SHAPES)})(?:e?s)?\b'
 )
 BACKGROUND = re.compile(
-  rf'\ba (?:({"|".join(drawing.TONES)}) ?)?'
-  rf'({"|".join(drawing.PATTERNS)})? ?background'
+  rf'\ba (?:({"|".join(shapes.TONES)}) ?)?'
+  rf'({"|".join(shapes.PATTERNS)})? ?background'
 )
 # Word -> (axis, sign).
 DIRECTIONS = {
@@ -117,7 +117,7 @@ def check(scene, caption):
         axis, sign = DIRECTIONS[word]
         signs[axis] = sign
     for axis, sign in signs.items():
-      third = int(getattr(thing, axis) / (drawing.SIDE / 3))
+      third = int(getattr(thing, axis) / (shapes.SIDE / 3))
       assert third == 1 + sign
     text = text.replace(match[0], '')
   assert set(re.sub(r'#\d', '', text).split()) <= FILLER, text
@@ -157,8 +157,8 @@ def test_captions_of_a_picture_differ():
 
 
 def test_shapes_are_painted_where_the_scene_says():
-  names = list(drawing.COLOURS)
-  palette = np.array(list(drawing.COLOURS.values()))
+  names = list(shapes.COLOURS)
+  palette = np.array(list(shapes.COLOURS.values()))
   for scene, picture, _ in examples('validation', range(300)):
     things = scene.things[: 1 if scene.layout == 'inside' else None]
     for thing in things:
@@ -168,7 +168,7 @@ def test_shapes_are_painted_where_the_scene_says():
       assert names[distances.argmin()] == thing.colour
     for thing in scene.things:
       assert min(thing.x, thing.y) >= thing.radius
-      assert max(thing.x, thing.y) <= drawing.SIDE - thing.radius
+      assert max(thing.x, thing.y) <= shapes.SIDE - thing.radius
 
 
 def test_shapes_do_not_overlap():
@@ -184,8 +184,8 @@ def kinds(example):
 
 def test_held_out_kinds_are_only_in_the_second_half_of_the_test_split():
   assert len(set(scenes.HELD_OUT)) == 8
-  assert {colour for colour, _ in scenes.HELD_OUT} == set(drawing.COLOURS)
-  assert {shape for _, shape in scenes.HELD_OUT} == set(drawing.SHAPES)
+  assert {colour for colour, _ in scenes.HELD_OUT} == set(shapes.COLOURS)
+  assert {shape for _, shape in scenes.HELD_OUT} == set(shapes.SHAPES)
   seen = [
     *examples('train', range(500)),
     *examples('validation', range(200)),

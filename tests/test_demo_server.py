@@ -16,18 +16,18 @@ from starlette import websockets
 from captioning import caption
 from captioning import inference
 from captioning import vocabulary
-from demo import drawing as drawing_lib
 from demo import guard
 from demo import messages
 from demo import queues
 from demo import server
+from demo import sketching
 from demo import studio as studio_lib
 from sketch_rnn import generation
 from sketch_rnn import latent
 from sketch_rnn import strokes
-from video import caption_inference
 from video import frames as frames_lib
 from video import sampling
+from video.captioning import inference as caption_inference
 from vision import images
 
 LIMITS = messages.Limits(
@@ -303,7 +303,7 @@ def test_numbers_in_use_and_too_many_at_a_time(client, held):
 def test_a_full_queue_is_busy(client, studio, held):
   opened, entered = held
   worker = studio.sketchers['vae'].worker
-  job = drawing_lib.Draw(1, 0, SAMPLING)
+  job = sketching.Draw(1, 0, SAMPLING)
   worker.submit(job, print).cancel()
   assert entered.wait(60)  # From here on nothing leaves the queue.
   with pytest.raises(queues.Busy):

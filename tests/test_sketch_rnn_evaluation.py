@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from configs import sketch_sheep
-from sketch_rnn import data
 from sketch_rnn import evaluation
+from sketch_rnn import examples as examples_lib
 from sketch_rnn import losses
 from sketch_rnn import main
 from sketch_rnn import mixture as mixture_lib
@@ -54,7 +54,7 @@ def records():
 def make(records, **fields):
   """Config, examples, model and random variables of it."""
   config = make_config(**fields)
-  examples, _ = data.Examples.build(config.data, {'train': records})
+  examples, _ = examples_lib.Examples.build(config.data, {'train': records})
   model = model_lib.SketchRNN(**config.model)
   variables = main.initial_variables(
     model, examples.evaluation(records[0]), seed=0

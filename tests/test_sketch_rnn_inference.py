@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from sketch_rnn import data
+from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import mixture
@@ -34,7 +34,9 @@ CLASSES = ('cat', 'pig', 'yoga')
 
 
 def examples(length=LENGTH, scale=SCALE, categories=CLASSES):
-  return data.Examples(scale=scale, length=length, categories=categories)
+  return examples_lib.Examples(
+    scale=scale, length=length, categories=categories
+  )
 
 
 def random_model(**arguments):

@@ -26,16 +26,16 @@ from configs import sketch_cat
 from configs import sketch_kanji
 from configs import sketch_quickdraw
 from configs import sketch_sheep
-from sketch_rnn import data
+from sketch_rnn import builders
 from sketch_rnn import evaluation
-from sketch_rnn import files
+from sketch_rnn import examples as examples_lib
+from sketch_rnn import file_formats
 from sketch_rnn import inference
 from sketch_rnn import kanji
 from sketch_rnn import losses
 from sketch_rnn import main
 from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model as model_lib
-from sketch_rnn import sources
 from training import app
 from training import parallel
 
@@ -75,7 +75,7 @@ def sketches(category, seed):
       strokes = rng.integers(-40, 40, (rng.integers(3, 13), 3))
       strokes[:, 2] = rng.random(len(strokes)) < 0.3
       strokes[-1, 2] = 1
-      yield files.Sketch(
+      yield file_formats.Sketch(
         f'{category}-{split}-{i}', strokes.astype(np.float32), category, split
       )
 
@@ -84,10 +84,10 @@ def sketches(category, seed):
 def shell(tmp_path_factory):
   """A directory with data sets for all configs but that of Kanji."""
   shell = commands.Shell(tmp_path_factory.mktemp('main'))
-  sources.prepare('sheep', list(sketches('sheep', 0)), shell.data_dir)
+  builders.prepare('sheep', list(sketches('sheep', 0)), shell.data_dir)
   for i, category in enumerate(('cat', 'pig')):
     drawings = list(sketches(category, i + 1))
-    sources.prepare('quickdraw_sketches', drawings, shell.data_dir)
+    builders.prepare('quickdraw_sketches', drawings, shell.data_dir)
   yield shell
   shell.end()
 
@@ -274,8 +274,8 @@ def test_two_devices_equal_one_computation(shell, fields, floor):
     loss__kl_decay=0.9,
     **fields,
   )
-  examples, splits = data.load(config.data)
-  made = data.training_batches(
+  examples, splits = examples_lib.load(config.data)
+  made = examples_lib.training_batches(
     splits['train'], examples, batch_size=8, seed=config.seed
   )
   batches = [{k: v for k, v in made[i].items() if k != 'id'} for i in range(2)]
@@ -353,7 +353,7 @@ def test_every_config_trains(shell, case, tmp_path, monkeypatch):
   else:
     assert entry['scores']['kl'] == 0
   np.testing.assert_allclose(entry['scores']['loss'], expected, rtol=1e-6)
-  _, splits = data.load(config.data)
+  _, splits = examples_lib.load(config.data)
   assert entry['num_drawings'] == len(splits['test'])
   if config.model.num_classes:
     assert inference.load(tmp_path).classes == ('cat', 'pig')
@@ -370,8 +370,8 @@ def test_every_bucket_compiles_once(shell, tmp_path):
   )
   with witness() as events:
     main.train_and_evaluate(config, tmp_path)
-  examples, splits = data.load(config.data)
-  batches = data.training_batches(
+  examples, splits = examples_lib.load(config.data)
+  batches = examples_lib.training_batches(
     splits['train'],
     examples,
     batch_size=config.batch_size,
@@ -482,8 +482,8 @@ def test_a_loss_that_is_not_finite_is_named(trained, tmp_path):
   config.num_steps = NUM_STEPS + 10
   config.optimizer.learning_rate = 1e30
   config.log_every = 3
-  examples, splits = data.load(config.data)
-  batches = data.training_batches(
+  examples, splits = examples_lib.load(config.data)
+  batches = examples_lib.training_batches(
     splits['train'], examples, batch_size=4, seed=config.seed
   )
   ids = ', '.join(batches[NUM_STEPS]['id'])

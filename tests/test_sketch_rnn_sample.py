@@ -13,15 +13,15 @@ import optax
 import PIL.Image
 import pytest
 
-from sketch_rnn import data
-from sketch_rnn import drawing as drawing_lib
-from sketch_rnn import files
+from sketch_rnn import builders
+from sketch_rnn import examples
+from sketch_rnn import file_formats
 from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import latent
 from sketch_rnn import model as model_lib
+from sketch_rnn import rendering
 from sketch_rnn import sample
-from sketch_rnn import sources
 from sketch_rnn import strokes
 from training import checkpoints
 from training import parallel
@@ -49,17 +49,17 @@ def data_dir(tmp_path_factory):
   """'sketches/few': five drawings for testing, of two categories."""
   directory = tmp_path_factory.mktemp('data')
   sketches = [
-    files.Sketch(f'{i}', drawing, ('cat', 'pig')[i % 2], 'test')
+    file_formats.Sketch(f'{i}', drawing, ('cat', 'pig')[i % 2], 'test')
     for i, drawing in enumerate(some_drawings(5))
   ]
-  sources.prepare('few', sketches, directory)
+  builders.prepare('few', sketches, directory)
   return directory
 
 
 @pytest.fixture(scope='module')
 def records(data_dir):
   """As they are stored: in another order."""
-  split = data.open_split('sketches/few', 'test', data_dir)
+  split = examples.open_split('sketches/few', 'test', data_dir)
   return [split[i] for i in range(len(split))]
 
 
@@ -104,7 +104,7 @@ def write_workdir(workdir, data_dir, **arguments):
   }
   checkpoints.write_json(workdir / 'config.json', config)
   state = parallel.create_state(variables, optax.identity())
-  drawings = data.Examples(SCALE, LENGTH, ('cat', 'pig')).to_dict()
+  drawings = examples.Examples(SCALE, LENGTH, ('cat', 'pig')).to_dict()
   with checkpoints.Checkpoints(
     workdir, best_metric='loss', mode='min'
   ) as saved:
@@ -171,9 +171,7 @@ def colours(text):
 
 def sheet(*sections):
   """The SVG of (panels, columns, heading)."""
-  return drawing_lib.svg(
-    [drawing_lib.Section(*section) for section in sections]
-  )
+  return rendering.svg([rendering.Section(*section) for section in sections])
 
 
 def draw(workdir, temperature, seed=0, **arguments):
@@ -192,7 +190,7 @@ def test_sample_draws_from_the_prior(vae, run):
     assert len({len(drawing) for drawing in drawings}) > 1
     expected.append(
       (
-        [drawing_lib.panel(drawing) for drawing in drawings],
+        [rendering.panel(drawing) for drawing in drawings],
         10,
         f'temperature {temperature}',
       )
@@ -221,7 +219,7 @@ def test_every_class_is_sampled(classes, run):
     drawings = draw(classes, 0.4, labels=np.full(2, label, np.int32))
     expected.append(
       (
-        [drawing_lib.panel(drawing) for drawing in drawings],
+        [rendering.panel(drawing) for drawing in drawings],
         2,
         f'{name}, temperature 0.4',
       )
@@ -249,7 +247,7 @@ def test_latent_vectors_are_saved_and_drawn(vae, run, records):
   found = svg(run('decode', vae, path, '--temperature=0.3', output='drawn'))
   drawings = draw(vae, 0.3, z=saved.z)
   panels = [
-    drawing_lib.panel(drawing, f'out.npz:{i}')
+    rendering.panel(drawing, f'out.npz:{i}')
     for i, drawing in enumerate(drawings)
   ]
   assert found == sheet((panels, 3, 'temperature 0.3'))
@@ -260,8 +258,8 @@ def test_denoising_goes_through_the_mean(vae, run, originals):
   original = originals[2]
   (drawing,) = draw(vae, 0.2, z=inference.load(vae).encode([original])[0])
   panels = [
-    drawing_lib.panel(original, 'test:2'),
-    drawing_lib.panel(drawing, given=0),
+    rendering.panel(original, 'test:2'),
+    rendering.panel(drawing, given=0),
   ]
   assert found == sheet((panels, 2, 'temperature 0.2'))
 
@@ -276,9 +274,9 @@ def test_reconstructions_stand_beside_the_original(vae, run, originals):
   drawings = draw(vae, 0.4, z=z)
   panels = []
   for i in range(2):
-    panels.append(drawing_lib.panel(originals[i], f'test:{i}'))
+    panels.append(rendering.panel(originals[i], f'test:{i}'))
     panels += [
-      drawing_lib.panel(drawing, given=0)
+      rendering.panel(drawing, given=0)
       for drawing in drawings[3 * i : 3 * i + 3]
     ]
   assert found == sheet((panels, 4, 'temperature 0.4'))
@@ -303,7 +301,7 @@ def test_interpolation_from_latents(vae, run, tmp_path, corners, method):
     path = latent.path(z[0], z[1], 3, between)
   else:
     path = latent.grid(z, 3, between).reshape(9, 4)
-  panels = [drawing_lib.panel(drawing) for drawing in draw(vae, 0.1, z=path)]
+  panels = [rendering.panel(drawing) for drawing in draw(vae, 0.1, z=path)]
   assert found == sheet((panels, 3, 'temperature 0.1'))
 
 
@@ -315,12 +313,12 @@ def test_interpolation_from_drawings_goes_between_their_means(
   mean, _ = inference.load(vae).encode(ends)
   drawings = draw(vae, 0.1, z=latent.path(*mean, 4))
   given = [
-    drawing_lib.panel(drawing, name)
+    rendering.panel(drawing, name)
     for drawing, name in zip(ends, ('test:0', 'test:3'), strict=True)
   ]
   assert found == sheet(
     (given, 2, 'given'),
-    ([drawing_lib.panel(d) for d in drawings], 4, 'temperature 0.1'),
+    ([rendering.panel(d) for d in drawings], 4, 'temperature 0.1'),
   )
 
 
@@ -329,12 +327,12 @@ def test_analogies_add_and_subtract(vae, run, originals):
   a, b, c = inference.load(vae).encode(originals[:3])[0]
   drawings = draw(vae, 0.1, z=np.stack([a - b + c] * 2))
   given = [
-    drawing_lib.panel(drawing, f'test:{i}')
+    rendering.panel(drawing, f'test:{i}')
     for i, drawing in enumerate(originals[:3])
   ]
   assert found == sheet(
     (given, 3, 'given'),
-    ([drawing_lib.panel(d) for d in drawings], 2, 'temperature 0.1'),
+    ([rendering.panel(d) for d in drawings], 2, 'temperature 0.1'),
   )
 
 
@@ -342,15 +340,11 @@ def test_completions_share_their_beginning(decoder, run, originals):
   found = svg(run('complete', decoder, 'test:1', '--points=3', '--count=4'))
   beginning = originals[1][:3]
   drawings = draw(decoder, 0.4, beginnings=[beginning] * 4)
-  panels = [drawing_lib.panel(drawing, given=3) for drawing in drawings]
-  assert found == drawing_lib.svg(
-    [
-      drawing_lib.Section(
-        panels, 4, 'test:1, temperature 0.4', same_window=True
-      )
-    ]
+  panels = [rendering.panel(drawing, given=3) for drawing in drawings]
+  assert found == rendering.svg(
+    [rendering.Section(panels, 4, 'test:1, temperature 0.4', same_window=True)]
   )
-  assert colours(found) == {drawing_lib.INK, drawing_lib.NEW}
+  assert colours(found) == {rendering.INK, rendering.NEW}
 
 
 def test_the_pen_stays_down_if_it_shall(decoder, run, tmp_path):
@@ -365,10 +359,10 @@ def test_the_pen_stays_down_if_it_shall(decoder, run, tmp_path):
   for text, lifted in zip(texts, (1, 0), strict=True):
     beginning[-1, 2] = lifted
     (drawing,) = draw(decoder, 0.4, beginnings=[beginning])
-    panel = drawing_lib.panel(drawing, given=2)
-    assert text == drawing_lib.svg(
+    panel = rendering.panel(drawing, given=2)
+    assert text == rendering.svg(
       [
-        drawing_lib.Section(
+        rendering.Section(
           [panel], 1, 'head.json, temperature 0.4', same_window=True
         )
       ]
@@ -387,13 +381,9 @@ def test_a_conditional_model_completes_too(vae, run, originals):
     mean.repeat(4, 0), sigma.repeat(4, 0), jax.random.key(0)
   )
   drawings = draw(vae, 0.4, z=z, beginnings=[beginning] * 4)
-  panels = [drawing_lib.panel(drawing, given=3) for drawing in drawings]
-  assert text == drawing_lib.svg(
-    [
-      drawing_lib.Section(
-        panels, 4, 'test:1, temperature 0.4', same_window=True
-      )
-    ]
+  panels = [rendering.panel(drawing, given=3) for drawing in drawings]
+  assert text == rendering.svg(
+    [rendering.Section(panels, 4, 'test:1, temperature 0.4', same_window=True)]
   )
 
 
@@ -414,7 +404,7 @@ def test_predictions_are_drawn_and_saved(decoder, run, originals):
   assert len(titles) == 1 + 5
   state = ('draws', 'lifts', 'ends')[np.argmax(prediction.pens[0])]
   assert any(title.startswith(f'0: {state} ') for title in titles)
-  assert colours(text) == {drawing_lib.INK, drawing_lib.FAINT}
+  assert colours(text) == {rendering.INK, rendering.FAINT}
   assert list(root.iter(PATH.replace('path', 'ellipse')))
 
 
@@ -434,8 +424,8 @@ def test_classes_are_those_of_the_inputs(classes, run, records):
       labels=np.array([label], np.int32),
     )
     panels = [
-      drawing_lib.panel(drawing, 'test:1'),
-      drawing_lib.panel(denoised, given=0),
+      rendering.panel(drawing, 'test:1'),
+      rendering.panel(denoised, given=0),
     ]
     assert text == sheet((panels, 2, 'temperature 0.1'))
 
@@ -455,12 +445,12 @@ def test_files_of_drawings_are_read(vae, run, tmp_path):
 
   # A drawing that the command has drawn itself: the SVG of one alone.
   drawn, *_ = run('sample', vae, '--count=1', output='drawn')
-  (sketch,) = files.read(drawn)
+  (sketch,) = file_formats.read(drawn)
   found = svg(run('denoise', vae, drawn))
   mean, _ = inference.load(vae).encode([sketch.strokes])
   panels = [
-    drawing_lib.panel(sketch.strokes, 'drawn.svg'),
-    drawing_lib.panel(*draw(vae, 0.1, z=mean), given=0),
+    rendering.panel(sketch.strokes, 'drawn.svg'),
+    rendering.panel(*draw(vae, 0.1, z=mean), given=0),
   ]
   assert found == sheet((panels, 2, 'temperature 0.1'))
 

@@ -18,13 +18,13 @@ from training import app
 from training import batching
 from training import parallel
 from video import caption
-from video import caption_evaluation
-from video import caption_examples
-from video import caption_inference
-from video import captioner as captioner_lib
 from video import data
-from video import event_captions
-from video import sources
+from video.captioning import evaluation
+from video.captioning import examples as examples_lib
+from video.captioning import inference
+from video.captioning import model
+from video.sources import clips as clips_lib
+from video.synthetic import event_captions
 from vision import images
 from vision import pretrained
 from vision import resnet
@@ -61,7 +61,7 @@ def prepare_few(data_dir, name='few', *, side=16):
     for i in range(count):
       record = event_captions.example(split, i)
       clips.append(
-        sources.Clip(
+        clips_lib.Clip(
           id=record['id'],
           split=split,
           # Clips differ in length, some are shorter than what is seen.
@@ -149,7 +149,7 @@ def test_results_say_what_was_done(runs, shell):
   )
   assert {'CIDEr', 'BLEU-4', 'ROUGE-L', 'loss'} <= entry['scores'].keys()
   assert 'METEOR' in entry['absent']
-  assert caption_inference.load(runs[0]).rate == 5
+  assert inference.load(runs[0]).rate == 5
   assert captions(runs[0]).keys() == {f'test-{i:05d}' for i in range(3)}
 
 
@@ -185,7 +185,7 @@ def examples(**changes):
     for word in event_captions.example('train', i)['captions'][0].split()
   }
   words |= set(event_captions.DIRECTIONS)
-  return caption_examples.Examples(
+  return examples_lib.Examples(
     vocabulary.Vocabulary([*vocabulary.SPECIAL, *sorted(words)]), config
   )
 
@@ -223,7 +223,7 @@ def test_frames_are_spread_or_counted():
     assert length == len(wanted)
     np.testing.assert_array_equal(example['frames'][:length, 0, 0, 0], wanted)
     np.testing.assert_array_equal(example['frame_labels'][:length], wanted)
-    assert (example['frame_labels'][length:] == caption_examples.NO_LABEL).all()
+    assert (example['frame_labels'][length:] == examples_lib.NO_LABEL).all()
     assert len(example['frames']) == changes['num_frames']
 
 
@@ -232,7 +232,7 @@ def test_shuffled_frames_keep_what_they_show():
   record = event_captions.example('test', 0)
   plain = examples(num_frames=20, every=1).evaluation(record)
   made = examples(num_frames=20, every=1)
-  made = caption_examples.Examples(made.vocabulary, made.config, shuffled=True)
+  made = examples_lib.Examples(made.vocabulary, made.config, shuffled=True)
   shuffled = made.evaluation(record)
   jax.tree.map(np.testing.assert_array_equal, shuffled, made.evaluation(record))
   assert shuffled['length'] == plain['length'] == 16
@@ -252,7 +252,7 @@ def test_shuffled_frames_keep_what_they_show():
 
 def test_event_scores_tell_order_from_set():
   references = dict.fromkeys('abcd', ['the red disc moves left then up'])
-  scores = caption_evaluation.event_scores(
+  scores = evaluation.event_scores(
     references,
     {
       'a': 'the red disc moves left then up',
@@ -266,12 +266,12 @@ def test_event_scores_tell_order_from_set():
 
 def test_only_what_is_computed_ranks_checkpoints():
   config = event_config.get_config()
-  caption_evaluation.check_metric(config)
+  evaluation.check_metric(config)
   config.data.name = 'event_captions/pairs'
-  caption_evaluation.check_metric(config)
+  evaluation.check_metric(config)
   config.data.name = 'captioned_clips/mine'
   with pytest.raises(ValueError, match="best_metric='motion_order' is none of"):
-    caption_evaluation.check_metric(config)
+    evaluation.check_metric(config)
 
 
 # Cached features.
@@ -292,10 +292,10 @@ def test_cached_features_are_the_encoders(module, tmp_path):
     jax.random.key(3), np.zeros((1, 16, 16, 3), np.float32), train=False
   )
   encoder = jax.device_get(encoder)
-  pretrained.save(tmp_path / caption_examples.ENCODER_FILE, encoder)
+  pretrained.save(tmp_path / examples_lib.ENCODER_FILE, encoder)
 
-  split = caption_examples.open_split(config, tmp_path, 'train')
-  made = caption_examples.make_examples(config, tmp_path, split)
+  split = examples_lib.open_split(config, tmp_path, 'train')
+  made = examples_lib.make_examples(config, tmp_path, split)
   plain = data.open_split(config.data.name, 'train', config.data.data_dir)
   assert [x['id'] for x in split] == [x['id'] for x in plain]
   for i in (0, 8):
@@ -313,21 +313,19 @@ def test_cached_features_are_the_encoders(module, tmp_path):
     config.decoder.update(features=4, embedding=4)
     if 'attention' in config.decoder:
       config.decoder.update(attention=4, encoder_features=4)
-  captioner = captioner_lib.create(config, len(made.vocabulary))
+  captioner = model.create(config, len(made.vocabulary))
   example = {'id': 'a', **made.evaluation(split[0])}
   variables = parallel.replicate(
     caption.initial_variables(captioner, example, config)
   )
-  describer = caption_inference.Describer(
+  describer = inference.Describer(
     tmp_path,
-    caption_inference.Trained(config, made.vocabulary, captioner, variables, 0),
+    inference.Trained(config, made.vocabulary, captioner, variables, 0),
     config.decoding,
   )
   found = describer.captions([np.asarray(plain[i]['frames']) for i in range(3)])
-  wanted = caption_inference.describe(
-    caption_inference.describe_step(
-      captioner, config.decoding, made.vocabulary
-    ),
+  wanted = inference.describe(
+    inference.describe_step(captioner, config.decoding, made.vocabulary),
     variables,
     batching.read(
       batching.evaluation_batches(

@@ -23,25 +23,23 @@ from configs import hand_gestures
 from configs import ordered_motion as motion_config
 from configs import utd_mhad
 from training import parallel
-from video import classification
-from video import classification_evaluation
-from video import classification_examples
-from video import classification_inference
 from video import classify
 from video import data
 from video import frames as frames_lib
-from video import gesture_stream
-from video import ordered_motion
-from video import recordings as recordings_lib
 from video import sampling
+from video.classification import evaluation as evaluation_lib
+from video.classification import examples as examples_lib
+from video.classification import inference
+from video.classification import model as model_lib
+from video.sources import fingertips
+from video.synthetic import gesture_stream
+from video.synthetic import ordered_motion
 
 CIRCLES = ('Stop', 'Clockwise', 'Counter Clockwise', 'Move')
 
 
 def examples_of(config, class_names):
-  return classification_examples.Examples(
-    config.data, config.augmentation, class_names
-  )
+  return examples_lib.Examples(config.data, config.augmentation, class_names)
 
 
 def skeleton(length, seed=0, label=0):
@@ -198,9 +196,9 @@ def small(config):
 
 
 def trained(config, class_names, frame_shape):
-  """As `classification_inference.load` returns it, of random parameters."""
+  """As `inference.load` returns it, of random parameters."""
   config = small(config)
-  classifier = classification.create(config, len(class_names))
+  classifier = model_lib.create(config, len(class_names))
   dtype = np.uint8 if config.encoder else np.float32
   x = np.ones((1, config.data.num_frames, *frame_shape), dtype)
   length = np.full(1, config.data.num_frames, np.int32)
@@ -208,7 +206,7 @@ def trained(config, class_names, frame_shape):
   # Far from undecided.
   params = dict(variables['params'])
   output = jax.tree.map(lambda leaf: 5 * leaf, params['output'])
-  return classification_inference.Trained(
+  return inference.Trained(
     config,
     tuple(class_names),
     frame_shape,
@@ -219,7 +217,7 @@ def trained(config, class_names, frame_shape):
 
 
 def evaluation_of(model, source):
-  evaluate = classification_evaluation.Evaluator(
+  evaluate = evaluation_lib.Evaluator(
     source, model.examples, model.classifier, model.config
   )
   return evaluate(parallel.replicate(model.variables))
@@ -232,7 +230,7 @@ def test_evaluation_counts_what_the_recognizer_says():
   model = trained(config, ordered_motion.CLASSES, (32, 32, 3))
   source = [ordered_motion.example('test', i) for i in range(7)]
   evaluation = evaluation_of(model, source)
-  recognizer = classification_inference.Recognizer(model)
+  recognizer = inference.Recognizer(model)
   said = np.stack([recognizer.probabilities(record) for record in source])
   labels = np.array([record['label'] for record in source])
   best = said.argmax(axis=1)
@@ -252,14 +250,14 @@ def test_streams_are_scored_by_what_the_online_recognizer_says():
   model = trained(config, gesture_stream.CLASSES, (24, 24, 1))
   source = [gesture_stream.example('test', i) for i in range(5)]
   evaluation = evaluation_of(model, source)
-  recognizer = classification_inference.Recognizer(model)
+  recognizer = inference.Recognizer(model)
   right = []
   for record, found in zip(source, evaluation.recordings, strict=True):
-    frames = classification_inference.recorded_frames(record)
+    frames = inference.recorded_frames(record)
     labels = [int(p.argmax()) for p in recognizer.online(frames)]
-    changed = classification_inference.changes(labels)
+    changed = inference.changes(labels)
     emitted = [label for _, label in changed if label]
-    assert emitted == classification.spoken(np.array(labels))
+    assert emitted == model_lib.spoken(np.array(labels))
     names = [gesture_stream.CLASSES[label] for label in emitted]
     assert found['recognized'] == names
     right.append(np.mean(np.array(labels) == record['framewise']))
@@ -284,7 +282,7 @@ def test_what_is_said_over_time_ends_with_what_is_said_of_all(bidirectional):
   config.model.bidirectional = bidirectional
   names = ['wave', 'clap', 'jog']
   model = trained(config, names, (60,))
-  recognizer = classification_inference.Recognizer(model)
+  recognizer = inference.Recognizer(model)
   for length in (5, 12, 40):
     record = skeleton(length)
     times, over_time = recognizer.over_time(record)
@@ -298,7 +296,7 @@ def test_what_is_said_over_time_ends_with_what_is_said_of_all(bidirectional):
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
   model = trained(utd_mhad.get_config(), ['wave', 'clap'], (60,))
-  recognizer = classification_inference.Recognizer(model)
+  recognizer = inference.Recognizer(model)
   for name, array, message in (
     ('wide.npy', np.zeros((4, 61), np.float32), r'frames of \[61\], the class'),
     ('deep.npy', np.zeros((4, 20, 3), np.float32), r'float32\[4, 20, 3\]'),
@@ -312,7 +310,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   model = trained(
     gesture_config.get_config(), gesture_stream.CLASSES, (24, 24, 1)
   )
-  recognizer = classification_inference.Recognizer(model)
+  recognizer = inference.Recognizer(model)
   rng = np.random.default_rng(0)
   clip = rng.integers(256, size=(5, 30, 40, 3), dtype=np.uint8)
   np.save(tmp_path / 'colour.npy', clip)
@@ -323,7 +321,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   model = trained(
     motion_config.get_config(), ordered_motion.CLASSES, (32, 32, 3)
   )
-  grey = classification_inference.Recognizer(model).read(tmp_path / 'grey.npy')
+  grey = inference.Recognizer(model).read(tmp_path / 'grey.npy')
   np.testing.assert_array_equal(grey['frames'], clip[..., :1].repeat(3, -1))
 
 
@@ -333,9 +331,7 @@ def test_videos_are_thinned_as_those_were_that_it_was_trained_on(tmp_path):
   frames = ordered_motion.example('test', 0)['frames']
   frames_lib.write(tmp_path / 'clip.mp4', frames, rate=24)
   for rate, step in ((None, 1), (24.0, 1), (8.0, 3)):
-    recognizer = classification_inference.Recognizer(
-      dataclasses.replace(model, rate=rate)
-    )
+    recognizer = inference.Recognizer(dataclasses.replace(model, rate=rate))
     record = recognizer.read(tmp_path / 'clip.mp4')
     np.testing.assert_array_equal(
       record['frames'], frames_lib.read(tmp_path / 'clip.mp4')[::step]
@@ -344,10 +340,10 @@ def test_videos_are_thinned_as_those_were_that_it_was_trained_on(tmp_path):
 
 def test_unknown_metrics_are_refused():
   config = ml_collections.ConfigDict(gesture_config.get_config().to_dict())
-  classification_evaluation.check_metric(config)
+  evaluation_lib.check_metric(config)
   config.best_metric = 'accuracy'
   with pytest.raises(ValueError, match="'accuracy' is none of edit_accuracy,"):
-    classification_evaluation.check_metric(config)
+    evaluation_lib.check_metric(config)
 
 
 # The command.
@@ -396,7 +392,7 @@ def arms(index, split, label):
   joints = np.tile(rng.normal(size=(20, 3)), (length, 1, 1))
   way = np.linspace(-1, 1, length)
   joints[:, 7, 1] += way if label == 'rise' else -way
-  return recordings_lib.Features(
+  return fingertips.Features(
     id=f'{split}-{label}-{index}',
     split=split,
     features=joints.reshape(length, 60).astype(np.float32),

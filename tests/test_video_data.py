@@ -10,16 +10,16 @@ from PIL import Image
 
 from training import batching
 from video import data
-from video import event_captions
 from video import frames
-from video import gesture_stream
-from video import occlusion_track
-from video import ordered_motion
-from video import recordings
 from video import sampling
-from video import sources
-from video import tracks as tracks_lib
-from video import utd_mhad
+from video.sources import clips
+from video.sources import fingertips
+from video.sources import otb
+from video.sources import utd_mhad
+from video.synthetic import event_captions
+from video.synthetic import gesture_stream
+from video.synthetic import occlusion_track
+from video.synthetic import ordered_motion
 
 ROOT = pathlib.Path(__file__).parents[1]
 DRAWN = {
@@ -62,7 +62,7 @@ def test_what_is_drawn_reads_back(name, tmp_path, monkeypatch):
   copy = pickle.loads(pickle.dumps(records))
   assert_equal_records(copy[0], records[0])
   assert data.class_names(name, tmp_path) == getattr(module, 'CLASSES', ())
-  assert data.splits(name, tmp_path) == sources.SPLITS
+  assert data.splits(name, tmp_path) == clips.SPLITS
   assert data.directory(name, tmp_path).is_relative_to(tmp_path / name)
 
 
@@ -140,7 +140,7 @@ def test_two_processes_may_ask_at_once(tmp_path):
 
 
 def clip(name, split, content, **kwargs):
-  return sources.Clip(name, split, content, **kwargs)
+  return clips.Clip(name, split, content, **kwargs)
 
 
 def test_clips_read_back(tmp_path):
@@ -222,8 +222,8 @@ def test_captioned_clips_read_back(tmp_path):
 def test_skeletons_read_back(tmp_path):
   values = np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
   items = [
-    recordings.Features('a', 'train', values[0], 'wave', 's1'),
-    recordings.Features('b', 'train', values[1, :3], 'clap', 's3'),
+    fingertips.Features('a', 'train', values[0], 'wave', 's1'),
+    fingertips.Features('b', 'train', values[1, :3], 'clap', 's3'),
   ]
   data.prepare('skeletons/toy', items, tmp_path)
   records = in_order(data.open_split('skeletons/toy', 'train', tmp_path))
@@ -248,7 +248,7 @@ def test_tracks_read_back_as_they_were_stored(tmp_path):
     Image.fromarray(picture).save(path)
   boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
   hidden = np.array([False, False, True])
-  item = tracks_lib.Track('skiing', 'test', tuple(paths), boxes, hidden)
+  item = otb.Track('skiing', 'test', tuple(paths), boxes, hidden)
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['id'] == 'skiing'
@@ -263,7 +263,7 @@ def test_files_that_end_in_zeros_are_whole(tmp_path):
   Image.fromarray(pixels(1)[0]).save(path)
   path.write_bytes(path.read_bytes() + bytes(3))
   box = np.ones((2, 4), np.float32)
-  item = tracks_lib.Track('a', 'test', (path, path), box, np.zeros(2, bool))
+  item = otb.Track('a', 'test', (path, path), box, np.zeros(2, bool))
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['frames'].files == (path.read_bytes(),) * 2
@@ -275,7 +275,7 @@ def test_the_fingerprint_follows_the_contents(tmp_path):
     ({}, {}, {'label': 'y'}, {'group': 'g'}, {'frames': pixels(2, seed=1)})
   ):
     arguments = {'frames': pixels(2), 'label': 'x', **changes}
-    item = sources.Clip('a', 'train', **arguments)
+    item = clips.Clip('a', 'train', **arguments)
     data.prepare('clips/toy', [item], tmp_path / str(i))
     fingerprints.append(data.fingerprint('clips/toy', tmp_path / str(i)))
   assert fingerprints[0] == fingerprints[1]
@@ -353,7 +353,7 @@ def test_ucf101_of_tfds(tmp_path):
   assert names[record['label']] == 'Diving'
   assert record['id'] == 'ucf101-test-00000'
   # A tenth of what is trained on.
-  assert data.splits('ucf101', tmp_path) == sources.SPLITS
+  assert data.splits('ucf101', tmp_path) == clips.SPLITS
   parts = [
     [record['label'] for record in data.open_split('ucf101', part, tmp_path)]
     for part in ('train', 'validation', 'train+validation')
@@ -476,7 +476,7 @@ def test_real_sequences_read_back(shared, tmp_path):
     np.testing.assert_array_equal(
       record['features'], by_id[record['id']].features
     )
-  tracks, _ = tracks_lib.otb(root / 'otb')
+  tracks, _ = otb.otb(root / 'otb')
   data.prepare('tracks/otb', tracks, tmp_path)
   records = in_order(data.open_split('tracks/otb', 'test', tmp_path))
   assert [record['frames'].shape for record in records] == [

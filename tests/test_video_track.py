@@ -25,20 +25,20 @@ from configs import occlusion_track as occlusion_config
 from configs import otb_track as otb_config
 from training import app
 from training import parallel
-from video import boxes as boxes_lib
 from video import data
 from video import frames as frames_lib
 from video import metrics
-from video import occlusion_track
-from video import photo_track
 from video import track
-from video import tracking_baselines
-from video import tracking_clips
-from video import tracking_evaluation
-from video import tracking_inference
-from video import tracking_losses
-from video import tracking_sequences
-from video import tracks as tracks_lib
+from video.sources import otb as otb_lib
+from video.synthetic import occlusion_track
+from video.synthetic import photo_track
+from video.tracking import baselines
+from video.tracking import boxes as boxes_lib
+from video.tracking import clips
+from video.tracking import evaluation
+from video.tracking import inference
+from video.tracking import losses
+from video.tracking import sequences
 
 SMALL = {
   'model.side': 8,
@@ -143,9 +143,9 @@ def test_two_devices_equal_one_computation(most):
   config = small(
     self_feeding__start=0, self_feeding__ramp=1, self_feeding__most=most
   )
-  tracker = tracking_inference.create(config)
-  source = tracking_evaluation.open_split(config, 'train')
-  records = [tracking_evaluation.example(source[i]) for i in range(4)]
+  tracker = inference.create(config)
+  source = evaluation.open_split(config, 'train')
+  records = [evaluation.example(source[i]) for i in range(4)]
   batch = {
     name: np.stack([record[name] for record in records])
     for name in ('frames', 'boxes', 'hidden')
@@ -181,7 +181,7 @@ def test_two_devices_equal_one_computation(most):
   value, gradient = jax.jit(jax.value_and_grad(objective))(variables)
   optimizer = optax.sgd(0.1)
   step = parallel.train_step(
-    tracking_losses.create(tracker, config), tracking_losses.counts, optimizer
+    losses.create(tracker, config), losses.counts, optimizer
   )
   state, update = step(
     parallel.create_state(variables, optimizer),
@@ -204,7 +204,7 @@ def test_two_devices_equal_one_computation(most):
 
 def test_the_curriculum():
   shares = [
-    float(tracking_losses.self_fed_share(step, start=2, ramp=2, most=0.8))
+    float(losses.self_fed_share(step, start=2, ramp=2, most=0.8))
     for step in range(6)
   ]
   assert shares == pytest.approx([0, 0, 0.4, 0.8, 0.8, 0.8])
@@ -263,21 +263,21 @@ def test_what_is_reported(trained):
 def test_results_are_those_of_the_boxes(trained):
   """Recomputed from the records, a sequence at a time."""
   entry = results(trained)['test']
-  loaded = tracking_inference.load(trained)
+  loaded = inference.load(trained)
   config = loaded.config
-  source = tracking_evaluation.open_split(config, 'test')
+  source = evaluation.open_split(config, 'test')
   assert entry['num_sequences'] == len(source) == 5
   assert entry['seed'] == 0 and entry['step'] in (5, 8)
-  assert entry['data']['fingerprint'] == tracking_evaluation.fingerprint(config)
+  assert entry['data']['fingerprint'] == evaluation.fingerprint(config)
   trackers = {
-    'tracker': tracking_inference.LiveTracker.of(loaded),
-    'state_zeroed': tracking_inference.LiveTracker(
+    'tracker': inference.LiveTracker.of(loaded),
+    'state_zeroed': inference.LiveTracker(
       loaded.tracker.clone(zero_state=True),
       loaded.variables,
       longest_side=config.longest_side,
     ),
-    'still_box': tracking_baselines.StillBox(),
-    'cross_correlation': tracking_baselines.CrossCorrelation(),
+    'still_box': baselines.StillBox(),
+    'cross_correlation': baselines.CrossCorrelation(),
   }
   found = {'tracker': entry['scores'], **entry['others']}
   assert found.keys() == trackers.keys()
@@ -285,7 +285,7 @@ def test_results_are_those_of_the_boxes(trained):
   truths = [record['boxes'] for record in records]
   for name, tracker in trackers.items():
     boxes = [
-      tracking_baselines.follow(tracker, record['frames'], record['boxes'][0])
+      baselines.follow(tracker, record['frames'], record['boxes'][0])
       for record in records
     ]
     expected = metrics.one_pass(boxes, truths).numbers()
@@ -303,19 +303,17 @@ def test_scores_before_while_and_after_it_is_hidden():
   boxes = truth.copy()
   boxes[3:5] += 100
   grey = np.full(9, 100.0)
-  found = tracking_evaluation.scores(
+  found = evaluation.scores(
     [boxes, truth], [truth] * 2, [hidden] * 2, [grey] * 2
   )
   assert found['before/success_rate_50'] == 1
   assert found['after/success_rate_50'] == 1
   assert found['hidden/success_rate_50'] == pytest.approx((1 / 3 + 1) / 2)
   assert found['success_rate_50'] == pytest.approx((6 / 8 + 1) / 2)
-  visible = tracking_evaluation.scores(
-    [truth], [truth], [hidden & False], [grey]
-  )
+  visible = evaluation.scores([truth], [truth], [hidden & False], [grey])
   assert set(visible) == {
-    *tracking_evaluation.METRICS,
-    *(f'before/{name}' for name in tracking_evaluation.METRICS),
+    *evaluation.METRICS,
+    *(f'before/{name}' for name in evaluation.METRICS),
   }
 
 
@@ -329,17 +327,17 @@ def test_scores_after_a_blackout_and_behind_a_screen():
   assert 2 < sum(black) < 10
   right = iter(np.linspace(0, 1, 12).round(1) > 0.4)
   boxes = [truth + (0 if next(right) else 100) for truth in truths]
-  found = tracking_evaluation.scores(boxes, truths, hidden, brightness)
+  found = evaluation.scores(boxes, truths, hidden, brightness)
   scored = {}
   for name, kind in (('blackout', True), ('screen', False)):
     of_kind = [i for i in range(12) if black[i] == kind]
-    scored[name] = tracking_evaluation.scores(
+    scored[name] = evaluation.scores(
       *(
         [values[i] for i in of_kind]
         for values in (boxes, truths, hidden, brightness)
       )
     )
-    for metric in tracking_evaluation.METRICS:
+    for metric in evaluation.METRICS:
       assert found[f'{name}/{metric}'] == scored[name][f'after/{metric}']
   assert 'screen/success_auc' not in scored['blackout']
   assert 'blackout/success_auc' not in scored['screen']
@@ -351,14 +349,14 @@ def test_the_embedded_default_trains(tmp_path, monkeypatch, cell):
   """In small: some of its sequences, which are not written."""
   counts = dict(train=4, validation=2, test=3)
   monkeypatch.setattr(
-    tracking_evaluation.data,
+    evaluation.data,
     'open_split',
     lambda name, split, data_dir: [
       occlusion_track.example(split, i) for i in range(counts[split])
     ],
   )
   monkeypatch.setattr(
-    tracking_evaluation.data, 'fingerprint', lambda name, data_dir: name
+    evaluation.data, 'fingerprint', lambda name, data_dir: name
   )
   config = small(
     occlusion_config, num_steps=2, model__cell=cell, self_feeding__start=1
@@ -434,14 +432,14 @@ def test_sequences_are_scored_beside_what_learns_nothing(trained, otb):
 
 def test_published_sequences(shared):
   """Through all frames; where the truth is, is where the reader says."""
-  tracks, problems = tracks_lib.otb(shared / 'data' / 'otb')
+  tracks, problems = otb_lib.otb(shared / 'data' / 'otb')
   assert not problems
   assert {t.id: len(t.boxes) for t in tracks} == {'Crossing': 120, 'Skiing': 81}
   for found in tracks:
-    pictures = tracking_sequences.Pictures(found.pictures)
+    pictures = sequences.Pictures(found.pictures)
     boxes = {
-      name: tracking_baselines.follow(make(), pictures, found.boxes[0])
-      for name, make in tracking_baselines.BASELINES.items()
+      name: baselines.follow(make(), pictures, found.boxes[0])
+      for name, make in baselines.BASELINES.items()
     }
     scores = {
       name: metrics.one_pass([track], [found.boxes]).numbers()
@@ -476,8 +474,8 @@ def test_a_clip_is_followed(trained, otb, tmp_path, capsys, kind, output):
   with boxes_path.open() as file:
     header, *rows = csv.reader(file)
   assert header == ['frame', 'x', 'y', 'width', 'height']
-  live = tracking_inference.LiveTracker.of(tracking_inference.load(trained))
-  expected = tracking_baselines.follow(live, frames, BOX)
+  live = inference.LiveTracker.of(inference.load(trained))
+  expected = baselines.follow(live, frames, BOX)
   np.testing.assert_allclose(
     np.array(rows, float),
     np.concatenate([np.arange(7)[:, None], expected], axis=1),
@@ -523,11 +521,11 @@ def test_a_data_set_is_scored_as_its_directory(
   shutil.copytree(trained, workdir)
   expected = results(workdir)['sequences']
   monkeypatch.setattr(
-    tracking_sequences.data,
+    sequences.data,
     'open_split',
     functools.partial(data.open_split, data_dir=tmp_path),
   )
-  tracks, _ = tracks_lib.otb(otb)
+  tracks, _ = otb_lib.otb(otb)
   data.prepare('tracks/toy', tracks, tmp_path)
   assert track.use(workdir, ['tracks/toy']) == 0
   entry = results(workdir)['sequences']
@@ -570,8 +568,8 @@ def test_what_cannot_be_done_is_said(
 
 def test_only_a_workdir_of_a_tracker_will_do(tmp_path):
   with pytest.raises(FileNotFoundError, match='pass --config='):
-    tracking_inference.load(tmp_path)
+    inference.load(tmp_path)
   (tmp_path / 'config.json').write_text('{"model": {"latent": 3}}')
   with pytest.raises(ValueError, match='is not the workdir of a video.track'):
-    tracking_inference.load(tmp_path)
-  assert tracking_clips.read_box(' 1, 2.5,3,4').tolist() == [1, 2.5, 3, 4]
+    inference.load(tmp_path)
+  assert clips.read_box(' 1, 2.5,3,4').tolist() == [1, 2.5, 3, 4]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from video import tracking_baselines
+from video.tracking import baselines
 
 BOX = np.array([5, 6, 7, 5], np.float32)
 
@@ -21,14 +21,14 @@ FRAMES = noise(8, 20, 24, 3)
 
 
 def test_the_still_box_stays():
-  boxes = tracking_baselines.follow(tracking_baselines.StillBox(), FRAMES, BOX)
+  boxes = baselines.follow(baselines.StillBox(), FRAMES, BOX)
   np.testing.assert_array_equal(boxes, np.tile(BOX, (len(FRAMES), 1)))
 
 
 def test_cross_correlation_is_pearsons_coefficient():
   picture = noise(13, 11, seed=1).astype(np.float32)
   template = noise(4, 5, seed=2).astype(np.float32)
-  found = tracking_baselines.correlate(picture, template)
+  found = baselines.correlate(picture, template)
   expected = [
     [
       np.corrcoef(picture[y : y + 4, x : x + 5].ravel(), template.ravel())[0, 1]
@@ -38,7 +38,7 @@ def test_cross_correlation_is_pearsons_coefficient():
   ]
   assert_close(found, expected, 1e-5)
   picture[:6] = 7  # Flat: like nothing.
-  flat = tracking_baselines.correlate(picture, template)
+  flat = baselines.correlate(picture, template)
   assert np.all(flat[:3] == 0)
   assert_close(flat[6:], np.array(expected)[6:], 1e-4)
 
@@ -52,9 +52,7 @@ def test_cross_correlation_finds_what_moves():
     frames[t, y : y + 8, x : x + 6] = thing + 10 * t
   frames[3] = 0
   box = np.array([10.25, 11.75, 6, 8], np.float32)
-  boxes = tracking_baselines.follow(
-    tracking_baselines.CrossCorrelation(), frames, box
-  )
+  boxes = baselines.follow(baselines.CrossCorrelation(), frames, box)
   expected = np.concatenate(
     [np.array(corners) + (0.25, -0.25), np.tile([6, 8], (6, 1))], axis=1
   )
@@ -63,11 +61,11 @@ def test_cross_correlation_finds_what_moves():
 
 def test_cross_correlation_stays_in_the_frame():
   """Whatever the frames: here each is another noise."""
-  boxes = tracking_baselines.follow(
-    tracking_baselines.CrossCorrelation(),
+  boxes = baselines.follow(
+    baselines.CrossCorrelation(),
     FRAMES,
     np.array([-3, 15, 9, 8], np.float32),
   )
   assert np.all(np.isfinite(boxes))
   with pytest.raises(ValueError, match='lies outside of the first frame'):
-    tracking_baselines.CrossCorrelation().begin(FRAMES[0], BOX + 90)
+    baselines.CrossCorrelation().begin(FRAMES[0], BOX + 90)

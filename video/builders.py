@@ -1,7 +1,7 @@
 """The data sets of frames as builders of TensorFlow Datasets.
 
-Some are drawn, and SYNTHETIC; others are made of what `video.sources`,
-`video.tracks` and `video.recordings` have read. `video.data` knows them by
+Some are drawn, and SYNTHETIC; others are made of what the
+readers in `video.sources` have read. `video.data` knows them by
 name.
 
 Axes: T time, H height, W width, C channels, D features.
@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from video import event_captions
 from video import frames as frames_lib
-from video import gesture_stream
-from video import occlusion_track
-from video import ordered_motion
-from video import recordings
 from video import sampling
-from video import sources
-from video import tracks as tracks_lib
+from video.sources import clips
+from video.sources import fingertips
+from video.sources import otb
+from video.synthetic import event_captions
+from video.synthetic import gesture_stream
+from video.synthetic import occlusion_track
+from video.synthetic import ordered_motion
 
 # Data sets that are drawn.
 
@@ -187,7 +187,7 @@ class _Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     present = {item.split for item in self._items}
     return {
       split: self._generate_examples(split)
-      for split in sources.SPLITS
+      for split in clips.SPLITS
       if split in present
     }
 
@@ -215,7 +215,7 @@ class Stills(_Prepared, skip_registration=True):
     if rate is not None:
       self.info.metadata['rate'] = rate
 
-  def _encoded(self, clip: sources.Clip) -> list[bytes]:
+  def _encoded(self, clip: clips.Clip) -> list[bytes]:
     lossless = True
     if isinstance(clip.frames, np.ndarray):
       decoded = iter(clip.frames)
@@ -252,7 +252,7 @@ class Clips(Stills):
       'group': tfds.features.Text(),
     }
 
-  def _contents(self, item: sources.Clip):
+  def _contents(self, item: clips.Clip):
     return {
       'frames': self._encoded(item),
       'label': item.label,
@@ -270,7 +270,7 @@ class CaptionedClips(Stills):
       'group': tfds.features.Text(),
     }
 
-  def _contents(self, item: sources.Clip):
+  def _contents(self, item: clips.Clip):
     return {
       'frames': self._encoded(item),
       'captions': list(item.captions),
@@ -292,7 +292,7 @@ class Skeletons(_Prepared):
       'group': tfds.features.Text(),
     }
 
-  def _contents(self, item: recordings.Features):
+  def _contents(self, item: fingertips.Features):
     return {
       'features': item.features,
       'label': item.label,
@@ -310,7 +310,7 @@ class Tracks(_Prepared):
       'hidden': tfds.features.Tensor(shape=(None,), dtype=np.bool_),
     }
 
-  def _contents(self, item: tracks_lib.Track):
+  def _contents(self, item: otb.Track):
     return {
       'frames': [path.read_bytes() for path in item.pictures],
       'boxes': item.boxes,

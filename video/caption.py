@@ -37,25 +37,25 @@ from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
-from video import caption_evaluation
-from video import caption_examples
-from video import caption_inference
-from video import captioner as captioner_lib
 from video import data
 from video import frames as frames_lib
+from video.captioning import evaluation as evaluation_lib
+from video.captioning import examples as examples_lib
+from video.captioning import inference
+from video.captioning import model
 
 
 def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """What the means of the loss divide by."""
   found = {'tokens': jnp.sum(batch['tokens'] != vocabulary_lib.PAD_ID)}
   if 'frame_labels' in batch:
-    labelled = batch['frame_labels'] != caption_examples.NO_LABEL
+    labelled = batch['frame_labels'] != examples_lib.NO_LABEL
     found['frames'] = jnp.sum(labelled)
   return found
 
 
 def make_loss(
-  captioner: captioner_lib.Captioner, config: ml_collections.ConfigDict
+  captioner: model.Captioner, config: ml_collections.ConfigDict
 ) -> Callable:
   """The loss, as `parallel.train_step` wants it.
 
@@ -74,7 +74,7 @@ def make_loss(
     mask = tokens != vocabulary_lib.PAD_ID
     (logits, y), updated = captioner.apply(
       variables,
-      *captioner_lib.inputs(batch),
+      *model.inputs(batch),
       train=True,
       rngs={'dropout': key},
       mutable=[name for name in variables if name != 'params'],
@@ -85,7 +85,7 @@ def make_loss(
     loss = masking.share_of_mean(losses, mask, counts['tokens'])
     if captioner.frame_labels:
       labels = batch['frame_labels']
-      real = labels != caption_examples.NO_LABEL
+      real = labels != examples_lib.NO_LABEL
       of_frames = likelihood.cross_entropy(
         y['frame_logits'], jnp.maximum(labels, 0)
       )
@@ -102,7 +102,7 @@ def make_loss(
 
 
 def initial_variables(
-  captioner: captioner_lib.Captioner,
+  captioner: model.Captioner,
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
@@ -116,7 +116,7 @@ def initial_variables(
       f'{config.data.name} have no labels of frames: pass '
       '--config.frame_labels=0'
     )
-  inputs = captioner_lib.inputs(batch)
+  inputs = model.inputs(batch)
   init = jax.jit(lambda key: captioner.init(key, *inputs, train=False))
   return init(jax.random.key(config.seed))
 
@@ -131,10 +131,10 @@ def train_and_evaluate(
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
-  caption_evaluation.check_metric(config)
-  training = caption_examples.open_split(config, workdir, 'train')
-  validation = caption_examples.open_split(config, workdir, 'validation')
-  examples = caption_examples.make_examples(config, workdir, training)
+  evaluation_lib.check_metric(config)
+  training = examples_lib.open_split(config, workdir, 'train')
+  validation = examples_lib.open_split(config, workdir, 'validation')
+  examples = examples_lib.make_examples(config, workdir, training)
   batches = batching.training_batches(
     training,
     examples.training,
@@ -142,7 +142,7 @@ def train_and_evaluate(
     seed=config.seed,
   )
 
-  captioner = captioner_lib.create(config, len(examples.vocabulary))
+  captioner = model.create(config, len(examples.vocabulary))
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
   )
@@ -153,9 +153,7 @@ def train_and_evaluate(
   train_step = parallel.train_step(
     make_loss(captioner, config.loss), counts, optimizer
   )
-  evaluate = caption_evaluation.Evaluator(
-    validation, examples, captioner, config
-  )
+  evaluate = evaluation_lib.Evaluator(validation, examples, captioner, config)
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {
     'config': config.to_dict(),
@@ -181,8 +179,8 @@ def train_and_evaluate(
       else:
         run.update(*train_step(run.state, turn.batch, key))
 
-  caption_evaluation.evaluate_best(workdir, 'test')
-  caption_evaluation.evaluate_best(workdir, 'test', shuffled=True)
+  evaluation_lib.evaluate_best(workdir, 'test')
+  evaluation_lib.evaluate_best(workdir, 'test', shuffled=True)
 
 
 def describe_files(
@@ -203,10 +201,10 @@ def describe_files(
     as_json: print JSON instead of lines.
   """
   try:
-    trained = caption_inference.load(workdir)
+    trained = inference.load(workdir)
     fields = app.change_fields(trained.config.decoding, decoding)
     fields.beam_size = max(fields.beam_size, n_best)
-    describer = caption_inference.Describer(workdir, trained, fields)
+    describer = inference.Describer(workdir, trained, fields)
   except (FileNotFoundError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error
 

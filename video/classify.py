@@ -31,14 +31,14 @@ from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
-from video import classification
-from video import classification_evaluation
-from video import classification_examples
-from video import classification_inference
-from video import classification_losses
 from video import data
 from video import figures
 from video import frames as frames_lib
+from video.classification import evaluation as evaluation_lib
+from video.classification import examples as examples_lib
+from video.classification import inference
+from video.classification import losses
+from video.classification import model
 from vision import pretrained
 
 _JSON = flags.DEFINE_bool('json', False, 'Of files: print JSON.')
@@ -52,12 +52,12 @@ _ONLINE = flags.DEFINE_bool('online', False, 'Of files: frame by frame.')
 
 
 def initial_variables(
-  classifier: classification.Classifier,
+  classifier: model.Classifier,
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
   """Random parameters, and the published ones of a `ResNet` if named."""
-  frames = classification_losses.recorded(example)
+  frames = losses.recorded(example)
 
   def init(key):
     return classifier.init(
@@ -84,12 +84,12 @@ def train_and_evaluate(
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
-  classification_evaluation.check_metric(config)
+  evaluation_lib.check_metric(config)
   name, data_dir = config.data.name, config.data.data_dir
   training = data.open_split(name, config.data.train_split, data_dir)
   validation = data.open_split(name, 'validation', data_dir)
   class_names = data.class_names(name, data_dir)
-  examples = classification_examples.Examples(
+  examples = examples_lib.Examples(
     config.data, config.augmentation, class_names
   )
   batches = batching.training_batches(
@@ -99,7 +99,7 @@ def train_and_evaluate(
     seed=config.seed,
   )
 
-  classifier = classification.create(config, len(class_names))
+  classifier = model.create(config, len(class_names))
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
   )
@@ -112,21 +112,19 @@ def train_and_evaluate(
     average=config.average_decay > 0,
   )
   train_step = parallel.train_step(
-    classification_losses.create(classifier, config.loss),
-    classification_losses.counts,
+    losses.create(classifier, config.loss),
+    losses.counts,
     optimizer,
     frozen=frozen,
     microbatches=config.microbatches,
     average_decay=config.average_decay,
   )
-  evaluate = classification_evaluation.Evaluator(
-    validation, examples, classifier, config
-  )
+  evaluate = evaluation_lib.Evaluator(validation, examples, classifier, config)
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {
     'config': config.to_dict(),
     'classes': list(class_names),
-    'frame_shape': classification_losses.recorded(example).shape[2:],
+    'frame_shape': losses.recorded(example).shape[2:],
     'rate': data.rate(name, data_dir),
   }
 
@@ -150,7 +148,7 @@ def train_and_evaluate(
       else:
         run.update(*train_step(run.state, turn.batch, key))
 
-  classification_evaluation.evaluate_best(workdir, config.data.final_split)
+  evaluation_lib.evaluate_best(workdir, config.data.final_split)
 
 
 def _online(recognizer, record, step: int) -> list[dict[str, Any]]:
@@ -159,7 +157,7 @@ def _online(recognizer, record, step: int) -> list[dict[str, Any]]:
   The record holds every `step`-th frame of the file.
   """
   frames = itertools.islice(
-    classification_inference.recorded_frames(record), 0, None, recognizer.stride
+    inference.recorded_frames(record), 0, None, recognizer.stride
   )
   probabilities = list(recognizer.online(frames))
   labels = [int(p.argmax()) for p in probabilities]
@@ -169,8 +167,8 @@ def _online(recognizer, record, step: int) -> list[dict[str, Any]]:
       'class': recognizer.class_names[label],
       'probability': float(probabilities[place][label]),
     }
-    for place, label in classification_inference.changes(labels)
-    if not (recognizer.streams and label == classification.BLANK)
+    for place, label in inference.changes(labels)
+    if not (recognizer.streams and label == model.BLANK)
   ]
 
 
@@ -178,7 +176,7 @@ def _whole(recognizer, record) -> dict[str, Any]:
   """What a whole recording shows."""
   if recognizer.streams:
     _, probabilities = recognizer.over_time(record)
-    found = classification.spoken(probabilities.argmax(axis=1))
+    found = model.spoken(probabilities.argmax(axis=1))
     return {'gestures': [recognizer.class_names[label] for label in found]}
   probabilities = recognizer.probabilities(record)
   order = np.argsort(-probabilities, kind='stable')[: _TOP.value]
@@ -213,7 +211,7 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
       f'--plot={_PLOT.value}: pass a name that ends in .png'
     )
   try:
-    trained = classification_inference.load(workdir)
+    trained = inference.load(workdir)
   except (FileNotFoundError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error
   if _ONLINE.value and trained.classifier.bidirectional:
@@ -221,7 +219,7 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
       f'{workdir} reads recordings backwards, too, and must have them whole: '
       'leave out --online, or train with model.bidirectional=False'
     )
-  recognizer = classification_inference.Recognizer(trained)
+  recognizer = inference.Recognizer(trained)
   results, pictures = [], []
   for file in files:
     result = {'path': file}
@@ -237,9 +235,7 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
         rate = None
         if 'frames' in record:
           rate = frames_lib.frame_rate(file) / step
-        pictures.append(
-          classification_evaluation.picture(recognizer, record, rate)
-        )
+        pictures.append(evaluation_lib.picture(recognizer, record, rate))
     except (OSError, ValueError) as error:
       result['error'] = str(error)
       print(f'{file}: error: {error}', file=sys.stderr)

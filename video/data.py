@@ -12,7 +12,7 @@
                           tenth of the training clips are for validation, of
                           the same groups as the others
   'davis'                 DAVIS 2017 by TFDS, frames with a box in each: see
-                          `video.davis`; without test
+                          `video.sources.davis`; without test
 
 What is called NAME was prepared by scripts/prepare_clips.py. A record is a dict
 of `id` str and, by the kind of the data set,
@@ -45,11 +45,11 @@ import tensorflow_datasets as tfds
 
 from training import datasets
 from video import builders
-from video import davis
 from video import frames as frames_lib
-from video import recordings
-from video import sources
-from video import tracks as tracks_lib
+from video.sources import clips
+from video.sources import davis
+from video.sources import fingertips
+from video.sources import otb
 
 # Of TFDS -> the config, what else to know of it, what to prepare instead.
 _PUBLISHED = {
@@ -78,7 +78,7 @@ _PREPARE = (
 
 def prepare(
   name: str,
-  items: Sequence[sources.Clip | recordings.Features | tracks_lib.Track],
+  items: Sequence[clips.Clip | fingertips.Features | otb.Track],
   data_dir: str | os.PathLike | None = None,
   *,
   resize: int | None = None,
@@ -194,9 +194,9 @@ def open_split(
     data_dir: where TFDS keeps its data sets; None is its own default.
   """
   parts = split.split('+')
-  if not set(parts) <= set(sources.SPLITS) or len(set(parts)) < len(parts):
+  if not set(parts) <= set(clips.SPLITS) or len(set(parts)) < len(parts):
     raise ValueError(
-      f'split={split!r} must be one of {", ".join(sources.SPLITS)}, or several '
+      f'split={split!r} must be one of {", ".join(clips.SPLITS)}, or several '
       'with + between them'
     )
   builder = _open(name, data_dir)
@@ -268,7 +268,7 @@ def _splits(name: str, builder: tfds.core.DatasetBuilder) -> dict[str, str]:
   if _kind(name) == 'ucf101':
     return _SHARES
   present = builder.info.splits
-  return {split: split for split in sources.SPLITS if split in present}
+  return {split: split for split in clips.SPLITS if split in present}
 
 
 class _AsStored(tfds.decode.SkipDecoding):

@@ -32,13 +32,13 @@ from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
-from video import occlusion_track
-from video import tracking
-from video import tracking_clips
-from video import tracking_evaluation
-from video import tracking_inference
-from video import tracking_losses
-from video import tracking_sequences
+from video.synthetic import occlusion_track
+from video.tracking import clips
+from video.tracking import evaluation
+from video.tracking import inference
+from video.tracking import losses
+from video.tracking import model
+from video.tracking import sequences
 
 
 def training_example(
@@ -49,11 +49,11 @@ def training_example(
     if rng.random() < 0.5:
       record = occlusion_track.flip(record, vertical=vertical)
   frames = np.asarray(record['frames'])[..., rng.permutation(3)]
-  return tracking_evaluation.example({**record, 'frames': frames})
+  return evaluation.example({**record, 'frames': frames})
 
 
 def initial_variables(
-  tracker: tracking.Tracker, example: batching.Example, seed: int
+  tracker: model.Tracker, example: batching.Example, seed: int
 ) -> Any:
   """Random parameters."""
   return jax.jit(tracker.init)(
@@ -70,13 +70,13 @@ def train_and_evaluate(
 
   Ends with the best checkpoint's scores on the test split in `results.json`,
   and on the real `sequences` if some are given, see
-  `tracking_sequences.open_sequences`.
+  `sequences.open_sequences`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
-  tracking_evaluation.check_metric(config.best_metric)
-  training = tracking_evaluation.open_split(config, 'train')
-  validation = tracking_evaluation.open_split(config, 'validation')
+  evaluation.check_metric(config.best_metric)
+  training = evaluation.open_split(config, 'train')
+  validation = evaluation.open_split(config, 'validation')
   batches = batching.training_batches(
     training,
     training_example,
@@ -84,24 +84,24 @@ def train_and_evaluate(
     seed=config.seed,
   )
 
-  tracker = tracking_inference.create(config)
+  tracker = inference.create(config)
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
   )
-  example = tracking_evaluation.example(training[0])
+  example = evaluation.example(training[0])
   state = parallel.create_state(
     initial_variables(tracker, example, config.seed), optimizer
   )
   train_step = parallel.train_step(
-    tracking_losses.create(tracker, config), tracking_losses.counts, optimizer
+    losses.create(tracker, config), losses.counts, optimizer
   )
-  evaluate = tracking_evaluation.Evaluator(
+  evaluate = evaluation.Evaluator(
     validation, tracker, batch_size=config.eval_batch_size
   )
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {
     'config': config.to_dict(),
-    'tracks': {'fingerprint': tracking_evaluation.fingerprint(config)},
+    'tracks': {'fingerprint': evaluation.fingerprint(config)},
   }
 
   with loop.start(
@@ -117,14 +117,14 @@ def train_and_evaluate(
         since = time.monotonic()
         scores, boxes = evaluate(run.state.variables)
         run.evaluated(scores, time.monotonic() - since)
-        strips = tracking_evaluation.show(validation, boxes)
+        strips = evaluation.show(validation, boxes)
         run.report.images(turn.step, {'validation/strips': strips[None]})
       else:
         run.update(*train_step(run.state, turn.batch, key))
 
-  tracking_evaluation.evaluate_best(workdir, 'test')
+  evaluation.evaluate_best(workdir, 'test')
   if config.sequences:
-    tracking_sequences.evaluate(workdir, config.sequences)
+    sequences.evaluate(workdir, config.sequences)
 
 
 # What people have.
@@ -157,7 +157,7 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
         raise ValueError(
           f'pass what to follow in {path}, as --box=x,y,width,height in pixels'
         )
-      tracking_sequences.evaluate(workdir, paths[0])
+      sequences.evaluate(workdir, paths[0])
       print(workdir / 'results.json')
       return 0
     if not path.exists():
@@ -165,17 +165,13 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
     if _OUTPUT.value is None:
       raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
     # Before all the work, rather than after it.
-    box = tracking_clips.read_box(_BOX.value)
-    output = tracking_clips.check_output(
-      'output', _OUTPUT.value, ('.mp4', '.png')
-    )
+    box = clips.read_box(_BOX.value)
+    output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
     boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
-    boxes_path = tracking_clips.check_output(
-      'boxes', boxes_name, ('.csv', '.json')
-    )
-    live = tracking_inference.LiveTracker.of(tracking_inference.load(workdir))
-    boxes = tracking_clips.follow(live, path, box, output)
-    tracking_clips.write_boxes(boxes_path, path, boxes)
+    boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
+    live = inference.LiveTracker.of(inference.load(workdir))
+    boxes = clips.follow(live, path, box, output)
+    clips.write_boxes(boxes_path, path, boxes)
   except (OSError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error
   print(output)

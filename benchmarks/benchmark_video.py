@@ -1,0 +1,382 @@
+"""Times the tracker and online recognition, frame by frame, beside PyTorch.
+
+  python benchmarks/benchmark_video.py --output=runs/benchmark_video.json
+
+The tracker of configs/otb_track.py on frames of 360 x 240 and of 1280 x 720
+pixels, that of configs/occlusion_track.py on 64 x 64; the recogniser of
+configs/gesture_stream.py, and that of configs/utd_mhad.py, made to read
+forwards alone, on skeletons. One thing, one stream, as each frame comes: from a
+frame on the host to a box, or to probabilities, on the host. Frames are noise
+and parameters random, on which the speed does not depend.
+
+PyTorch has the same networks with the same parameters; that both find the same
+in the first frames is checked before anything is timed.
+
+Each side is a process on one core, the same, and they take turns. A turn is two
+runs over some frames, of which the second counts. What counts is the CPU time
+of the process: on a machine that does other work too, wall time tells little;
+on a quiet one they are the same, and frames a second are those of a stream.
+Linux.
+
+PyTorch needs an environment of its own:
+
+  python3 -m venv .venv-torch && .venv-torch/bin/pip install torch
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import math
+import os
+import pathlib
+import random
+from collections.abc import Callable
+from typing import Any
+
+import side_by_side
+
+# PyTorch's side runs this file too, in an environment without the rest of the
+# product: therefore each side imports its libraries in its own function.
+
+YARDSTICK = 'torch_yardsticks'
+OURS = side_by_side.OURS
+TORCH = 'PyTorch'
+
+REAL_TIME = 25  # Frames a second.
+FRAMES = 50  # Of a run.
+DISTINCT = 8  # Of them: they come again.
+CHECKED = 20  # Frames in which both sides must find the same.
+TOLERANCE = 1e-4  # Of a box in its own size, or of a probability.
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+  """What the tracker is given."""
+
+  config: str
+  height: int
+  width: int
+  box: tuple[float, float, float, float]
+  reduction: int = 1  # By which the frames are larger than `longest_side`.
+
+
+TRACK = {
+  'tracker, 64 x 64': Video('occlusion_track', 64, 64, (20, 24, 14, 12)),
+  'tracker, 360 x 240': Video('otb_track', 240, 360, (150, 90, 60, 50)),
+  'tracker, 1280 x 720': Video(
+    'otb_track', 720, 1280, (500, 300, 120, 100), reduction=2
+  ),
+}
+GESTURES = 'gestures, 24 x 24'
+SKELETONS = 'skeletons, 20 joints'
+CASES = [*TRACK, GESTURES, SKELETONS]
+JOINTS, SPINE = 20, 2
+CLASSES = {GESTURES: 9, SKELETONS: 27}
+# The last layers, so that boxes move a little and probabilities differ.
+GAINS = {'offsets/kernel': 0.1, 'offsets/bias': 0.0, 'output/kernel': 3.0}
+
+
+def noise(name: str, size: int) -> bytearray:
+  """The same on each side, whatever its libraries."""
+  return bytearray(random.Random(name).randbytes(size))
+
+
+def spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
+  """The mean of a parameter, and the most that it differs from it."""
+  if name.endswith('slope'):
+    return 0.25, 0.0
+  gain = GAINS.get(name, 1.0)
+  if name.endswith('kernel'):
+    return 0.0, gain * math.sqrt(3 / math.prod(shape[:-1]))
+  return 0.0, 0.1 * gain
+
+
+def make_ours() -> side_by_side.Side:
+  """The product."""
+  import importlib
+
+  import jax
+  import numpy as np
+
+  from video.classification import inference as classification_inference
+  from video.classification import model as classification_model
+  from video.tracking import inference as tracking_inference
+
+  compilations = side_by_side.count_compilations()
+
+  def frames(name, *shape):
+    pixels = np.frombuffer(noise(name, math.prod(shape) * DISTINCT), np.uint8)
+    return list(pixels.reshape(DISTINCT, *shape))
+
+  def variables(init, *args):
+    """In place of those that `init` would make."""
+
+    def draw(path, x):
+      name = '/'.join(key.key for key in path[1:])
+      mean, most = spread(name, x.shape)
+      drawn = np.frombuffer(noise(name, x.size), np.uint8) / 127.5 - 1
+      return (mean + most * drawn).astype(np.float32).reshape(x.shape)
+
+    shapes = jax.eval_shape(init, jax.random.key(0), *args)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+  def load(name):
+    return importlib.import_module(f'configs.{name}').get_config()
+
+  def tracker(name, video):
+    config = load(video.config)
+    network = tracking_inference.create(config)
+    pair = np.zeros((1, 2, 8, 8, 3), np.uint8), np.ones((1, 2, 4), np.float32)
+    live = tracking_inference.LiveTracker(
+      network,
+      variables(network.init, *pair),
+      longest_side=config.longest_side,
+    )
+    first, *rest = frames(name, video.height, video.width, 3)
+    begun = live.begin(first, np.array(video.box, np.float32))
+    return functools.partial(follow, live.step, begun, rest)
+
+  def recogniser(name, config, example, frames):
+    classifier = classification_model.create(config, CLASSES[name])
+    batch = example[None, None], np.ones(1, np.int32)
+    trained = classification_inference.Trained(
+      config,
+      tuple(map(str, range(CLASSES[name]))),
+      example.shape,
+      classifier,
+      variables(functools.partial(classifier.init, train=False), *batch),
+      step=0,
+    )
+    online = classification_inference.Recognizer(trained).online
+    return lambda count: online(
+      itertools.islice(itertools.cycle(frames), count)
+    )
+
+  def gestures():
+    pictures = frames(GESTURES, 24, 24, 1)
+    config = load('gesture_stream')
+    config.augmentation.flips = ()  # They ask for the classes' names.
+    return recogniser(GESTURES, config, pictures[0], pictures)
+
+  def skeletons():
+    config = load('utd_mhad')
+    config.model.bidirectional = False
+    features = [
+      (pixels / 127.5 - 1).astype(np.float32)
+      for pixels in frames(SKELETONS, 3 * JOINTS)
+    ]
+    return recogniser(SKELETONS, config, features[0], features)
+
+  makers = {
+    name: functools.partial(tracker, name, video)
+    for name, video in TRACK.items()
+  }
+  makers |= {GESTURES: gestures, SKELETONS: skeletons}
+  return side({name: make() for name, make in makers.items()}, compilations)
+
+
+def make_torch() -> side_by_side.Side:
+  """PyTorch, eager."""
+  import torch
+  import torch_yardsticks
+
+  torch.set_num_threads(1)
+  torch.inference_mode().__enter__()
+
+  def frames(name, *shape):
+    pixels = noise(name, math.prod(shape) * DISTINCT)
+    pixels = torch.frombuffer(pixels, dtype=torch.uint8)
+    return list(pixels.reshape(DISTINCT, *shape))
+
+  def take(name, shape):
+    mean, most = spread(name, shape)
+    drawn = noise(name, math.prod(shape))
+    drawn = torch.frombuffer(drawn, dtype=torch.uint8).double() / 127.5 - 1
+    return (mean + most * drawn).float().reshape(shape)
+
+  trackers = {
+    'occlusion_track': functools.partial(
+      torch_yardsticks.Tracker,
+      side=32,
+      context=2.0,
+      filters=(16, 32, 32),
+      skips=(),
+      dense=128,
+      features=128,
+      reset_every=0,
+    ),
+    'otb_track': functools.partial(
+      torch_yardsticks.Tracker,
+      side=64,
+      context=2.0,
+      filters=(16, 32, 48, 64),
+      skips=(0, 8, 0, 0),
+      dense=256,
+      features=256,
+      reset_every=32,
+    ),
+  }
+
+  def tracker(name, video):
+    module = trackers[video.config](reduction=video.reduction)
+    module.load(take)
+    first, *rest = frames(name, video.height, video.width, 3)
+    begun = module.begin(first, video.box)
+    return functools.partial(follow, module.step, begun, rest)
+
+  def online(module, frames):
+    module.load(take)
+    return lambda count: (
+      found.tolist()
+      for found in module.online(
+        itertools.islice(itertools.cycle(frames), count)
+      )
+    )
+
+  runs = {name: tracker(name, video) for name, video in TRACK.items()}
+  runs[GESTURES] = online(
+    torch_yardsticks.GestureStream(
+      24, (16, 32, 32), 96, 128, CLASSES[GESTURES]
+    ),
+    frames(GESTURES, 24, 24, 1),
+  )
+  runs[SKELETONS] = online(
+    torch_yardsticks.Skeletons(JOINTS, SPINE, 10.0, 96, 64, CLASSES[SKELETONS]),
+    [
+      (pixels.double() / 127.5 - 1).float()
+      for pixels in frames(SKELETONS, 3 * JOINTS)
+    ],
+  )
+  return side(runs)
+
+
+def follow(step: Callable, state: Any, frames: list, count: int):
+  """Yields the box in each of so many frames, from a state that stays."""
+  for frame in itertools.islice(itertools.cycle(frames), count):
+    state, box = step(state, frame)
+    yield box
+
+
+def side(runs: dict[str, Callable], compilations=lambda: 0):
+  """A side whose facts are what it finds in the first frames.
+
+  Args:
+    runs: by case, what yields as many findings as it is told to.
+    compilations: see `side_by_side.Side`.
+  """
+
+  def consume(run):
+    for _ in run(FRAMES):
+      pass
+
+  return side_by_side.Side(
+    {name: functools.partial(consume, run) for name, run in runs.items()},
+    compilations,
+    {
+      name: [[float(x) for x in found] for found in run(CHECKED)]
+      for name, run in runs.items()
+    },
+  )
+
+
+def check(found: dict[str, dict[str, list[list[float]]]]):
+  """Raises an error unless all sides find the same.
+
+  Args:
+    found: by side and by case, for each frame some numbers.
+  """
+  for name, expected in found[OURS].items():
+    for side, cases in found.items():
+      worst = max(
+        abs(x - y) / max(1.0, *map(abs, xs))
+        for xs, ys in zip(expected, cases[name], strict=True)
+        for x, y in zip(xs, ys, strict=True)
+      )
+      if not worst <= TOLERANCE:
+        raise SystemExit(
+          f'{name}: {side} finds something else, by {worst:.1e}: there is '
+          'nothing to compare.'
+        )
+
+
+def table(summary: dict) -> str:
+  """Markdown: how many frames a second, and the ratio to PyTorch."""
+  rows = []
+  for case, sides in summary.items():
+    for side, times in sides.items():
+      median, least, most = (
+        times[name] / FRAMES for name in ('median', 'min', 'max')
+      )
+      ratio = sides[OURS]['median'] / times['median']
+      rows.append(
+        [
+          case,
+          side,
+          f'{1e3 * median:.3f}',
+          f'{1e3 * least:.3f}-{1e3 * most:.3f}',
+          f'{1 / median:.0f}',
+          f'{1 / median / REAL_TIME:.0f}',
+          f'{FRAMES / times["wall_median"]:.0f}',
+          '' if side == OURS else f'{ratio:.3f}',
+        ]
+      )
+    if TORCH not in sides:
+      rows.append([case, TORCH, 'not installed', *[''] * 5])
+  return side_by_side.table(
+    [
+      'frame by frame, CPU of one core',
+      'side',
+      'ms / frame',
+      'min-max',
+      'frames / s',
+      f'of {REAL_TIME} / s',
+      'frames / s of wall time',
+      'ours / it',
+    ],
+    rows,
+  )
+
+
+def compare(args: argparse.Namespace):
+  """Runs the sides that are there; prints the table and writes the JSON."""
+  args.yardsticks = pathlib.Path(__file__).resolve().parent
+  pythons = side_by_side.find_pythons(args, YARDSTICK, [TORCH])
+  core = sorted(os.sched_getaffinity(0))[-1]
+  with side_by_side.workers(
+    pythons, __file__, args.yardsticks, {core}
+  ) as workers:
+    check({side: worker.facts for side, worker in workers.items()})
+    runs, compilations = side_by_side.measure(
+      workers,
+      [[case] for case in args.cases],
+      args.rounds,
+      args.warmup,
+      in_a_row=2,
+    )
+  summary = side_by_side.summarize(runs)
+  print(table(summary))
+  figures = {
+    'frames_of_a_run': FRAMES,
+    'cpu_seconds': summary,
+    'frames_per_second': {
+      case: {side: FRAMES / times['median'] for side, times in sides.items()}
+      for case, sides in summary.items()
+    },
+  }
+  side_by_side.finish(args.output, figures, compilations)
+
+
+def main():
+  """Compares, or is one of the sides."""
+  args = side_by_side.parse(__doc__, YARDSTICK, CASES)
+  if not args.side:
+    compare(args)
+  elif args.side == OURS:
+    side_by_side.work(make_ours)
+  else:
+    side_by_side.work(make_torch)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,1 @@
+"""The tables of the papers: our rows beside what was published."""

@@ -1,0 +1,181 @@
+"""What keeps runs from being made here, and what to do about it."""
+
+import functools
+import pathlib
+import subprocess
+import sys
+
+import huggingface_hub
+import ml_collections
+import tensorflow_datasets as tfds
+
+from captioning import data as captions_lib
+from captioning import regions as regions_lib
+from sketch_rnn import builders as builders_lib
+from sketch_rnn import examples
+from tables import runs as runs_lib
+from video import builders
+from video import data as video_lib
+
+_WEIGHTS = 'pass --set encoder_weights=FILE.safetensors'
+
+
+@functools.cache
+def accelerated() -> bool:
+  """Whether JAX finds a GPU or a TPU.
+
+  Asked of another process: this one would keep the memory of the device.
+  """
+  code = 'import jax; print(jax.default_backend())'
+  found = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True
+  )
+  return found.stdout.split()[-1] != 'cpu'
+
+
+def find(place: runs_lib.Place, row: runs_lib.Row) -> list[str]:
+  """Why a row cannot be run here, and what to do about it."""
+  config = runs_lib.load_config(place.arguments(row, 0))
+  found = []
+  if row.data.accelerator and not accelerated():
+    found.append(
+      f'{row.data.label} needs a GPU or a TPU, and JAX finds none here'
+    )
+  try:
+    match place.table.module:
+      case 'captioning.main':
+        found += _of_captions(config)
+        size = _captions(config)
+      case 'sketch_rnn.main':
+        size = _sketches(config)
+      case 'video.track':
+        found += _of_sequences(config, row)
+        size = _tracks(config)
+      case _:
+        found += _of_weights(config)
+        size = _clips(config, row)
+  except (FileNotFoundError, ValueError) as error:
+    return [*found, str(error)]
+  if size < row.data.train:
+    found.append(
+      f'{config.data.name} is a subset of {row.data.label}: {size:,} of '
+      f'{row.data.train:,} training examples; prepare all of them'
+    )
+  return found
+
+
+def _of_weights(config: ml_collections.ConfigDict) -> list[str]:
+  """Of the encoder's published weights."""
+  weights = config.encoder_weights
+  if weights.startswith('hf://'):
+    owner, name, *file = weights.removeprefix('hf://').split('/', 2)
+    repository, (file,) = f'{owner}/{name}', file or ['model.safetensors']
+    cached = huggingface_hub.try_to_load_from_cache(repository, file)
+    if not isinstance(cached, str):
+      return [
+        f'{weights} is not in the cache of the Hugging Face hub: {_WEIGHTS}, '
+        f'or fetch it with\n  hf download {repository} {file}'
+      ]
+  elif weights and not pathlib.Path(weights).exists():
+    return [f'encoder_weights={weights} does not exist: {_WEIGHTS}']
+  elif not weights and 'cache_features' in config and config.cache_features:
+    return [f'the encoder is frozen and has no weights: {_WEIGHTS}']
+  return []
+
+
+def _of_captions(config: ml_collections.ConfigDict) -> list[str]:
+  """Of the weights and the imported regions."""
+  if not config.regions:
+    return _of_weights(config)
+  name, data_dir = config.data.name, config.data.data_dir
+  regions_lib.open_split(name, config.regions, 'train', data_dir)
+  return []
+
+
+def _of_sequences(
+  config: ml_collections.ConfigDict, row: runs_lib.Row
+) -> list[str]:
+  """Of the real sequences that a tracker is scored on."""
+  if row.found_at[0] != 'sequences':
+    return []
+  advice = (
+    "pass --set sequences=DIRECTORY, of OTB's layout, and, to train on "
+    'photographs instead of drawn textures, data.photographs=DIRECTORY'
+  )
+  if not config.sequences:
+    return [f'the sequences are not named: {advice}']
+  paths = {
+    'sequences': config.sequences,
+    'data.photographs': config.data.photographs,
+  }
+  return [
+    f'{name}={path} is no directory: {advice}'
+    for name, path in paths.items()
+    if path and not pathlib.Path(path).is_dir()
+  ]
+
+
+# How many examples there are to train on; an error where there are none.
+
+
+def _captions(config: ml_collections.ConfigDict) -> int:
+  name, data_dir = config.data.name, config.data.data_dir
+  return len(captions_lib.open_split(name, 'train', data_dir))
+
+
+def _sketches(config: ml_collections.ConfigDict) -> int:
+  """They are not downloaded, if they are not there."""
+  name, data_dir = config.data.name, config.data.data_dir
+  parts = [name]
+  if name == 'quickdraw_sketches':
+    parts = [f'{name}/{category}' for category in config.data.categories]
+  for part in parts:
+    builder = builders_lib.QuickdrawSketches(
+      config=tfds.core.BuilderConfig(name=part.partition('/')[2]),
+      data_dir=data_dir,
+    )
+    if not builder.data_path.exists():
+      raise FileNotFoundError(
+        f'{part} is not in {builder.data_dir_root}: download it with\n'
+        '  python -c "from sketch_rnn import sources; '
+        f"sources.open_builder('{part}', {data_dir!r})\"\n"
+        'or, if you have its file, prepare it with\n'
+        '  python scripts/prepare_sketches.py --name=quickdraw_sketches '
+        '--input=...'
+      )
+  return len(
+    examples.open_split(name, 'train', data_dir, config.data.categories)
+  )
+
+
+def _tracks(config: ml_collections.ConfigDict) -> int:
+  if config.data.name == 'photo_track':  # Drawn while it is read.
+    return config.data.sequences.train
+  return _drawn(config.data.name)
+
+
+def _drawn(name: str) -> int:
+  """Those of a data set that is drawn at first use, which is not now."""
+  return builders.DRAWN[name].module.SIZES['train']
+
+
+def _clips(config: ml_collections.ConfigDict, row: runs_lib.Row) -> int:
+  name, data_dir = config.data.name, config.data.data_dir
+  if name in builders.DRAWN:
+    return _drawn(name)
+  # What is published without a validation split lends it some of its training
+  # split.
+  lends = 'train_split' in config.data
+  try:
+    return len(
+      video_lib.open_split(
+        name, 'train+validation' if lends else 'train', data_dir
+      )
+    )
+  except FileNotFoundError as error:
+    absent = str(error).splitlines()[0]
+    where = f' --data_dir={data_dir}' if data_dir else ''
+    raise FileNotFoundError(
+      f'{absent}\n  python scripts/prepare_clips.py --name={name}{where} '
+      f'{row.data.prepare}'
+    ) from error

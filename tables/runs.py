@@ -1,0 +1,335 @@
+"""The runs of tables: their commands, and how those that are missing are made.
+
+A run is one seed of a row, in the workdir WORKDIRS/TABLE/ROW_SEED; it has ended
+when its `results.json` has all that the table wants of it.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from tables import rows as rows_lib
+
+Row, Table = rows_lib.Row, rows_lib.Table
+# (Name of a table, name of a row) -> why it cannot be run here.
+Reasons = Mapping[tuple[str, str], Sequence[str]]
+
+# Stands for the seed in a command that is printed for several seeds.
+_SEED = '@SEED@'
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where the runs of a table are, and how they differ from its rows.
+
+  Attributes:
+    table: the table.
+    workdirs: the directory of all tables.
+    settings: arguments NAME=VALUE for the configs of all rows.
+  """
+
+  table: Table
+  workdirs: pathlib.Path
+  settings: tuple[str, ...] = ()
+
+  def workdir(self, row: Row, seed: int | str) -> pathlib.Path:
+    """That of a run."""
+    name = row.trained_as or row.name
+    return self.workdirs / self.table.name / f'{name}_{seed}'
+
+  def arguments(self, row: Row, seed: int | str) -> list[str]:
+    """The command of a run, after `python`."""
+    changed = [f'{name}={value}' for name, value in row.overrides.items()]
+    if row.start_from:
+      start = self.workdir(self.table.row(row.start_from), seed)
+      changed.append(f'start_from={start}')
+    return [
+      '-m',
+      self.table.module,
+      f'--config={row.config}',
+      f'--workdir={self.workdir(row, seed)}',
+      f'--config.seed={seed}',
+      *(f'--config.{change}' for change in (*changed, *self.settings)),
+    ]
+
+  def entry(self, row: Row, seed: int) -> dict[str, Any] | None:
+    """What `results.json` says of a run, with this row's scores, if it does."""
+    path = self.workdir(row, seed) / 'results.json'
+    if not path.exists():
+      return None
+    results = scores = json.loads(path.read_text())
+    for name in row.found_at:
+      scores = scores.get(name)
+      if scores is None:
+        return None
+    return {**results[row.found_at[0]], 'scores': scores}
+
+  def ended(self, row: Row, seed: int) -> bool:
+    """Whether a run has left what all rows want that are trained as this."""
+    return all(
+      self.entry(other, seed) is not None
+      for other in self.table.rows
+      if row.name in (other.name, other.trained_as)
+    )
+
+  def entries(self, row: Row, seeds: Sequence[int]) -> dict[int, dict]:
+    """Seed -> entry, of the runs that have one."""
+    found = {seed: self.entry(row, seed) for seed in seeds}
+    return {seed: entry for seed, entry in found.items() if entry is not None}
+
+  def command(self, row: Row, seeds: Sequence[int]) -> str:
+    """For a shell: the command of a row for these seeds."""
+    if len(seeds) == 1:
+      return shlex.join(['python', *self.arguments(row, seeds[0])])
+    words = [
+      '"$S"'.join(shlex.quote(part) if part else '' for part in parts)
+      for parts in (
+        word.split(_SEED) for word in ['python', *self.arguments(row, _SEED)]
+      )
+    ]
+    numbers = ' '.join(str(seed) for seed in seeds)
+    return f'for S in {numbers}; do {" ".join(words)}; done'
+
+
+def load_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
+  """The config of a command line, read as a `main` reads it.
+
+  Args:
+    arguments: those of a command; of them --config and --config.NAME count.
+
+  Raises:
+    ValueError: a field that the config does not have, or no such config.
+  """
+  values = flags.FlagValues()
+  known = [word for word in arguments if word.startswith('--config')]
+  argv = ['config', *known]
+  found = config_flags.DEFINE_config_file(
+    'config', None, '', flag_values=values, sys_argv=argv
+  )
+  try:
+    values(argv)
+    return found.value
+  except (flags.Error, AttributeError, KeyError, OSError) as error:
+    raise ValueError(f'{shlex.join(known)}: {error}') from error
+
+
+def select(
+  places: Sequence[Place], names: Sequence[str]
+) -> list[tuple[Place, Row]]:
+  """The rows of these names, all if none are given, and what they start from.
+
+  Args:
+    places: of the tables, in each of which a row may have the name.
+    names: of rows.
+
+  Raises:
+    ValueError: no table has such a row.
+  """
+  for name in names:
+    known = [row.name for place in places for row in place.table.rows]
+    if name not in known:
+      tables = ' or '.join(place.table.name for place in places)
+      raise ValueError(f'{tables} has no row {name!r}, only {", ".join(known)}')
+  chosen = []
+  for place in places:
+    rows = {row.name: row for row in place.table.rows}
+    wanted = set()
+    for name in names or rows:
+      while name in rows:
+        wanted.add(name)
+        name = rows[name].trained_as or rows[name].start_from
+    chosen += [(place, row) for name, row in rows.items() if name in wanted]
+  return chosen
+
+
+class Processes:
+  """Runs `python`, from several threads at once, and passes SIGTERM on.
+
+  Attributes:
+    stopped: whether SIGTERM came. All that ran was told, and what is started
+      now is stopped at once.
+  """
+
+  def __init__(self):
+    self.stopped = False
+    self._running = set()
+
+  @contextlib.contextmanager
+  def listening(self) -> Iterator[None]:
+    """Meanwhile SIGTERM is passed on, instead of ending this process."""
+
+    def stop(*_):
+      self.stopped = True
+      for process in list(self._running):
+        process.terminate()
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+      yield
+    finally:
+      signal.signal(signal.SIGTERM, before)
+
+  def __call__(
+    self, words: Sequence[str], log: pathlib.Path | None = None
+  ) -> int:
+    """Runs `python` with these arguments and returns its status.
+
+    Args:
+      words: the arguments.
+      log: a file that gets what it says, and then it is to have one thread.
+    """
+    environment, output = dict(os.environ), None
+    with contextlib.ExitStack() as stack:
+      if log is not None:
+        # What libraries read; XLA counts the cores it may use, if it can.
+        environment |= {'NPROC': '1', 'OMP_NUM_THREADS': '1'}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = stack.enter_context(log.open('a'))
+      process = stack.enter_context(
+        subprocess.Popen(
+          [sys.executable, *words],
+          env=environment,
+          stdout=output,
+          stderr=output,
+        )
+      )
+      self._running.add(process)
+      if self.stopped:  # Before it could be told.
+        process.terminate()
+      status = process.wait()
+      self._running.remove(process)
+    return status
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One seed of a row."""
+
+  place: Place
+  row: Row
+  seed: int
+
+  @property
+  def key(self) -> tuple[str, str, int]:
+    """That of no other run."""
+    return self.place.table.name, self.row.name, self.seed
+
+  @property
+  def label(self) -> str:
+    """What is printed."""
+    return f'{self.place.table.name}: {self.row.label}, seed {self.seed}'
+
+  def ended(self) -> bool:
+    """See `Place.ended`."""
+    return self.place.ended(self.row, self.seed)
+
+  def start(self) -> 'Run | None':
+    """The run that this one starts from."""
+    if not self.row.start_from:
+      return None
+    row = self.place.table.row(self.row.start_from)
+    return dataclasses.replace(self, row=row)
+
+
+def run_missing(
+  rows: Sequence[tuple[Place, Row]],
+  seeds: Sequence[int],
+  *,
+  find_obstacles: Callable[[Place, Row], list[str]],
+  jobs: int = 1,
+  processes: Processes | None = None,
+) -> Reasons:
+  """Makes the runs that are missing and can be made.
+
+  Args:
+    rows: of `select`; those that others start from come first.
+    seeds: all rows of the first, then all rows of the next.
+    find_obstacles: why a row cannot be run here.
+    jobs: how many runs are made at once. Of several each has a core of its own,
+      where the system knows how, and writes to a log beside its workdir.
+    processes: what runs them.
+
+  Returns:
+    Why runs are still missing.
+  """
+  processes = processes or Processes()
+  waiting = {}
+  for seed in seeds:
+    for place, row in rows:
+      run = Run(place, row, seed)
+      if not row.trained_as and not run.ended():
+        waiting[run.key] = run
+  running, reasons, stopped = {}, {}, False
+
+  def next_run() -> Run | None:
+    """The first whose start has ended; forgets those that cannot be made."""
+    for key, run in list(waiting.items()):
+      row = key[:2]
+      if row not in reasons:
+        reasons[row] = find_obstacles(run.place, run.row)
+      start = run.start()
+      coming = {*waiting, *(other.key for other in running.values())}
+      if start is not None and start.key in coming:
+        continue
+      del waiting[key]
+      if not reasons[row] and (start is None or start.ended()):
+        return run
+    return None
+
+  with processes.listening(), _workers(jobs) as pool:
+    while True:
+      while len(running) < jobs and not (stopped or processes.stopped):
+        run = next_run()
+        if run is None:
+          break
+        words = run.place.arguments(run.row, run.seed)
+        log = None
+        if jobs > 1:
+          workdir = run.place.workdir(run.row, run.seed)
+          log = workdir.with_name(f'{workdir.name}.log')
+        print(run.label, *([f'-> {log}'] if log else []), flush=True)
+        running[pool.submit(processes, words, log)] = run
+      if not running:
+        return reasons
+      done, _ = concurrent.futures.wait(
+        running, return_when=concurrent.futures.FIRST_COMPLETED
+      )
+      for future in done:
+        run, status = running.pop(future), future.result()
+        if run.ended():
+          continue
+        if status == 0 or processes.stopped:
+          # After SIGTERM: the machine is wanted by others.
+          stopped = True
+          reasons[run.key[:2]].append('stopped; the same command goes on')
+        else:
+          reasons[run.key[:2]].append(
+            f'the run of seed {run.seed} ended with {status}'
+          )
+
+
+def _workers(jobs: int) -> concurrent.futures.ThreadPoolExecutor:
+  """Threads that wait for processes, which inherit the core of a thread."""
+  if jobs == 1 or not hasattr(os, 'sched_setaffinity'):
+    return concurrent.futures.ThreadPoolExecutor(jobs)
+  cores = itertools.cycle(sorted(os.sched_getaffinity(0)))
+  return concurrent.futures.ThreadPoolExecutor(
+    jobs, initializer=lambda: os.sched_setaffinity(0, {next(cores)})
+  )

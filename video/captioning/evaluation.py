@@ -1,0 +1,245 @@
+"""Scores of a video captioner on a whole split."""
+
+import dataclasses
+import itertools
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+
+from captioning import metrics
+from captioning import vocabulary as vocabulary_lib
+from recurrent import likelihood
+from training import batching
+from training import checkpoints
+from training import parallel
+from training import prediction
+from training import results
+from video import data
+from video.captioning import examples as examples_lib
+from video.captioning import inference
+from video.captioning import model
+from video.synthetic import event_captions
+
+# Beside the scores of captions, for `event_captions`; see `event_scores`.
+EVENT_METRICS = ('exact', 'motion_order', 'motion_set')
+# By what a checkpoint can be the best: what `Evaluator` computes every time.
+METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
+
+
+def check_metric(config: ml_collections.ConfigDict):
+  """Raises a ValueError unless checkpoints can be ranked by `best_metric`."""
+  known = (*METRICS, *(EVENT_METRICS if _of_events(config) else ()))
+  if config.best_metric not in known:
+    raise ValueError(
+      f'best_metric={config.best_metric!r} is none of {", ".join(known)}'
+    )
+
+
+def _of_events(config: ml_collections.ConfigDict) -> bool:
+  """Whether the data are `event_captions`, in one of their variants."""
+  return config.data.name.partition('/')[0] == 'event_captions'
+
+
+def event_scores(
+  references: dict[str, list[str]], candidates: dict[str, str]
+) -> dict[str, float]:
+  """What share of the captions of `event_captions` is right.
+
+  N-grams hardly tell 'left then up' from 'up then left'; these do.
+
+  Args:
+    references: of each clip.
+    candidates: of each of the same clips.
+
+  Returns:
+    `exact`: word for word as a reference; `motion_order`: with the same ways
+    in the same order; `motion_set`: with the same ways in any order.
+  """
+
+  def share(of_caption: Callable[[str], Any]) -> float:
+    right = [
+      of_caption(candidates[i]) in [of_caption(text) for text in texts]
+      for i, texts in references.items()
+    ]
+    return float(np.mean(right))
+
+  return {
+    'exact': share(str.split),
+    'motion_order': share(event_captions.motions),
+    'motion_set': share(lambda text: sorted(event_captions.motions(text))),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What one pass over a split gives."""
+
+  scores: dict[str, float]
+  captions: dict[str, list[vocabulary_lib.Caption]]  # Of a clip, best first.
+  absent: dict[str, str]  # Scores that could not be computed, and why.
+  seconds: float
+
+
+class Evaluator:
+  """Evaluates a captioner on one split; compiles once."""
+
+  def __init__(
+    self,
+    source: batching.Source,
+    examples: examples_lib.Examples,
+    captioner: model.Captioner,
+    config: ml_collections.ConfigDict,
+  ):
+    """Prepares the batches and reads the references.
+
+    Args:
+      source: the split, with `frames` or `features`.
+      examples: makes examples of them.
+      captioner: the model.
+      config: `data.name`, `decoding` and `eval_batch_size`.
+    """
+    self._vocabulary = examples.vocabulary
+    self._events = _of_events(config)
+    self.references = {}
+    for i in range(len(source)):
+      record = source[i]
+      self.references[record['id']] = record['captions']
+    self._batches = batching.evaluation_batches(
+      source, examples.evaluation, batch_size=config.eval_batch_size
+    )
+    self._describe = inference.describe_step(
+      captioner, config.decoding, examples.vocabulary
+    )
+
+    def measure(variables, batch):
+      tokens = batch['tokens']
+      logits, _ = captioner.apply(variables, *model.inputs(batch), train=False)
+      mask = tokens != vocabulary_lib.PAD_ID
+      mask &= batch['mask'][:, None, None]
+      costs = likelihood.cross_entropy(logits, tokens)
+      return likelihood.token_metrics(costs, logits, tokens, mask)
+
+    self._measure = parallel.eval_step(measure)
+
+  def __call__(self, variables: Any, *, meteor: bool = False) -> Evaluation:
+    """Describes every clip and scores the descriptions.
+
+    Args:
+      variables: of the captioner, replicated.
+      meteor: compute METEOR too, which takes seconds and needs Java.
+
+    Raises:
+      Stopped: SIGTERM came.
+    """
+    start = time.monotonic()
+    tokens = prediction.measure(
+      self._measure, variables, batching.read(self._batches)
+    )
+    found = inference.describe(
+      self._describe,
+      variables,
+      batching.read(self._batches),
+      self._vocabulary,
+    )
+    captions = dict(zip(self.references, found, strict=True))
+    candidates = {i: beams[0].text for i, beams in captions.items()}
+    result = metrics.score(self.references, candidates, meteor=meteor)
+    scores = {
+      **result['corpus'],
+      **tokens,
+      'perplexity': float(jnp.exp(tokens['loss'])),
+    }
+    if self._events:
+      scores |= event_scores(self.references, candidates)
+    return Evaluation(
+      scores, captions, result['absent'], time.monotonic() - start
+    )
+
+  def table(self, evaluation: Evaluation) -> str:
+    """The first captions beside a human one, in Markdown."""
+    rows = [
+      f'| {i} | {found[0].text} | {self.references[i][0]} |'
+      for i, found in itertools.islice(evaluation.captions.items(), 20)
+    ]
+    return '\n'.join(['| clip | caption | reference |', '|---|---|---|', *rows])
+
+
+def evaluate_best(
+  workdir: pathlib.Path, split: str, *, shuffled: bool = False
+) -> dict[str, Any]:
+  """Scores the best checkpoint of a run on a split and writes the results.
+
+  `results.json` gets an entry; the captions go under `results/`.
+
+  Args:
+    workdir: of the run; nothing else is needed.
+    split: 'validation' or 'test'.
+    shuffled: shuffle the frames of each clip; the entry's name says so.
+
+  Returns:
+    The entry of `results.json`.
+  """
+  name = f'{split}_shuffled' if shuffled else split
+  trained = inference.load(workdir)
+  config = trained.config
+  source = examples_lib.open_split(config, workdir, split)
+  evaluate = Evaluator(
+    source,
+    examples_lib.Examples(trained.vocabulary, config.data, shuffled=shuffled),
+    trained.captioner,
+    config,
+  )
+  evaluation = evaluate(trained.variables, meteor=True)
+  training = examples_lib.open_split(config, workdir, 'train')
+  entry = {
+    'scores': evaluation.scores,
+    'absent': evaluation.absent,
+    'most_frequent_caption': metrics.most_frequent_caption(
+      (c for i in range(len(training)) for c in training[i]['captions']),
+      evaluate.references,
+    ),
+    'num_clips': len(source),
+    **results.of_run(workdir, config, trained.step),
+    'data': {
+      'name': config.data.name,
+      'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),
+    },
+    'evaluation_seconds': round(evaluation.seconds, 1),
+  }
+  if jax.process_index() == 0:
+    checkpoints.write_json(
+      workdir / 'results' / f'{name}.captions.json',
+      [
+        {
+          'clip_id': i,
+          'caption': found[0].text,
+          'log_prob': found[0].log_prob,
+          'references': evaluate.references[i],
+        }
+        for i, found in evaluation.captions.items()
+      ],
+    )
+  results.add(workdir, name, entry)
+  _log(entry, name)
+  return entry
+
+
+def _log(entry: dict[str, Any], name: str):
+  """The scores beside those of the most frequent caption."""
+  frequent = entry['most_frequent_caption']
+  lines = [f'{name}: {entry["num_clips"]} clips, step {entry["step"]}']
+  for metric, value in entry['scores'].items():
+    other = frequent['scores'].get(metric)
+    lines.append(
+      f'{metric:12} {value:10.4f} {"" if other is None else f"{other:12.4f}"}'
+    )
+  lines += [f'{score}: absent. {why}' for score, why in entry['absent'].items()]
+  lines.append(f'(on the right: always "{frequent["caption"]}")')
+  logging.info('%s', '\n'.join(lines))

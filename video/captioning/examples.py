@@ -1,0 +1,345 @@
+"""From a record of a captioned clip to an example of fixed shapes.
+
+With `cache_features` a published encoder sees every frame once, and training
+reads what it made.
+
+Axes: L frames, H, W pixels, D features, K captions of a clip, W words.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from captioning import vocabulary as vocabulary_lib
+from training import app
+from training import batching
+from training import checkpoints
+from training import features
+from training import parallel
+from video import data
+from video import encoders
+from video import sampling
+from video.captioning import model
+from video.synthetic import event_captions
+from vision import pretrained
+
+VOCABULARY_FILE = 'vocabulary.json'
+# The frozen encoder of a run on cached features, beside its checkpoints.
+ENCODER_FILE = 'encoder.safetensors'
+# What training reads of the records, beside their features.
+_RECORDS_FILE = 'records.json'
+_SHARD_SIZE = 64  # Clips; what is lost at most when caching is stopped.
+NO_LABEL = -1  # Of a frame.
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Makes examples for training and for evaluation.
+
+  Attributes:
+    vocabulary: words to numbers.
+    config:
+      `num_frames`: L.
+      `every`: of every so many frames one is seen, at most L; with 0, of L
+        equal parts of the clip one each.
+      `jitter`: in training any one of them.
+      `resize`, `crop`, `flip`: see `sampling.for_training`.
+      `flip_events`: of `event_captions` alone: mirror half of the training
+        clips left to right, and half upside down, words and labels too.
+      `captions_per_clip`, `max_length`: K, W.
+    shuffled: of each clip the frames in another order, always the same: what
+      is left of the scores then is owed to no order.
+  """
+
+  vocabulary: vocabulary_lib.Vocabulary | None
+  config: ml_collections.ConfigDict
+  shuffled: bool = False
+
+  def training(
+    self, record: dict[str, Any], rng: np.random.Generator
+  ) -> dict[str, np.ndarray]:
+    """A clip, randomly cropped, and some of its captions in random order.
+
+    Args:
+      record: `id`, `captions`, maybe `frame_labels`, and `frames`; or, in their
+        place, `features` f16[N, D].
+      rng: of this example alone.
+
+    Returns:
+      `id`, `frames` uint8[L, H, W, C] or f16[L, D], `length` i32[], `tokens`
+      i32[K, W], and `frame_labels` i32[L] if the record has them.
+    """
+    if 'features' in record:
+      return self._example(record, record['features'], None, rng)
+    if self.config.flip_events:
+      for vertical in (False, True):
+        if rng.random() < 0.5:
+          record = event_captions.flip(record, vertical=vertical)
+    places = self.places(
+      len(record['frames']), rng if self.config.jitter else None
+    )
+    clip = sampling.for_training(
+      np.asarray(record['frames'][places]),
+      rng,
+      resize=self.config.resize,
+      crop=self.config.crop,
+      flip=self.config.flip,
+    )
+    return self._example(record, clip, places, rng)
+
+  def evaluation(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The central crop and the same captions every time; see `training`."""
+    rng = np.random.default_rng(0)
+    if 'features' in record:
+      return self._example(record, record['features'], None, rng)
+    places = self.places(len(record['frames']))
+    clip = self.crop(np.asarray(record['frames'][places]))
+    return self._example(record, clip, places, rng)
+
+  def clip(self, frames: Any) -> np.ndarray:
+    """The frames that the model sees: uint8[T, ...] -> uint8[N, H, W, 3]."""
+    return self.crop(np.asarray(frames[self.places(len(frames))]))
+
+  def places(
+    self, length: int, rng: np.random.Generator | None = None
+  ) -> np.ndarray:
+    """Which frames of a clip: i64[N], N at most L."""
+    if not self.config.every:
+      return sampling.spread(length, self.config.num_frames, rng)
+    first = 0
+    if rng is not None:
+      first = rng.integers(min(self.config.every, length))
+    places = np.arange(first, length, self.config.every)
+    return places[: self.config.num_frames]
+
+  def fit(self, clip: np.ndarray) -> dict[str, np.ndarray]:
+    """`frames`, padded to L, and `length`."""
+    fitted, length = sampling.fit(clip, self.config.num_frames)
+    return {'frames': fitted, 'length': np.array(length, np.int32)}
+
+  def crop(self, frames: np.ndarray) -> np.ndarray:
+    """The centre: uint8[T, ..., ..., 3] -> uint8[T, H, W, 3]."""
+    return sampling.for_evaluation(
+      frames, resize=self.config.resize, crop=self.config.crop
+    )
+
+  def _example(self, record, clip, places, rng):
+    tokens = vocabulary_lib.caption_tokens(
+      record,
+      self.vocabulary,
+      captions_per_image=self.config.captions_per_clip,
+      max_length=self.config.max_length,
+      rng=rng,
+    )
+    labels = None
+    if 'frame_labels' in record and places is not None:
+      labels = np.asarray(record['frame_labels'], np.int32)[places]
+    if self.shuffled:
+      order = np.random.default_rng(zlib.crc32(record['id'].encode()))
+      order = order.permutation(len(clip))
+      clip = clip[order]
+      labels = None if labels is None else labels[order]
+    example = {'id': record['id'], **self.fit(clip), 'tokens': tokens}
+    if labels is not None:
+      missing = (0, self.config.num_frames - len(labels))
+      example['frame_labels'] = np.pad(
+        labels, missing, constant_values=NO_LABEL
+      )
+    return example
+
+
+class WithFeatures:
+  """Records without frames: `id`, `captions` and `features` f16[N, D]."""
+
+  def __init__(self, records: list[dict[str, Any]], cached: features.Features):
+    """Joins ids and captions with features of equal length and order."""
+    self._records = records
+    self._cached = cached
+
+  def __len__(self) -> int:
+    """The number of clips."""
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """The record of clip `index`."""
+    return {**self._records[index], 'features': self._cached[index]}
+
+
+def open_split(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str
+) -> batching.Source:
+  """The records of one split, with `features` if the run reads those.
+
+  With `cache_features` those that are not there yet are computed now, once for
+  all runs that share the data set, the encoder and the preprocessing.
+  """
+  records = data.open_split(config.data.name, split, config.data.data_dir)
+  if not config.cache_features:
+    return records
+  encoder_file = _encoder_file(config, workdir)
+  key = _features_key(config, encoder_file)
+  directory = (
+    data.directory(config.data.name, config.data.data_dir)
+    / f'features-{key}'
+    / split
+  )
+  features.write(
+    records,
+    _encode(config, encoder_file),
+    directory,
+    batch_size=parallel.local_batch_size(config.eval_batch_size),
+    shard_size=_SHARD_SIZE,
+    fingerprint=key,
+    most_locations=config.data.num_frames,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+  path = directory / _RECORDS_FILE
+  if jax.process_index() == 0 and not path.exists():
+    # Once: every record holds all frames of its clip.
+    checkpoints.write_json(
+      path,
+      [
+        {field: record[field] for field in ('id', 'captions')}
+        for record in (records[i] for i in range(len(records)))
+      ],
+    )
+  parallel.wait_for_all(f'features of {split}')
+  return WithFeatures(
+    json.loads(path.read_text()),
+    features.open_features(directory, fingerprint=key),
+  )
+
+
+def make_examples(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  training: batching.Source,
+) -> Examples:
+  """With the workdir's vocabulary, which is built at first."""
+  path = workdir / VOCABULARY_FILE
+  if path.exists():
+    vocabulary = vocabulary_lib.Vocabulary.load(path)
+  else:
+    captions = (
+      c for i in range(len(training)) for c in training[i]['captions']
+    )
+    vocabulary = vocabulary_lib.Vocabulary.build(
+      captions, threshold=config.data.vocabulary_threshold
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+      vocabulary.save(path)
+  logging.info('A vocabulary of %d words.', len(vocabulary))
+  return Examples(vocabulary, config.data)
+
+
+def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:
+  """Frames uint8[B, L, H, W, 3] -> features f32[B, L, D], on this host.
+
+  Args:
+    config: of the run.
+    encoder: the ResNet's variables.
+  """
+  network = model.create_encoder(config)
+  variables = parallel.replicate(encoder)
+
+  def encode(variables, batch):
+    frames = batch['frames']
+    flat = frames.reshape(-1, *frames.shape[2:])
+    _, pooled = network.apply(variables, encoders.normalize(flat), train=False)
+    return pooled.reshape(*frames.shape[:2], -1)
+
+  step = parallel.map_devices(encode)
+  return lambda frames: step(variables, parallel.shard({'frames': frames}))
+
+
+def encode_clips(
+  step: Callable, examples: Examples, clips: list[np.ndarray], size: int
+) -> list[np.ndarray]:
+  """Features f32[N, D] of each of at most `size` clips uint8[N, H, W, 3].
+
+  Args:
+    step: of `encode_step`.
+    examples: pads them.
+    clips: of `Examples.clip`.
+    size: of the batch that the step is given, a multiple of the devices.
+  """
+  batch = np.stack([examples.fit(clip)['frames'] for clip in clips])
+  padding = [(0, size - len(clips))] + [(0, 0)] * 4
+  encoded = step(np.pad(batch, padding))
+  return [
+    rows[: len(clip)]
+    for rows, clip in zip(encoded[: len(clips)], clips, strict=True)
+  ]
+
+
+def load_encoder(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> Any:
+  """The frozen encoder of a run, from its workdir."""
+  return pretrained.load(workdir / ENCODER_FILE, config.encoder.depth)
+
+
+def _encoder_file(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> pathlib.Path:
+  """The workdir's own copy of the frozen encoder."""
+  path = workdir / ENCODER_FILE
+  if not path.exists():
+    if not config.encoder_weights:
+      raise ValueError(
+        'cache_features needs a published encoder: pass '
+        '--config.encoder_weights=FILE.safetensors, or train the encoder '
+        'with --config.cache_features=False'
+      )
+    variables = pretrained.load(config.encoder_weights, config.encoder.depth)
+    if jax.process_index() == 0:
+      workdir.mkdir(parents=True, exist_ok=True)
+      pretrained.save(path, variables)
+  # Also for a process that came so late that it is there.
+  parallel.wait_for_all('encoder')
+  return path
+
+
+def _features_key(
+  config: ml_collections.ConfigDict, encoder_file: pathlib.Path
+) -> str:
+  """Names the features: they differ when any of these does."""
+  digest = hashlib.sha256(encoder_file.read_bytes())
+  description = {
+    'data': data.fingerprint(config.data.name, config.data.data_dir),
+    'encoder': config.encoder.to_dict(),
+    **{
+      field: config.data[field]
+      for field in ('num_frames', 'every', 'resize', 'crop')
+    },
+  }
+  digest.update(json.dumps(description, sort_keys=True).encode())
+  return digest.hexdigest()[:16]
+
+
+def _encode(
+  config: ml_collections.ConfigDict, encoder_file: pathlib.Path
+) -> Callable[[list[dict[str, Any]]], list[np.ndarray]]:
+  """Records -> a list of features f32[N, D]."""
+  variables = pretrained.load(encoder_file, config.encoder.depth)
+  step = encode_step(config, variables)
+  size = parallel.local_batch_size(config.eval_batch_size)
+  examples = Examples(None, config.data)
+
+  def encode_records(records):
+    app.raise_if_stopping()
+    clips = [examples.clip(record['frames']) for record in records]
+    return encode_clips(step, examples, clips, size)
+
+  return encode_records

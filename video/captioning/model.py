@@ -1,0 +1,158 @@
+"""The video captioners: a recurrent encoder of frames, then a decoder.
+
+  temporal_attention   a decoder attends to what an encoder made of each frame
+  s2vt                 two stacked LSTMs first see frames, then write words
+  mean_pool            the baseline: one LSTM that is told the mean frame
+
+Axes: B clips, K captions of a clip (or beams), L frames, H x W pixels, C
+channels, D features of a frame, W words, V vocabulary, F labels of a frame.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from captioning import vocabulary
+from recurrent import decoder as decoder_lib
+from video import encoders
+from video.captioning import mean_pool
+from video.captioning import s2vt
+from video.captioning import temporal_attention
+from vision import resnet
+
+
+def inputs(batch: dict[str, jax.Array]) -> tuple[Any, ...]:
+  """The arguments of a `Captioner` from a batch: frames, tokens, lengths."""
+  return batch['frames'], batch['tokens'], batch['length']
+
+
+DECODERS = {
+  'temporal_attention': temporal_attention.TemporalAttention,
+  's2vt': s2vt.S2VT,
+  'mean_pool': mean_pool.MeanPool,
+}
+
+
+class Captioner(nn.Module):
+  """From clips to the next word: frames to vectors, then a decoder.
+
+  Attributes:
+    decoder: one of `DECODERS`.
+    encoder: of each frame; None where features are given in place of frames.
+    difference: show what has changed since the frame before, too, times this:
+      in the pixels to a `FrameCNN`, otherwise in the features to the decoder;
+      0 shows frames alone.
+    train_statistics: BatchNorm of a `ResNet` learns, see `encoders.create`.
+    frame_labels: F, where each frame is to be labelled besides; 0 for none.
+  """
+
+  decoder: decoder_lib.Decoder
+  encoder: encoders.FrameCNN | resnet.ResNet | None = None
+  difference: float = 0.0
+  train_statistics: bool = False
+  frame_labels: int = 0
+
+  def setup(self):
+    """Declares the layer that labels frames."""
+    if self.frame_labels:
+      self.label = nn.Dense(self.frame_labels)
+
+  def annotate(self, frames: jax.Array, *, train: bool) -> jax.Array:
+    """uint8[B, L, H, W, C], or features f[B, L, D] -> features f32[B, L, D]."""
+    x = encoders.normalize(frames)
+    if isinstance(self.encoder, encoders.FrameCNN):
+      x = self._with_differences(x)
+      return self.encoder(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
+    if self.encoder is not None:
+      _, flat = self.encoder(
+        x.reshape(-1, *x.shape[2:]), train=train and self.train_statistics
+      )
+      x = flat.reshape(*x.shape[:2], -1)
+    return self._with_differences(x)
+
+  def _with_differences(self, x: jax.Array) -> jax.Array:
+    if not self.difference:
+      return x
+    return encoders.with_differences(x, encoders.one_before(x), self.difference)
+
+  def begin(
+    self, frames: jax.Array, lengths: jax.Array, *, train: bool = False
+  ) -> tuple[Any, Any]:
+    """Frames or features, i32[B] -> (carry, context); for `step`."""
+    annotations = self.annotate(frames, train=train)
+    return self.decoder.begin(annotations, lengths, train=train)
+
+  def step(
+    self, carry: Any, tokens: jax.Array, context: Any, *, train: bool = False
+  ) -> tuple[Any, jax.Array]:
+    """See `Decoder.step`."""
+    return self.decoder.step(carry, tokens, context, train=train)
+
+  def __call__(
+    self,
+    frames: jax.Array,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    *,
+    train: bool,
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The next word at every step, teacher forced.
+
+    Args:
+      frames: uint8[B, L, H, W, 3], or features f[B, L, D].
+      tokens: i32[B, K, W], the captions without BOS.
+      lengths: i32[B], how many of the L frames are real.
+      train: whether to drop out; needs the key 'dropout'.
+
+    Returns:
+      Logits f32[B, K, W, V], and what the steps tell besides: `attention`
+      f32[B, K, W, L] where the decoder attends; and `frame_logits` f32[B, L, F]
+      where frames are labelled.
+    """
+    annotations = self.annotate(frames, train=train)
+    logits, y = self.decoder(annotations, tokens, lengths, train=train)
+    if self.frame_labels:
+      y = {**y, 'frame_logits': self.label(annotations)}
+    return logits, y
+
+
+def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
+  """The captioner of a config.
+
+  Args:
+    config: `model` (a key of `DECODERS`), `decoder` (its arguments), `encoder`
+      (see `encoders.create`), `cache_features`, `difference`,
+      `train_statistics`, `frame_labels` and `dtype`.
+    vocab_size: V.
+
+  Raises:
+    ValueError: no such model.
+  """
+  if config.model not in DECODERS:
+    raise ValueError(f'model={config.model!r} is none of {", ".join(DECODERS)}')
+  return Captioner(
+    decoder=DECODERS[config.model](
+      vocab_size=vocab_size,
+      bos=vocabulary.BOS_ID,
+      dtype=jnp.dtype(config.dtype),
+      **config.decoder,
+    ),
+    encoder=None if config.cache_features else create_encoder(config),
+    difference=config.difference,
+    train_statistics=config.train_statistics,
+    frame_labels=config.frame_labels,
+  )
+
+
+def create_encoder(
+  config: ml_collections.ConfigDict,
+) -> encoders.FrameCNN | resnet.ResNet | None:
+  """What makes vectors of frames; see `create`."""
+  return encoders.create(
+    config.encoder,
+    train_statistics=config.train_statistics,
+    dtype=jnp.dtype(config.dtype),
+  )

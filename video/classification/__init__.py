@@ -1,0 +1,1 @@
+"""Classes of clips and of recordings, and gestures in a stream."""

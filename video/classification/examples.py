@@ -1,0 +1,281 @@
+"""From a record of a data set to an example of fixed shapes, for classifiers.
+
+Axes: N windows of a recording, T time, H height, W width, C channels, D
+features, J joints, S gestures, V classes.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from video import sampling
+from video.classification import augmentation
+
+SAMPLINGS = ('spread', 'window')
+ORDERS = ('', 'reversed', 'shuffled')
+PAD = -1  # Where a stream has fewer gestures, or a recording no label.
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+  """What the features of a frame are: points, seen from one of them.
+
+  Attributes:
+    dimensions: of a point.
+    origin: the point in whose first place all are seen from.
+    axes: in which they may be turned; of bodies, about the vertical.
+  """
+
+  dimensions: int
+  origin: int
+  axes: tuple[int, int]
+
+
+# UTD-MHAD's third joint is the spine.
+SPACES = {'skeleton': Space(3, 2, (0, 2)), 'fingertip': Space(2, 0, (0, 1))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+  """Makes examples for training and for evaluation.
+
+  Attributes:
+    config: of `data`: `num_frames` (T), `sampling` ('spread': frames of the
+      whole recording, as many as it has up to T; 'window': T frames, each
+      `stride` after the one before), `windows` (N, how many windows are
+      evaluated, whose predictions are averaged), `resize` and `crop` (0: frames
+      are taken as they are), `space` (a key of `SPACES`, or '' for other
+      features and for frames), `max_gestures` (S), `reversals` (pairs of names
+      of classes that are each other's, played backwards).
+    augmentation: `flips` (of `augmentation.FLIPS`, each for half of the clips),
+      `least_span` (the smallest share of a recording), `permute_channels`,
+      `shift` (pixels), `brightness` (of 255), `turn` (degrees), `scale` (share
+      of the size; of pixels too) and `noise` (standard deviation, of features).
+    class_names: by label.
+  """
+
+  config: ml_collections.ConfigDict
+  augmentation: ml_collections.ConfigDict
+  class_names: Sequence[str]
+
+  def __post_init__(self):
+    """Raises a ValueError where a field has no meaning."""
+    if self.config.sampling not in SAMPLINGS:
+      raise ValueError(
+        f'data.sampling={self.config.sampling!r} is none of '
+        f'{", ".join(SAMPLINGS)}'
+      )
+    if self.config.space not in ('', *SPACES):
+      raise ValueError(
+        f"data.space={self.config.space!r} is none of '', {', '.join(SPACES)}"
+      )
+    for flip in self.augmentation.flips:
+      augmentation.flipped_labels(flip, list(self.class_names))
+    unknown = {name for pair in self.config.reversals for name in pair} - set(
+      self.class_names
+    )
+    if unknown:
+      raise ValueError(
+        f'data.reversals: {", ".join(sorted(unknown))} is none of the classes '
+        f'{", ".join(self.class_names)}'
+      )
+
+  def training(
+    self, record: dict[str, Any], rng: np.random.Generator
+  ) -> dict[str, np.ndarray]:
+    """A random part of a recording, changed at random.
+
+    Args:
+      record: see `data`.
+      rng: of this example alone.
+
+    Returns:
+      `id`, `frames` uint8[T, H, W, C] or `features` f32[T, D], `length` i32[]
+      (the rest of T is padding), and `label` i32[]; of a stream `labels` i32[S]
+      (the rest is `PAD`) and `framewise` i32[T].
+    """
+    config, change = self.config, self.augmentation
+    if 'labels' in record:  # Whose gestures must not be cut off.
+      indices = np.arange(len(record['frames']))[: config.num_frames]
+    else:
+      total = len(_recorded(record))
+      start, stop = augmentation.random_span(total, change.least_span, rng)
+      if config.sampling == 'window':
+        indices = start + sampling.window(
+          stop - start, config.num_frames, stride=config.stride, rng=rng
+        )
+      else:
+        count = min(stop - start, config.num_frames)
+        indices = start + sampling.spread(stop - start, count, rng)
+    example = self._labels(record, indices)
+    if 'frames' not in record:
+      features = self._points(record['features'][indices], rng)
+      return self._fit(example, {'features': features})
+    frames = np.asarray(record['frames'][indices])
+    if config.crop:
+      frames = sampling.for_training(
+        frames, rng, resize=config.resize, crop=config.crop, flip=False
+      )
+    for flip in change.flips:
+      if rng.random() < 0.5:
+        frames = augmentation.flip_frames(frames, flip)
+        table = augmentation.flipped_labels(flip, list(self.class_names))
+        example = _relabel(example, table)
+    if change.permute_channels:
+      frames = augmentation.permute_channels(frames, rng)
+    if change.scale:
+      factor = math.exp(rng.uniform(-1, 1) * change.scale)
+      frames = augmentation.zoom(frames, factor)
+    if change.shift:
+      frames = augmentation.shift(frames, change.shift, rng)
+    if change.brightness:
+      brighter = rng.uniform(-1, 1) * change.brightness
+      frames = augmentation.brighten(frames, brighter)
+    return self._fit(example, {'frames': frames})
+
+  def evaluation(
+    self, record: dict[str, Any], order: str = ''
+  ) -> dict[str, np.ndarray]:
+    """The same windows every time, as they are.
+
+    Args:
+      record: see `data`.
+      order: 'reversed' plays each window backwards, and the label is that by
+        `reversals`, `PAD` where there is none; 'shuffled' plays its frames in
+        an order that is drawn for this recording; '' as they were recorded.
+
+    Returns:
+      As `training`, with an axis of N windows first: `frames` uint8[N, T, H, W,
+      C] or `features` f32[N, T, D], and `length` i32[N].
+    """
+    indices = self.evaluated(record)
+    example = self._labels(record, indices[0])
+    if order == 'reversed':
+      indices = indices[:, ::-1]
+      example['label'] = self._reversed(example['label'])
+    elif order == 'shuffled':
+      seed = list(record['id'].encode())
+      drawn = np.random.default_rng(seed).permutation(indices.shape[1])
+      indices = indices[:, drawn]
+    windows = [self.window(record, chosen) for chosen in indices]
+    return {
+      **example,
+      **{name: np.stack([w[name] for w in windows]) for name in windows[0]},
+    }
+
+  def evaluated(self, record: dict[str, Any]) -> np.ndarray:
+    """Which frames the windows of evaluation have: i64[N, T or fewer]."""
+    config, total = self.config, len(_recorded(record))
+    if 'labels' in record:
+      return np.arange(total)[None, : config.num_frames]
+    if config.sampling == 'window':
+      return sampling.windows(
+        total, config.num_frames, config.windows, stride=config.stride
+      )
+    return sampling.spread(total, min(total, config.num_frames))[None]
+
+  def window(
+    self, record: dict[str, Any], indices: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Some frames as they are: `frames` or `features`, and `length`."""
+    if 'frames' not in record:
+      features = self._points(record['features'][indices], None)
+      return self._fit({}, {'features': features})
+    frames = self.view(np.asarray(record['frames'][indices]))
+    return self._fit({}, {'frames': frames})
+
+  def view(self, frames: np.ndarray) -> np.ndarray:
+    """Of frames of any size what is evaluated: uint8[T, H, W, C]."""
+    if not self.config.crop:
+      return frames
+    return sampling.for_evaluation(
+      frames, resize=self.config.resize, crop=self.config.crop
+    )
+
+  def frame(self, frame: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """One frame as windows have it that begin with `first`.
+
+    uint8[any size, C] -> uint8[H, W, C], or f32[D] -> f32[D].
+    """
+    if frame.ndim == 1:
+      return self._points(np.stack([first, frame]), None)[1]
+    return self.view(frame[None])[0]
+
+  def over_time(self, record: dict[str, Any]) -> np.ndarray:
+    """The frames at which to say what was seen so far: i64[any number].
+
+    As dense as those of the windows, from the first to the last.
+    """
+    if self.config.sampling == 'window':
+      return np.arange(0, len(_recorded(record)), self.config.stride)
+    return self.evaluated(record)[0]
+
+  def _labels(self, record, indices):
+    """`id`, and what the recording shows."""
+    example = {'id': record['id']}
+    if 'labels' not in record:
+      return {**example, 'label': np.int32(record['label'])}
+    labels = np.array(record['labels'], np.int32)
+    if len(labels) > self.config.max_gestures:
+      raise ValueError(
+        f'{record["id"]} has {len(labels)} gestures: pass '
+        f'--config.data.max_gestures={len(labels)} or more'
+      )
+    padded = np.full(self.config.max_gestures, PAD, np.int32)
+    padded[: len(labels)] = labels
+    framewise, _ = sampling.fit(
+      np.asarray(record['framewise'], np.int32)[indices], self.config.num_frames
+    )
+    return {**example, 'labels': padded, 'framewise': framewise}
+
+  def _reversed(self, label):
+    """The label of a recording of `label` played backwards: i32[]."""
+    name = self.class_names[int(label)]
+    for one, other in self.config.reversals:
+      if name in (one, other):
+        return np.int32(self.class_names.index(other if name == one else one))
+    return np.int32(PAD)
+
+  def _points(self, features, rng):
+    """f32[T, D] as seen from the origin; with `rng` changed at random."""
+    change = self.augmentation
+    if self.config.space:
+      space = SPACES[self.config.space]
+      points = features.reshape(len(features), -1, space.dimensions)
+      points = augmentation.relative_to(points, space.origin)
+      if rng is not None and change.turn:
+        angle = math.radians(rng.uniform(-1, 1) * change.turn)
+        points = augmentation.turn(points, angle, space.axes)
+      features = points.reshape(len(features), -1)
+    if rng is not None and change.scale:
+      features = features * math.exp(rng.uniform(-1, 1) * change.scale)
+    if rng is not None and change.noise:
+      features = features + rng.normal(0, change.noise, features.shape)
+    return features.astype(np.float32)
+
+  def _fit(self, example, recorded):
+    """Pads to T frames."""
+    ((name, values),) = recorded.items()
+    values, length = sampling.fit(values, self.config.num_frames)
+    return {**example, name: values, 'length': np.int32(length)}
+
+
+def _recorded(record):
+  """The frames of a record, or its features."""
+  return record['frames'] if 'frames' in record else record['features']
+
+
+def _relabel(example, table):
+  """Labels through a table i32[V]; padding stays."""
+  changed = dict(example)
+  for name in ('label', 'labels', 'framewise'):
+    if name in example:
+      labels = np.asarray(example[name])
+      changed[name] = np.where(labels == PAD, PAD, table[labels]).astype(
+        np.int32
+      )
+  return changed

@@ -1,0 +1,1 @@
+"""Readers of people's files: from disk to checked items."""

@@ -1,0 +1,99 @@
+"""Reads recordings of gestures, and checks them before any is used.
+
+  fingertips  tracks of a fingertip in a CSV, in contiguous blocks
+
+UTD-MHAD has a module of its own, `video.sources.utd_mhad`.
+
+Axes: T time, D features.
+"""
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from video.sources import clips
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """A sequence of vectors, with a class."""
+
+  id: str
+  split: str
+  features: np.ndarray  # f32[T, D].
+  label: str
+  group: str = ''
+
+
+def fingertips(
+  path: str | os.PathLike,
+  *,
+  names: Sequence[str] | None = None,
+  gap: int = 16,
+) -> list[Features]:
+  """Tracks of a fingertip, a class and then (dx, dy) in each row: f32[T, 2].
+
+  The rows are windows over one long recording of each class, and neighbours
+  overlap. So of each class, in the order of the rows, the first 60 % are for
+  training, the next 10 % for validation and the last 30 % for testing, without
+  the first `gap` rows of the two latter. People are not separated.
+
+  Args:
+    path: of the CSV.
+    names: of the classes 0, 1, ...; None reads them from
+      point_history_classifier_label.csv beside it.
+    gap: at least as many rows as a window has points.
+  """
+  path = pathlib.Path(path)
+  if names is None:
+    beside = path.with_name('point_history_classifier_label.csv')
+    names = clips.lines(beside)
+  with open(path, newline='', encoding='utf-8-sig') as file:
+    rows = [row for row in csv.reader(file) if row]
+  if len({len(row) for row in rows}) != 1 or len(rows[0]) % 2 != 1:
+    raise ValueError(
+      f'{path}: every row must hold a class and equally many pairs of numbers'
+    )
+  try:
+    values = np.array(rows, np.float32)
+  except ValueError as error:
+    raise ValueError(f'{path} must hold numbers only: {error}') from error
+  labels = values[:, 0].astype(np.int32)
+  if (
+    not np.isfinite(values).all()
+    or (labels != values[:, 0]).any()
+    or not np.isin(labels, np.arange(len(names))).all()
+  ):
+    raise ValueError(
+      f'{path}: the first number of each row must be a class, 0 to '
+      f'{len(names) - 1}, and all must be finite'
+    )
+  points = values[:, 1:].reshape(len(rows), -1, 2)
+  if gap < points.shape[1]:
+    raise ValueError(
+      f'gap={gap} must be at least {points.shape[1]}, the points of a row: '
+      'neighbouring rows overlap'
+    )
+  tracks = []
+  for label, name in enumerate(names):
+    of_class = np.flatnonzero(labels == label)
+    first, second = (len(of_class) * share // 10 for share in (6, 7))
+    blocks = (
+      of_class[:first],
+      of_class[first + gap : second],
+      of_class[second + gap :],
+    )
+    for split, block in zip(clips.SPLITS, blocks, strict=True):
+      if not len(block):
+        raise ValueError(
+          f'{path}: {name!r} has {len(of_class)} rows, too few for three '
+          f'blocks with {gap} rows between them'
+        )
+      tracks += [
+        Features(f'row{row:05d}', split, points[row], name) for row in block
+      ]
+  return tracks

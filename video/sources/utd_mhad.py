@@ -1,0 +1,372 @@
+"""Reads UTD-MHAD (Chen, Jafari and Kehtarnavaz 2015), and checks all of it.
+
+  skeletons  20 joints of a Kinect
+  depth      the pictures of its depth sensor
+
+A directory holds what the authors publish, unpacked, with a file for each
+recording: Skeleton/a1_s1_t1_skeleton.mat with `d_skel` [20, 3, T] in metres,
+and Depth/a1_s1_t1_depth.mat with `d_depth` [240, 320, T] in millimetres. Or it
+holds skeleton.npz and depth_48x64.npz, with all recordings in one array, one
+behind the other: `joints` f32[sum of T, 20, 3] or `frames` uint8[sum of T, 48,
+64], and of each recording `lengths`, `action` (1 to 27), `subject` (1 to 8) and
+`trial` (1 to 4). Where there are both, the .npz is read.
+
+Subjects 1, 3, 5 and 7 train, 2, 4, 6 and 8 test, as published; one of those
+that train is held out for validation. Of 27 x 8 x 4 recordings the authors left
+out three: that some are absent is no error, but is said.
+
+Axes: T time, H height, W width.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.io
+from absl import logging
+
+from training import problems as problems_lib
+from video.sources import clips as clips_lib
+from video.sources import fingertips
+
+SUBJECTS = {'train': (1, 3, 5, 7), 'test': (2, 4, 6, 8)}
+# By number, from 1; the short names of the data set's authors.
+ACTIONS = (
+  'swipe left',
+  'swipe right',
+  'wave',
+  'clap',
+  'throw',
+  'cross arms',
+  'basketball shoot',
+  'draw X',
+  'draw circle clockwise',
+  'draw circle counter-clockwise',
+  'draw triangle',
+  'bowling',
+  'boxing',
+  'baseball swing',
+  'tennis swing',
+  'arm curl',
+  'tennis serve',
+  'push',
+  'knock',
+  'catch',
+  'pick up and throw',
+  'jog',
+  'walk',
+  'sit to stand',
+  'stand to sit',
+  'lunge',
+  'squat',
+)
+_NUM_PUBLISHED = 861
+NEAR, FAR = 1500, 4000  # In millimetres: 255 and 0 of what is made of depth.
+_CELL = 5  # Pixels of the sensor on a side of one of ours.
+
+# Action, subject and trial.
+_Key = tuple[int, int, int]
+
+
+def skeletons(
+  directory: str | os.PathLike,
+  *,
+  validation_subject: int = 7,
+  skip_bad: bool = False,
+) -> tuple[list[fingertips.Features], str]:
+  """The joints' x, y, z, in metres as recorded: f32[T, 60].
+
+  Args:
+    directory: of Skeleton/ or skeleton.npz.
+    validation_subject: one of those that are trained on, held out of it.
+    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+
+  Returns:
+    The good recordings, by action, subject and trial, and a text that lists
+    what is wrong with the others.
+
+  Raises:
+    ValueError: it lists all that is wrong, if `skip_bad` does not allow it.
+  """
+  _check_held_out(validation_subject)
+  found, left_out = _read(directory, _SKELETONS, skip_bad)
+  features = [
+    fingertips.Features(
+      features=np.ascontiguousarray(joints.reshape(len(joints), -1)), **says
+    )
+    for joints, says in _split(found, validation_subject)
+  ]
+  return features, left_out
+
+
+def depth(
+  directory: str | os.PathLike,
+  *,
+  validation_subject: int = 7,
+  skip_bad: bool = False,
+) -> tuple[list[clips_lib.Clip], str]:
+  """Every second picture, near is bright, 0 is no reading: uint8[T, 48, 64, 1].
+
+  Of the authors' files it is made by `brightness`, as depth_48x64.npz seems to
+  have been: nobody has compared the two.
+
+  Args and returns are those of `skeletons`, of Depth/ or depth_48x64.npz.
+  """
+  _check_held_out(validation_subject)
+  found, left_out = _read(directory, _DEPTH, skip_bad)
+  clips = [
+    clips_lib.Clip(frames=frames[..., np.newaxis], **says)
+    for frames, says in _split(found, validation_subject)
+  ]
+  return clips, left_out
+
+
+def brightness(depth: np.ndarray) -> np.ndarray:
+  """Of depth in millimetres: [240, 320, T] -> uint8[(T + 1) // 2, 48, 64].
+
+  Frames 0, 2, 4, ... are kept. 1.5 m and nearer is 255, 4 m and farther is 0,
+  what is between is on a straight line, and 0, no reading, stays 0. Of these
+  brightnesses each of our pixels is the mean over 5 x 5, rounded; so the
+  outline of somebody before nothing is darker than they are.
+
+  This was found from depth_48x64.npz itself, whose maker left no word. At the
+  joints of skeleton.npz this line puts the surface 3 cm (hands) to 17 cm
+  (spine) before the joint, as a body has it; and single readings of a value v
+  in a pixel of nothing else are seen as v / 25, rounded.
+  """
+  frames = np.moveaxis(depth[..., ::2], 2, 0).astype(np.float32)
+  bright = np.clip(255 * (FAR - frames) / (FAR - NEAR), 0, 255)
+  bright[frames == 0] = 0
+  length, height, width = bright.shape
+  cells = bright.reshape(length, height // _CELL, _CELL, width // _CELL, _CELL)
+  return np.round(cells.mean(axis=(2, 4))).astype(np.uint8)
+
+
+def _joints(skeleton: np.ndarray) -> np.ndarray:
+  """[20, 3, T] -> f32[T, 20, 3]."""
+  return np.moveaxis(skeleton, 2, 0).astype(np.float32)
+
+
+def _checked_brightness(depth: np.ndarray) -> np.ndarray:
+  """As `brightness`; raises a ValueError where that cannot be meant."""
+  readings = depth[depth != 0]
+  if not len(readings):
+    raise ValueError('there is no reading, only 0')
+  if readings.min() < 0 or not NEAR <= np.median(readings) <= FAR:
+    raise ValueError(
+      f'its readings, {readings.min():g} to {readings.max():g}, are not the '
+      f'millimetres to a person, whose median is {NEAR} to {FAR}'
+    )
+  return brightness(depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+  """What is recorded, and where it is.
+
+  Attributes:
+    file: the name of what holds all recordings.
+    array: of them, in that.
+    folder: of the authors' files.
+    ending: of their names.
+    variable: in them, [*shape, T].
+    shape: of it, without the time.
+    convert: makes what the array has of a variable.
+  """
+
+  file: str
+  array: str
+  folder: str
+  ending: str
+  variable: str
+  shape: tuple[int, int]
+  convert: Callable[[np.ndarray], np.ndarray]
+
+
+_SKELETONS = _Kind(
+  file='skeleton.npz',
+  array='joints',
+  folder='Skeleton',
+  ending='skeleton.mat',
+  variable='d_skel',
+  shape=(20, 3),
+  convert=_joints,
+)
+_DEPTH = _Kind(
+  file='depth_48x64.npz',
+  array='frames',
+  folder='Depth',
+  ending='depth.mat',
+  variable='d_depth',
+  shape=(240, 320),
+  convert=_checked_brightness,
+)
+
+
+def _read(
+  directory: str | os.PathLike, kind: _Kind, skip_bad: bool
+) -> tuple[dict[_Key, np.ndarray], str]:
+  """The recordings, from wherever they are, and what is wrong with others."""
+  directory = clips_lib.check_directory(directory, "of UTD-MHAD's files")
+  path, folder = directory / kind.file, directory / kind.folder
+  if path.exists():
+    return _from_array(path, kind), ''
+  if folder.is_dir():
+    return _from_folder(folder, kind, skip_bad)
+  raise ValueError(
+    f'{directory} has no {kind.folder}/, in which the authors publish files '
+    f'such as a1_s1_t1_{kind.ending}, and no {kind.file}: pass the directory '
+    'that has one of the two'
+  )
+
+
+def _from_array(path: pathlib.Path, kind: _Kind) -> dict[_Key, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      values = file[kind.array]
+      lengths, *numbers = (
+        file[name] for name in ('lengths', 'action', 'subject', 'trial')
+      )
+  except (ValueError, KeyError, OSError) as error:
+    raise ValueError(
+      f'cannot read {path}: {error}. It must hold {kind.array}, lengths, '
+      'action, subject and trial'
+    ) from error
+  shapes = {array.shape for array in (lengths, *numbers)}
+  keys = np.stack(numbers, 1).tolist() if len(shapes) == 1 else []
+  keys = [tuple(key) for key in keys]
+  if (
+    not keys
+    or lengths.min() < 1
+    or lengths.sum() != len(values)
+    or len(set(keys)) != len(keys)
+    or not all(map(_is_known, keys))
+    or not np.isfinite(values).all()
+  ):
+    raise ValueError(
+      f'{path} is damaged: its lengths, actions (1 to 27), subjects (1 to 8), '
+      f'trials (1 to 4) and {kind.array} do not fit together'
+    )
+  parts = np.split(values, np.cumsum(lengths)[:-1])
+  return dict(zip(keys, parts, strict=True))
+
+
+def _from_folder(
+  folder: pathlib.Path, kind: _Kind, skip_bad: bool
+) -> tuple[dict[_Key, np.ndarray], str]:
+  problems = problems_lib.Problems()
+  pattern = re.compile(rf'a(\d+)_s(\d+)_t(\d+)_{re.escape(kind.ending)}')
+  paths, found = {}, {}
+  present = sorted(folder.glob('*.mat'))
+  if not present:
+    raise ValueError(
+      f'{folder} has no file such as a1_s1_t1_{kind.ending}: unpack what the '
+      'authors publish'
+    )
+  for path in present:
+    match = pattern.fullmatch(path.name)
+    key = tuple(map(int, match.groups())) if match else ()
+    if not _is_known(key):
+      problems[
+        f'not aACTION_sSUBJECT_tTRIAL_{kind.ending} of actions 1 to 27, '
+        'subjects 1 to 8 and trials 1 to 4'
+      ].append(str(path))
+    elif key in paths:
+      problems['recording that was there before'].append(str(path))
+    else:
+      paths[key] = path
+
+  def error_of(key: _Key) -> str | None:
+    try:
+      found[key] = _from_file(paths[key], kind)
+    except ValueError as error:
+      return str(error)
+    return None
+
+  errors = problems_lib.find(error_of, sorted(paths), unit='recordings')
+  problems['file that cannot be read'] += filter(None, errors)
+  left_out = problems.settle(folder, len(found), skip_bad=skip_bad)
+  if len(found) < _NUM_PUBLISHED:
+    logging.warning(
+      '%s has %d of the %d recordings that are published',
+      folder,
+      len(found),
+      _NUM_PUBLISHED,
+    )
+  return found, left_out
+
+
+def _from_file(path: pathlib.Path, kind: _Kind) -> np.ndarray:
+  """What one of the authors' files holds, as the array has it.
+
+  Raises:
+    ValueError: it holds something else, or cannot be read.
+  """
+  try:
+    # Reads numbers only; nothing in a file of MATLAB is run.
+    content = scipy.io.loadmat(path, variable_names=[kind.variable])
+  except Exception as error:
+    # As many kinds of errors as there are ways in which a file is damaged.
+    raise ValueError(f'cannot read {path}: {error!r}') from error
+  value = content.get(kind.variable)
+  if (
+    not isinstance(value, np.ndarray)
+    or value.dtype.kind not in 'iuf'
+    or value.ndim != 3
+    or value.shape[:2] != kind.shape
+    or not value.shape[2]
+    or not np.isfinite(value).all()
+  ):
+    here = 'nothing' if value is None else f'{type(value).__name__}'
+    if isinstance(value, np.ndarray):
+      here = f'{value.dtype}{list(value.shape)}'
+    wanted = ', '.join(map(str, kind.shape))
+    raise ValueError(
+      f'{path}: {kind.variable} must be finite numbers [{wanted}, T], '
+      f'and is {here}'
+    )
+  try:
+    return kind.convert(value)
+  except ValueError as error:
+    raise ValueError(f'{path}: {kind.variable}: {error}') from error
+
+
+def _is_known(key: tuple[int, ...]) -> bool:
+  """Whether there are such an action, such a subject and such a trial."""
+  return len(key) == 3 and all(
+    1 <= number <= most
+    for number, most in zip(key, (len(ACTIONS), 8, 4), strict=True)
+  )
+
+
+def _check_held_out(subject: int):
+  if subject not in SUBJECTS['train']:
+    raise ValueError(
+      f'validation_subject={subject} must be one that is trained on: '
+      f'{SUBJECTS["train"]}'
+    )
+
+
+def _split(
+  found: Mapping[_Key, np.ndarray], validation_subject: int
+) -> list[tuple[np.ndarray, dict[str, Any]]]:
+  """The recordings in order, and what else a record says of each."""
+  parts = []
+  # By action, whose order is that of the classes.
+  for action, subject, trial in sorted(found):
+    split = 'train' if subject in SUBJECTS['train'] else 'test'
+    if subject == validation_subject:
+      split = 'validation'
+    says = {
+      'id': f'a{action}_s{subject}_t{trial}',
+      'split': split,
+      'label': ACTIONS[action - 1],
+      'group': f's{subject}',
+    }
+    parts.append((found[action, subject, trial], says))
+  return parts

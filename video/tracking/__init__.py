@@ -1,0 +1,1 @@
+"""Following one thing from frame to frame."""

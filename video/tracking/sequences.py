@@ -1,0 +1,204 @@
+"""Scores on real sequences, of a directory or of a data set.
+
+Axes: T frames, H height, W width.
+"""
+
+import pathlib
+import time
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from training import checkpoints
+from training import results
+from video import data
+from video import figures
+from video import metrics
+from video.sources import otb
+from video.tracking import baselines
+from video.tracking import evaluation
+from video.tracking import inference
+from vision import images
+
+# Data sets of sequences -> the split to be scored on.
+_SPLITS = {'tracks': 'test', 'davis': 'validation'}
+
+
+class Pictures:
+  """The frames of a sequence, each decoded when it is asked for."""
+
+  def __init__(self, paths: Sequence[pathlib.Path]):
+    """Takes the files, in order."""
+    self._paths = paths
+
+  def __len__(self) -> int:
+    """The number of frames."""
+    return len(self._paths)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    """uint8[H, W, 3]; an IndexError ends a loop over all."""
+    return images.decode(self._paths[index])
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    return (images.decode(path) for path in self._paths)
+
+
+def open_sequences(
+  place: str | pathlib.Path,
+) -> tuple[Sequence[dict[str, Any]], str]:
+  """Sequences by where they are, or by name.
+
+  Args:
+    place: a directory, see `tracks.otb`; or 'tracks/NAME' or 'davis', see
+      `data`.
+
+  Returns:
+    The records, and a text that lists what is wrong with others.
+
+  Raises:
+    ValueError: something is wrong with all of them.
+    FileNotFoundError: no such data set.
+  """
+  kind = str(place).partition('/')[0]
+  if kind in _SPLITS and not pathlib.Path(place).is_dir():
+    return data.open_split(str(place), _SPLITS[kind]), ''
+  tracks, problems = otb.otb(place)
+  records = [
+    {
+      'id': track.id,
+      'frames': Pictures(track.pictures),
+      'boxes': track.boxes,
+      'hidden': track.hidden,
+    }
+    for track in tracks
+  ]
+  return records, problems
+
+
+def evaluate(
+  workdir: pathlib.Path, place: str | pathlib.Path
+) -> dict[str, Any]:
+  """Scores the best checkpoint of a run on real sequences.
+
+  One pass from the first box, and again with a new start after each failure.
+  The trackers that learn nothing stand beside it. Boxes, plots and strips go
+  to `results/sequences`, the numbers to `results.json`.
+
+  Args:
+    workdir: of the run.
+    place: see `open_sequences`.
+
+  Returns:
+    The entry of `results.json`.
+
+  Raises:
+    ValueError: something is wrong with the sequences.
+    FileNotFoundError: no such data set, or nothing was trained in `workdir`.
+  """
+  source, problems = open_sequences(place)
+  trained = inference.load(workdir)
+  since = time.monotonic()
+  trackers = {evaluation.TRACKER: inference.LiveTracker.of(trained)}
+  for name, make in baselines.BASELINES.items():
+    trackers[name] = make()
+  truths = {}
+  boxes = {name: {} for name in trackers}
+  restarts = {name: {} for name in trackers}
+  for record in source:
+    i, frames, truth = record['id'], record['frames'], record['boxes']
+    truths[i] = truth
+    for name, tracker in trackers.items():
+      boxes[name][i] = baselines.follow(tracker, frames, truth[0])
+      run = metrics.with_restarts(tracker.begin, tracker.step, frames, truth)
+      restarts[name][i] = run.numbers()
+    if jax.process_index() == 0:
+      _write(
+        workdir / 'results' / 'sequences',
+        record,
+        {name: found[i] for name, found in boxes.items()},
+      )
+  passes = {name: _one_pass(truths, boxes[name]) for name in trackers}
+  totals = {
+    name: _total(list(runs.values())) for name, runs in restarts.items()
+  }
+  entry = {
+    'place': str(place),
+    'scores': {name: found.numbers() for name, found in passes.items()},
+    # As the tables of OTB have it, in which the given box counts too.
+    'scores_with_first_frame': {
+      name: _one_pass(truths, boxes[name], count_first=True).numbers()
+      for name in trackers
+    },
+    'restarted': {name: _without_nan(found) for name, found in totals.items()},
+    'sequences': {
+      i: {
+        name: {
+          **_one_pass({i: truth}, boxes[name]).numbers(),
+          'restarted': _without_nan(restarts[name][i]),
+        }
+        for name in trackers
+      }
+      for i, truth in truths.items()
+    },
+    'num_sequences': len(truths),
+    'problems': problems,
+    **evaluation.run_of(workdir, trained),
+    'evaluation_seconds': round(time.monotonic() - since, 1),
+  }
+  if jax.process_index() == 0:
+    plots = figures.success_and_precision(passes)
+    figures.save(
+      plots, workdir / 'results' / 'sequences' / 'success_and_precision.png'
+    )
+  results.add(workdir, 'sequences', entry)
+  tables = {
+    'all': entry['scores'],
+    'all, restarted': totals,
+    **entry['sequences'],
+  }
+  for name, table in tables.items():
+    evaluation.log_table(f'{name}, step {trained.step}', table)
+  return entry
+
+
+def _one_pass(
+  truths: Mapping[str, np.ndarray],
+  boxes: Mapping[str, np.ndarray],
+  *,
+  count_first: bool = False,
+) -> metrics.OnePass:
+  return metrics.one_pass(
+    [boxes[i] for i in truths], list(truths.values()), count_first=count_first
+  )
+
+
+def _total(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+  """All failures, and the mean of the accuracies that could be measured."""
+  accuracies = [run['accuracy'] for run in runs]
+  known = [x for x in accuracies if not np.isnan(x)]
+  return {
+    'failures': sum(run['failures'] for run in runs),
+    'accuracy': float(np.mean(known)) if known else float('nan'),
+  }
+
+
+def _write(
+  directory: pathlib.Path, record: dict[str, Any], boxes: dict[str, np.ndarray]
+):
+  """The boxes f32[T, 4] of each tracker, and a strip that shows them."""
+  checkpoints.write_json(
+    directory / f'{record["id"]}.json',
+    {name: found.tolist() for name, found in boxes.items()},
+  )
+  truth = np.where(record['hidden'][:, None], np.nan, record['boxes'])
+  strip = figures.overlay_strip(record['frames'], {'truth': truth, **boxes})
+  figures.save(strip, directory / f'{record["id"]}.png')
+
+
+def _without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
+  """JSON has no NaN: None is what could not be measured."""
+  return {k: None if np.isnan(x) else x for k, x in numbers.items()}
