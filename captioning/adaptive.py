@@ -14,7 +14,7 @@ class Context:
   """What every step reads."""
 
   annotations: decoder.Annotations
-  drive: jax.Array  # [B, 1, 5 * H], of the mean annotation.
+  projected_constant: jax.Array  # [B, 1, 5 * H], of the mean annotation.
 
 
 class AdaptiveAttention(decoder.AttendingDecoder):
@@ -62,27 +62,29 @@ class AdaptiveAttention(decoder.AttendingDecoder):
     picture = self.dropout(picture, deterministic=not train)
     return Context(
       self.annotate(annotations, mask, train=train),
-      self.cell.drive(picture)[:, None],
+      self.cell.project_constant(picture)[:, None],
     )
 
   def start(self, context, captions, *, train):
     """Zeros: (c, h, s), each f32[B, captions, H]."""
     del train
-    return self.cell.start((len(context.drive), captions))
+    return self.cell.start((len(context.projected_constant), captions))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""
     word = self.dropout(self.words(tokens), deterministic=not train)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`.
 
     y holds `hidden`, what is added to it (`context`), `attention`, and
     `sentinel` f32[B, K], the weight of the sentinel: with `attention` it sums
     to 1.
     """
-    carry, hidden = self.cell.step(carry, drive + context.drive)
+    carry, hidden = self.cell.step(
+      carry, projected + context.projected_constant
+    )
     sentinel = nn.relu(self.sentinel(carry[2]))
     sentinel = self.dropout(sentinel, deterministic=not train)
     state = jnp.tanh(self.state(hidden))
@@ -93,7 +95,7 @@ class AdaptiveAttention(decoder.AttendingDecoder):
       annotations.keys,
       annotations.values,
       annotations.mask,
-      extra=(self.sentinel_key(sentinel), sentinel),
+      sentinel=(self.sentinel_key(sentinel), sentinel),
       train=train,
     )
     return carry, {

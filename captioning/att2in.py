@@ -48,7 +48,7 @@ class Att2in(decoder.AttendingDecoder):
       word = self.dropout(nn.relu(word), deterministic=not train)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden` and `attention`."""
     seen, weights, _ = self.attend(
       self.cell.hidden(carry),
@@ -58,9 +58,9 @@ class Att2in(decoder.AttendingDecoder):
       train=train,
     )
     candidate = self.context_candidate(seen)
-    gates = jnp.zeros_like(drive[..., : -candidate.shape[-1]])
-    drive = drive + jnp.concatenate([gates, candidate], axis=-1)
-    carry, hidden = self.cell.step(carry, drive)
+    gates = jnp.zeros_like(projected[..., : -candidate.shape[-1]])
+    projected = projected + jnp.concatenate([gates, candidate], axis=-1)
+    carry, hidden = self.cell.step(carry, projected)
     return carry, {'hidden': hidden, 'attention': weights}
 
   def predict(self, word, y, *, train):

@@ -4,7 +4,7 @@
   python -m captioning.caption --workdir=runs/coco photo.jpg --json
   python -m captioning.caption --workdir=runs/coco *.jpg --attention=out.png
   python -m captioning.caption --workdir=runs/coco photo.jpg --n_best=5 \
-    --decoding="required=('dog',)" --decoding=no_repeat=3
+    --decoding="required=('dog',)" --decoding=no_repeat_ngram=3
   python -m captioning.caption --workdir=runs/a --workdir=runs/b photo.jpg
 
 Prints a line for each caption: path, caption, log-probability (natural). A file
@@ -165,7 +165,9 @@ def main(argv: list[str] | None = None) -> int:
       inference.load(pathlib.Path(workdir).absolute())
       for workdir in arguments.workdir
     ]
-    decoding = app.change_fields(members[0].config.decoding, arguments.decoding)
+    decoding = app.change_fields(
+      members[0].config.decoding, arguments.decoding, name='decoding'
+    )
     if arguments.n_best > decoding.beam_size:
       decoding.beam_size = arguments.n_best
     describer = Describer(members, decoding)

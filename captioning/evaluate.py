@@ -4,7 +4,8 @@
   python -m captioning.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \
     --name=ensemble
   python -m captioning.evaluate --workdir=runs/coco --name=diverse --diversity \
-    --decoding=beam_size=6 --decoding=groups=3 --decoding=diversity=0.5
+    --decoding=beam_size=6 --decoding=num_groups=3 \
+    --decoding=diversity_penalty=0.5
 """
 
 import pathlib
@@ -43,7 +44,9 @@ _PAGE = flags.DEFINE_bool(
 def main(config, workdir):
   """Writes `results.json` and prints the scores."""
   try:
-    decoding = app.change_fields(config.decoding, _DECODING.value)
+    decoding = app.change_fields(
+      config.decoding, _DECODING.value, name='decoding'
+    )
   except ValueError as error:
     raise absl_app.UsageError(f'--decoding: {error}') from error
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:

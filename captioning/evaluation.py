@@ -312,7 +312,7 @@ def evaluate_best(
     'absent': evaluation.absent,
     'most_frequent_caption': evaluate.most_frequent_caption(training),
     'num_pictures': len(source),
-    **results.of_run(workdir, config, trained[0].step),
+    **results.from_run(workdir, config, trained[0].step),
     'data': {
       'name': config.data.name,
       'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),

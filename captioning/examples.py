@@ -33,12 +33,12 @@ class Examples:
 
     Args:
       record: `id`, `captions` and `image`, or `grid` f16[L, D] if it is
-        cached; with `most_locations` it is f16[N, D], and L is that number.
+        cached; with `max_locations` it is f16[N, D], and L is that number.
       rng: of this example alone.
 
     Returns:
       `id`, `picture` uint8[H, W, 3] or f16[L, D], `tokens` i32[K, T]; where
-      locations vary in number, `locations` i32[] says how many of the L are
+      locations vary in number, `num_locations` i32[] says how many of the L are
       real. The others are zeros.
     """
     if 'grid' in record:
@@ -77,9 +77,9 @@ class Examples:
       rng=rng,
     )
     example = {'id': record['id'], 'picture': picture, 'tokens': tokens}
-    if 'most_locations' in record:
+    if 'max_locations' in record:
       count = len(picture)
-      missing = record['most_locations'] - count
+      missing = record['max_locations'] - count
       example['picture'] = np.pad(picture, [(0, missing), (0, 0)])
-      example['locations'] = np.array(count, np.int32)
+      example['num_locations'] = np.array(count, np.int32)
     return example

@@ -130,24 +130,24 @@ def describe_step(
   Args:
     captioners: the model, or those of an ensemble.
     decoding: `beam_size`, `length_penalty`, `max_length`, `groups`,
-      `diversity` and what `Vocabulary.rules` reads.
+      `diversity` and what `Vocabulary.constraints` reads.
     vocabulary: of all of them.
 
   Returns:
     `(variables of each, batch) -> (tokens i32[B, K, T], log_probs f32[B, K])`,
     the beams of each picture, best first, gathered from all hosts.
   """
-  rules = search.Rules(**vocabulary.rules(decoding))
+  constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):
     found = decoder.beam_search(
       captioners,
       variables,
-      (batch['picture'], batch.get('locations')),
+      (batch['picture'], batch.get('num_locations')),
       decoding,
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
-      rules=rules,
+      constraints=constraints,
     )
     return found.tokens, found.log_probs
 

@@ -26,7 +26,7 @@ def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
   }
 
 
-def statistics(captioner: model.Captioner) -> dict[str, Any]:
+def initial_model_state(captioner: model.Captioner) -> dict[str, Any]:
   """Collections of variables that the loss needs beside the captioner's.
 
   For hard attention `baseline`: a moving average of the mean cost of a word.
@@ -43,11 +43,12 @@ def sampling_probability(
 
   Args:
     config: at step `start`, and then `every` so many steps, the probability
-      grows by `increase`, up to `most`. `every=1` makes a linear schedule.
+      grows by `increase`, up to `max_probability`. `every=1` makes a linear
+      schedule.
     step: i32[].
   """
   increases = jnp.maximum((step - config.start) // config.every + 1, 0)
-  return jnp.minimum(config.increase * increases, config.most)
+  return jnp.minimum(config.increase * increases, config.max_probability)
 
 
 def create(
@@ -93,14 +94,14 @@ def create(
   reduce_locations = reductions[config.penalty_reduction]
 
   def loss_fn(variables, batch, counts, step, key):
-    tokens, locations = batch['tokens'], batch.get('locations')
+    tokens, num_locations = batch['tokens'], batch.get('num_locations')
     mask = tokens != vocabulary_lib.PAD_ID
     collections = [name for name in variables if name != 'params']
     dropout, attention, mixing = jax.random.split(key, 3)
     rngs = {'dropout': dropout, 'attention': attention}
     samples = 'advantage' in batch
     inputs = None
-    if config.scheduled_sampling.most and not samples:
+    if config.scheduled_sampling.max_probability and not samples:
       inputs = _mixed_inputs(
         captioner, config.scheduled_sampling, variables, batch, step, mixing
       )
@@ -108,7 +109,7 @@ def create(
       variables,
       batch['picture'],
       tokens,
-      locations,
+      num_locations,
       inputs=inputs,
       train=True,
       rngs=rngs,
@@ -130,8 +131,8 @@ def create(
     if config.attention_penalty and 'attention' in y:
       looked = jnp.sum(y['attention'] * mask[..., None], axis=2)
       real = None
-      if locations is not None:
-        real = masking.lengths_to_mask(locations, looked.shape[-1])[:, None]
+      if num_locations is not None:
+        real = masking.lengths_to_mask(num_locations, looked.shape[-1])[:, None]
       penalty = reduce_locations((1 - looked) ** 2, axis=-1, where=real)
       loss += config.attention_penalty * jnp.sum(penalty) / counts['captions']
     if 'log_chosen' in y and not samples:
@@ -156,7 +157,7 @@ def _mixed_inputs(captioner, config, variables, batch, step, key):
     jax.lax.stop_gradient(variables),
     batch['picture'],
     batch['tokens'],
-    batch.get('locations'),
+    batch.get('num_locations'),
     probability,
     draws,
     method='mix',

@@ -50,13 +50,13 @@ def initial_variables(
   inputs = {
     name: jnp.asarray(x)[None]
     for name, x in example.items()
-    if name in ('picture', 'tokens', 'locations')
+    if name in ('picture', 'tokens', 'num_locations')
   }
 
   def init(key):
     return captioner.init(
       key, *model.inputs(inputs), train=False
-    ) | losses.statistics(captioner)
+    ) | losses.initial_model_state(captioner)
 
   key = jax.random.key(config.seed)
   if config.start_from:
@@ -145,7 +145,7 @@ def train_and_evaluate(
     initial_variables(captioner, examples.evaluation(training[0]), config),
     optimizer,
     frozen=frozen,
-    average=config.average_decay > 0,
+    keep_ema=config.ema_decay > 0,
   )
   train_step = parallel.train_step(
     losses.create(captioner, config.loss),
@@ -153,7 +153,7 @@ def train_and_evaluate(
     optimizer,
     frozen=frozen,
     microbatches=config.microbatches,
-    average_decay=config.average_decay,
+    ema_decay=config.ema_decay,
   )
   evaluate = evaluation_lib.Evaluator(validation, examples, [captioner], config)
   key = parallel.replicate(jax.random.key(config.seed + 1))
@@ -176,18 +176,19 @@ def train_and_evaluate(
     draw = None
     if config.self_critical.num_samples:
       draw = make_self_critical(stack, captioner, examples, training, config)
-    for turn in run.turns():
-      if turn.evaluates:
+    for step in run.steps():
+      if step.evaluates:
         variables = [run.state.variables]
         evaluation = evaluate(variables)
-        run.evaluated(evaluation.scores, evaluation.seconds)
-        show(run.report, turn.step, evaluation, evaluate, variables)
+        run.record_evaluation(evaluation.scores, evaluation.seconds)
+        show(run.report, step.number, evaluation, evaluate, variables)
       else:
-        batch, rewards = turn.batch, None
+        batch, rewards = step.batch, None
         if draw is not None:
-          variables = {'params': run.state.params, **run.state.statistics}
-          batch, rewards = draw(variables, turn.host_batch, batch, turn.step)
-        run.update(*train_step(run.state, batch, key), rewards)
+          variables = {'params': run.state.params, **run.state.model_state}
+          batch, rewards = draw(variables, step.host_batch, batch, step.number)
+        run.state, update = train_step(run.state, batch, key)
+        run.record_update(update, rewards)
 
   evaluation_lib.evaluate_best(workdir, 'test')
 

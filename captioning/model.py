@@ -34,7 +34,7 @@ DECODERS = {
 
 def inputs(batch: dict[str, jax.Array]) -> tuple[Any, ...]:
   """The arguments of a `Captioner` from a batch: picture, tokens, locations."""
-  return batch['picture'], batch['tokens'], batch.get('locations')
+  return batch['picture'], batch['tokens'], batch.get('num_locations')
 
 
 def _to_float32(grids: jax.Array) -> jax.Array:
@@ -54,14 +54,14 @@ class Captioner(nn.Module):
   Attributes:
     decoder: one of `DECODERS`.
     encoder: None where features are given in place of pictures.
-    train_statistics: in training, BatchNorm uses the statistics of the batch
+    train_batch_stats: in training, BatchNorm uses the statistics of the batch
       and updates the running ones: for an encoder trained from scratch. A
       published encoder, frozen or fine-tuned, keeps its own.
   """
 
   decoder: decoder_lib.Decoder
   encoder: resnet.ResNet | None = None
-  train_statistics: bool = False
+  train_batch_stats: bool = False
 
   def annotate(self, pictures: jax.Array, *, train: bool) -> jax.Array:
     """uint8[B, H, W, 3], or features f[B, L, D] -> features f[B, L, D]."""
@@ -69,20 +69,20 @@ class Captioner(nn.Module):
       keeps_half = attention.item_by_item(train=train)
       return pictures if keeps_half else _to_float32(pictures)
     grid, _ = self.encoder(
-      images.normalize(pictures), train=train and self.train_statistics
+      images.normalize(pictures), train=train and self.train_batch_stats
     )
     return grid
 
   def begin(
     self,
     pictures: jax.Array,
-    locations: jax.Array | None = None,
+    num_locations: jax.Array | None = None,
     *,
     train: bool = False,
   ) -> tuple[Any, Any]:
     """Pictures or features -> (carry, context), for search with `step`."""
     annotations = self.annotate(pictures, train=train)
-    return self.decoder.begin(annotations, locations, train=train)
+    return self.decoder.begin(annotations, num_locations, train=train)
 
   def step(
     self, carry: Any, tokens: jax.Array, context: Any, *, train: bool = False
@@ -94,19 +94,21 @@ class Captioner(nn.Module):
     self,
     pictures: jax.Array,
     tokens: jax.Array,
-    locations: jax.Array | None,
+    num_locations: jax.Array | None,
     probability: jax.Array,
     key: jax.Array,
   ) -> jax.Array:
     """See `Decoder.mix`."""
     annotations = self.annotate(pictures, train=True)
-    return self.decoder.mix(annotations, tokens, locations, probability, key)
+    return self.decoder.mix(
+      annotations, tokens, num_locations, probability, key
+    )
 
   def __call__(
     self,
     pictures: jax.Array,
     tokens: jax.Array,
-    locations: jax.Array | None = None,
+    num_locations: jax.Array | None = None,
     *,
     inputs: jax.Array | None = None,
     train: bool,
@@ -114,7 +116,7 @@ class Captioner(nn.Module):
     """Pictures or features, i32[B, K, T]; see `Decoder.__call__`."""
     annotations = self.annotate(pictures, train=train)
     return self.decoder(
-      annotations, tokens, locations, inputs=inputs, train=train
+      annotations, tokens, num_locations, inputs=inputs, train=train
     )
 
 
@@ -128,7 +130,7 @@ def create(
 
   Args:
     config: `model` (a key of `DECODERS`), `decoder` and `encoder` (arguments
-      of the two), `train_statistics` and `dtype`.
+      of the two), `train_batch_stats` and `dtype`.
     vocab_size: V.
     with_encoder: False for one that is given features.
 
@@ -143,7 +145,7 @@ def create(
     encoder = resnet.ResNet(
       **config.encoder,
       dtype=dtype,
-      norm_axis_name=parallel.AXIS if config.train_statistics else None,
+      norm_axis_name=parallel.AXIS if config.train_batch_stats else None,
     )
   return Captioner(
     decoder=DECODERS[config.model](
@@ -153,5 +155,5 @@ def create(
       **config.decoder,
     ),
     encoder=encoder,
-    train_statistics=config.train_statistics,
+    train_batch_stats=config.train_batch_stats,
   )

@@ -36,7 +36,7 @@ _SHARD_SIZE = 512  # Pictures; what is lost at most when caching is stopped.
 class WithGrids:
   """Records that carry their cached `grid` f16[L, D] beside the picture.
 
-  Where locations vary in number it is f16[N, D], and `most_locations` is the
+  Where locations vary in number it is f16[N, D], and `max_locations` is the
   largest N of the data set.
   """
 
@@ -45,8 +45,8 @@ class WithGrids:
     self._records = records
     self._grids = grids
     self._constant = {}
-    if grids.most_locations is not None:
-      self._constant['most_locations'] = grids.most_locations
+    if grids.max_locations is not None:
+      self._constant['max_locations'] = grids.max_locations
 
   def __len__(self) -> int:
     """The number of pictures."""

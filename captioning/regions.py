@@ -99,7 +99,7 @@ def prepare(
       batch_size=1,
       shard_size=_SHARD_SIZE,
       fingerprint=index['fingerprint'],
-      most_locations=max(entry.count for entry in entries.values()),
+      max_locations=max(entry.count for entry in entries.values()),
     )
   checkpoints.write_json(path, index)
   return directory

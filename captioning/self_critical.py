@@ -36,12 +36,14 @@ from training import parallel
 
 BASELINES = ('leave_one_out', 'greedy')
 # What no sample holds.
-_RULES = search.Rules(forbid=(vocabulary_lib.PAD_ID, vocabulary_lib.BOS_ID))
+_CONSTRAINTS = search.Constraints(
+  forbidden=(vocabulary_lib.PAD_ID, vocabulary_lib.BOS_ID)
+)
 
 
 def policy(logits: jax.Array) -> jax.Array:
   """The model's logits -> those of what is sampled: f32[..., V]."""
-  forbidden = np.isin(np.arange(logits.shape[-1]), _RULES.forbid)
+  forbidden = np.isin(np.arange(logits.shape[-1]), _CONSTRAINTS.forbidden)
   # Finite, since a cross-entropy under the padding may be multiplied by zero.
   return jnp.where(forbidden, -1e9, logits)
 
@@ -123,7 +125,7 @@ class SelfCritical:
         other collections.
       host_batch: with `tokens` i32[B, R, T], the references.
       device_batch: the same batch from `parallel.shard`, with `picture` and
-        perhaps `locations`.
+        perhaps `num_locations`.
       step: how many updates were made.
 
     Returns:
@@ -134,7 +136,7 @@ class SelfCritical:
     """
     seen = {
       name: device_batch[name]
-      for name in ('picture', 'locations')
+      for name in ('picture', 'num_locations')
       if name in device_batch
     }
     references = host_batch['tokens']
@@ -181,7 +183,7 @@ class SelfCritical:
 
     Args:
       variables: of the captioner.
-      batch: `picture` and perhaps `locations`, all of a device.
+      batch: `picture` and perhaps `num_locations`, all of a device.
       part: i32[], the number of the part to sample.
       key: of this part.
 
@@ -211,7 +213,7 @@ class SelfCritical:
     (state, context), _ = self._captioner.apply(
       variables,
       batch['picture'],
-      batch.get('locations'),
+      batch.get('num_locations'),
       train=train,
       rngs=_rngs(begin_key),
       mutable=[name for name in variables if name != 'params'],
@@ -243,7 +245,7 @@ class SelfCritical:
       key=draw_key,
       temperature=1.0 if train else 0.0,
       pad=vocabulary_lib.PAD_ID,
-      rules=_RULES,
+      constraints=_CONSTRAINTS,
     ).tokens
 
 

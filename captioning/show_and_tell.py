@@ -48,10 +48,10 @@ class ShowAndTell(decoder.Decoder):
     word = self.dropout(self.words(tokens), deterministic=not train)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`."""
     del context, train
-    carry, hidden = self.cell.step(carry, drive)
+    carry, hidden = self.cell.step(carry, projected)
     return carry, {'hidden': hidden}
 
   def predict(self, word, y, *, train):

@@ -96,7 +96,7 @@ class ShowAttendTell(decoder.AttendingDecoder):
     word = self.words(tokens)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`, `context` and `attention`.
 
     With hard attention in training it holds `log_chosen` too, the
@@ -114,7 +114,7 @@ class ShowAttendTell(decoder.AttendingDecoder):
       train=train,
     )
     seen = nn.sigmoid(self.beta(hidden)) * seen
-    carry, hidden = self.cell.step(carry, drive + self.context_gates(seen))
+    carry, hidden = self.cell.step(carry, projected + self.context_gates(seen))
     y = {'hidden': hidden, 'context': seen, 'attention': weights}
     if self.hard and train:
       y |= _told(weights, selected, context.expected)
@@ -131,7 +131,7 @@ class ShowAttendTell(decoder.AttendingDecoder):
     uniform = jax.random.uniform(self.make_rng('attention'), hidden.shape[:2])
 
     def draw(weights):
-      drawn = attention.draw(weights, uniform)
+      drawn = attention.sample(weights, uniform)
       return jnp.where(context.expected, weights, drawn)
 
     return draw

@@ -17,7 +17,7 @@ class Context:
   """What every step reads."""
 
   annotations: decoder.Annotations
-  drive: jax.Array  # [B, 1, 4 * H], of the mean annotation.
+  projected_constant: jax.Array  # [B, 1, 4 * H], of the mean annotation.
 
 
 class UpDown(decoder.AttendingDecoder):
@@ -64,13 +64,13 @@ class UpDown(decoder.AttendingDecoder):
       picture = self.dropout(picture, deterministic=not train)
     return Context(
       self.annotate(annotations, mask, train=train),
-      self.attention_cell.drive(picture)[:, None],
+      self.attention_cell.project_constant(picture)[:, None],
     )
 
   def start(self, context, captions, *, train):
     """Zeros: the carries of the two LSTMs, leaves f32[B, captions, H]."""
     del train
-    shape = (len(context.drive), captions)
+    shape = (len(context.projected_constant), captions)
     return self.attention_cell.start(shape), self.language_cell.start(shape)
 
   def read(self, tokens, *, train):
@@ -80,12 +80,12 @@ class UpDown(decoder.AttendingDecoder):
       word = self.dropout(nn.relu(word), deterministic=not train)
     return word, self.attention_cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden` and `attention`."""
     looking, speaking = carry
     feedback = self.feedback(self.language_cell.hidden(speaking))
     looking, hidden = self.attention_cell.step(
-      looking, drive + context.drive + feedback
+      looking, projected + context.projected_constant + feedback
     )
     annotations = context.annotations
     seen, weights, _ = self.attend(

@@ -125,33 +125,35 @@ class Vocabulary:
     real = [caption for caption in found if np.isfinite(caption.log_prob)]
     return real or found[:1]
 
-  def rules(self, decoding: Any) -> dict[str, Any]:
+  def constraints(self, decoding: Any) -> dict[str, Any]:
     """What captions must and must not hold, from words to numbers.
 
     Args:
-      decoding: of a config: `min_length`, `no_repeat`, and words:
-        `bad_endings`, `forbid` and `required`, of which each is one word or
-        several alternatives.
+      decoding: of a config: `min_length`, `no_repeat_ngram`, and words:
+        `bad_endings`, `forbidden_words` and `required_words`; a required word
+        is one word or several alternatives.
 
     Returns:
-      The arguments of `recurrent.search.Rules`.
+      The arguments of `recurrent.search.Constraints`.
 
     Raises:
       ValueError: a word is not in the vocabulary.
     """
     return dict(
-      forbid=(
+      forbidden=(
         PAD_ID,
         BOS_ID,
         UNK_ID,
-        *self._numbers('forbid', decoding.forbid),
+        *self._numbers('forbidden_words', decoding.forbidden_words),
       ),
       min_length=decoding.min_length,
-      no_repeat=decoding.no_repeat,
+      no_repeat_ngram=decoding.no_repeat_ngram,
       bad_endings=self._numbers('bad_endings', decoding.bad_endings),
       required=tuple(
-        self._numbers('required', [words] if isinstance(words, str) else words)
-        for words in decoding.required
+        self._numbers(
+          'required_words', [words] if isinstance(words, str) else words
+        )
+        for words in decoding.required_words
       ),
     )
 

@@ -45,7 +45,7 @@ def get_config():
   config.model = 'adaptive'
   config.encoder = dict(depth=152, grid_size=7, freeze_at=0)
   config.encoder_weights = 'hf://timm/resnet152.tv_in1k'
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.decoder = dict(
     features=512,
     embedding=512,
@@ -61,7 +61,9 @@ def get_config():
     label_smoothing=0.0,
     attention_penalty=0.0,
     penalty_reduction='sum',
-    scheduled_sampling=dict(start=0, every=1, increase=0.0, most=0.0),
+    scheduled_sampling=dict(
+      start=0, every=1, increase=0.0, max_probability=0.0
+    ),
     hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
   )
   config.self_critical = dict(
@@ -79,7 +81,7 @@ def get_config():
     clip_value=0.1,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 20  # Pictures, with five captions each.
   config.num_steps = 20 * _EPOCH
@@ -88,13 +90,13 @@ def get_config():
     beam_size=3,
     length_penalty=0.0,
     max_length=20,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 64
   config.best_metric = 'CIDEr'

@@ -56,7 +56,7 @@ def get_config(model='temporal_attention'):
   config.model = model
   config.encoder = dict(channels=(16, 32, 64), features=128)
   config.encoder_weights = ''
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.difference = 1.0
   config.frame_labels = 49  # What event_captions tells of a frame.
   config.decoder = MODELS[model]
@@ -82,13 +82,13 @@ def get_config(model='temporal_attention'):
     beam_size=3,
     length_penalty=0.0,
     max_length=14,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 50
   config.best_metric = 'motion_order'

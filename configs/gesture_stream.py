@@ -44,23 +44,23 @@ def get_config(model='gru'):
   )
   config.augmentation = dict(
     flips=('half_turn',),
-    least_span=1.0,
+    min_span=1.0,
     permute_channels=False,
     shift=0,
     brightness=0.0,
-    turn=0.0,
+    rotation=0.0,
     scale=0.0,
     noise=0.0,
   )
 
   config.encoder = dict(channels=(16, 32, 32), features=96)
   config.encoder_weights = ''
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.model = MODELS[model]
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of='ctc', label_smoothing=0.0, framewise_steps=200)
+  config.loss = dict(kind='ctc', label_smoothing=0.0, framewise_steps=200)
   config.optimizer = dict(
     learning_rate=2e-3,
     schedule='cosine',
@@ -73,7 +73,7 @@ def get_config(model='gru'):
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
   config.num_steps = 400

@@ -53,23 +53,23 @@ def get_config(model='gru'):
   )
   config.augmentation = dict(
     flips=(),
-    least_span=1.0,
+    min_span=1.0,
     permute_channels=False,
     shift=0,
     brightness=0.0,
-    turn=15.0,
+    rotation=15.0,
     scale=0.2,
     noise=0.0,
   )
 
   config.encoder = dict()
   config.encoder_weights = ''
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.model = MODELS[model]
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of='clip', label_smoothing=0.0, framewise_steps=0)
+  config.loss = dict(kind='clip', label_smoothing=0.0, framewise_steps=0)
   config.optimizer = dict(
     learning_rate=3e-3,
     schedule='cosine',
@@ -82,7 +82,7 @@ def get_config(model='gru'):
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 64
   config.num_steps = 1600

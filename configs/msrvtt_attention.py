@@ -43,7 +43,7 @@ def get_config():
   config.model = 'temporal_attention'
   config.encoder = dict(depth=152)
   config.encoder_weights = 'hf://timm/resnet152.tv_in1k'
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.difference = 0.0
   config.frame_labels = 0
   config.decoder = dict(
@@ -77,13 +77,13 @@ def get_config():
     beam_size=5,
     length_penalty=0.0,
     max_length=30,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 20
   config.best_metric = 'CIDEr'

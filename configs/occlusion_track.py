@@ -46,7 +46,7 @@ def get_config():
   config.longest_side = 640
 
   config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
-  config.self_feeding = dict(start=250, ramp=1, most=0.7)
+  config.self_feeding = dict(start=250, ramp=1, max_share=0.7)
   config.optimizer = dict(
     learning_rate=3e-3,
     schedule='cosine',

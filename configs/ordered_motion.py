@@ -57,11 +57,11 @@ def get_config(model='gru'):
   )
   config.augmentation = dict(
     flips=('left_right', 'up_down'),
-    least_span=1.0,
+    min_span=1.0,
     permute_channels=True,
     shift=0,
     brightness=0.0,
-    turn=0.0,
+    rotation=0.0,
     scale=0.0,
     noise=0.0,
   )
@@ -70,12 +70,12 @@ def get_config(model='gru'):
     channels=(16, 32, 64), features=0 if model == 'conv_lstm' else 128
   )
   config.encoder_weights = ''
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.model = arguments
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of=loss, label_smoothing=0.0, framewise_steps=0)
+  config.loss = dict(kind=loss, label_smoothing=0.0, framewise_steps=0)
   config.optimizer = dict(
     learning_rate=2e-3,
     schedule='cosine',
@@ -88,7 +88,7 @@ def get_config(model='gru'):
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
   config.num_steps = 200

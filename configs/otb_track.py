@@ -1,7 +1,7 @@
 """A recurrent regression tracker for real sequences, in OTB's layout.
 
   python -m video.track --config=configs/otb_track.py --workdir=runs/otb_track \
-    --config.data.photographs=photographs/ --config.sequences=otb/
+    --config.data.images=photographs/ --config.sequences=otb/
 
 It is trained on `photo_track`, SYNTHETIC motion over the photographs of a
 directory (drawn textures where there is none), and follows the real sequences
@@ -28,7 +28,7 @@ def get_config():
 
   config.data = dict(
     name='photo_track',
-    photographs=ml_collections.config_dict.placeholder(str),
+    images=ml_collections.config_dict.placeholder(str),
     sequences=dict(train=20000, validation=48, test=96),
     num_frames=20,
     height=96,
@@ -51,7 +51,7 @@ def get_config():
   config.longest_side = 640
 
   config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
-  config.self_feeding = dict(start=1500, ramp=500, most=0.7)
+  config.self_feeding = dict(start=1500, ramp=500, max_share=0.7)
   config.optimizer = dict(
     learning_rate=2e-3,
     schedule='cosine',

@@ -31,7 +31,7 @@ def get_config():
   config.model = 'show_attend_tell'
   config.encoder = dict(depth=18, width=16, small_inputs=True)
   config.encoder_weights = ''
-  config.train_statistics = True
+  config.train_batch_stats = True
   config.decoder = dict(
     features=256, embedding=128, attention=128, dropout_rate=0.2
   )
@@ -43,7 +43,9 @@ def get_config():
     label_smoothing=0.0,
     attention_penalty=0.0,
     penalty_reduction='sum',
-    scheduled_sampling=dict(start=0, every=1, increase=0.0, most=0.0),
+    scheduled_sampling=dict(
+      start=0, every=1, increase=0.0, max_probability=0.0
+    ),
     hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
   )
   config.self_critical = dict(
@@ -61,7 +63,7 @@ def get_config():
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
   config.num_steps = 800
@@ -70,13 +72,13 @@ def get_config():
     beam_size=3,
     length_penalty=0.0,
     max_length=21,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 50
   config.best_metric = 'CIDEr'

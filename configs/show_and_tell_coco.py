@@ -36,7 +36,7 @@ def get_config():
   config.model = 'show_and_tell'
   config.encoder = dict(depth=101, grid_size=1)
   config.encoder_weights = 'hf://timm/resnet101.tv_in1k'
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.decoder = dict(features=512, embedding=512, dropout_rate=0.3)
   config.frozen = ('encoder/',)
   config.dtype = 'float32'
@@ -46,7 +46,9 @@ def get_config():
     label_smoothing=0.0,
     attention_penalty=0.0,
     penalty_reduction='sum',
-    scheduled_sampling=dict(start=0, every=1, increase=0.0, most=0.0),
+    scheduled_sampling=dict(
+      start=0, every=1, increase=0.0, max_probability=0.0
+    ),
     hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
   )
   config.self_critical = dict(
@@ -66,7 +68,7 @@ def get_config():
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
   config.num_steps = 212_400  # 30 epochs.
@@ -75,13 +77,13 @@ def get_config():
     beam_size=3,
     length_penalty=0.0,
     max_length=20,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 64
   config.best_metric = 'CIDEr'

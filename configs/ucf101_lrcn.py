@@ -36,25 +36,25 @@ def get_config():
   )
   config.augmentation = dict(
     flips=(),
-    least_span=1.0,
+    min_span=1.0,
     permute_channels=False,
     shift=0,
     brightness=0.0,
-    turn=0.0,
+    rotation=0.0,
     scale=0.0,
     noise=0.0,
   )
 
   config.encoder = dict(depth=18)
   config.encoder_weights = 'hf://timm/resnet18.tv_in1k'
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.model = dict(
     cell='lstm', features=256, pooling='mean', dropout_rate=0.5
   )
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of='frames', label_smoothing=0.0, framewise_steps=0)
+  config.loss = dict(kind='frames', label_smoothing=0.0, framewise_steps=0)
   config.optimizer = dict(
     learning_rate=1e-4,
     schedule='cosine',
@@ -67,7 +67,7 @@ def get_config():
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
   config.num_steps = 15000

@@ -80,7 +80,7 @@ def get_config(model_and_phase='soft'):
   config.model, decoder, num_steps = MODELS[model]
   config.encoder = dict(depth=50, grid_size=7)
   config.encoder_weights = 'hf://timm/resnet50.tv_in1k'
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.decoder = decoder
   config.frozen = ()
   config.dtype = 'float32'
@@ -90,7 +90,9 @@ def get_config(model_and_phase='soft'):
     label_smoothing=0.0,
     attention_penalty=0.02,
     penalty_reduction='sum',
-    scheduled_sampling=dict(start=0, every=1, increase=0.0, most=0.0),
+    scheduled_sampling=dict(
+      start=0, every=1, increase=0.0, max_probability=0.0
+    ),
     hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
   )
   config.self_critical = dict(
@@ -108,7 +110,7 @@ def get_config(model_and_phase='soft'):
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
   config.num_steps = num_steps
@@ -117,13 +119,13 @@ def get_config(model_and_phase='soft'):
     beam_size=5,
     length_penalty=0.0,
     max_length=20,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 30
   config.best_metric = 'CIDEr'

@@ -47,7 +47,7 @@ def get_config(phase='cross_entropy'):
   config.model = 'up_down'
   config.encoder = dict(depth=101, grid_size=10)
   config.encoder_weights = 'hf://timm/resnet101.tv_in1k'
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.decoder = dict(
     features=1000,
     embedding=1000,
@@ -64,7 +64,7 @@ def get_config(phase='cross_entropy'):
     attention_penalty=0.0,
     penalty_reduction='sum',
     scheduled_sampling=dict(
-      start=5 * _EPOCH, every=5 * _EPOCH, increase=0.05, most=0.25
+      start=5 * _EPOCH, every=5 * _EPOCH, increase=0.05, max_probability=0.25
     ),
     hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
   )
@@ -85,7 +85,7 @@ def get_config(phase='cross_entropy'):
     clip_value=0.1,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16  # Pictures, with five captions each.
   config.num_steps = 30 * _EPOCH
@@ -94,13 +94,13 @@ def get_config(phase='cross_entropy'):
     beam_size=5,
     length_penalty=0.0,
     max_length=20,
-    groups=1,
-    diversity=0.0,
+    num_groups=1,
+    diversity_penalty=0.0,
     min_length=0,
-    no_repeat=0,
+    no_repeat_ngram=0,
     bad_endings=(),
-    forbid=(),
-    required=(),
+    forbidden_words=(),
+    required_words=(),
   )
   config.eval_batch_size = 64
   config.best_metric = 'CIDEr'
@@ -111,7 +111,7 @@ def get_config(phase='cross_entropy'):
 
   if phase == 'self_critical':
     config.self_critical.num_samples = 5
-    config.loss.scheduled_sampling.most = 0.0
+    config.loss.scheduled_sampling.max = 0.0
     config.optimizer.learning_rate = 5e-5
     config.optimizer.schedule = 'constant'
     config.num_steps = 20 * _EPOCH

@@ -44,18 +44,18 @@ def get_config(phase='held_out'):
   )
   config.augmentation = dict(
     flips=(),
-    least_span=0.8,
+    min_span=0.8,
     permute_channels=False,
     shift=0,
     brightness=0.0,
-    turn=30.0,
+    rotation=30.0,
     scale=0.15,
     noise=0.005,
   )
 
   config.encoder = dict()
   config.encoder_weights = ''
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.model = dict(
     cell='gru',
     features=96,
@@ -69,7 +69,7 @@ def get_config(phase='held_out'):
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of='clip', label_smoothing=0.1, framewise_steps=0)
+  config.loss = dict(kind='clip', label_smoothing=0.1, framewise_steps=0)
   config.optimizer = dict(
     learning_rate=2e-3,
     schedule='cosine',
@@ -82,7 +82,7 @@ def get_config(phase='held_out'):
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 32
   config.num_steps = 1000

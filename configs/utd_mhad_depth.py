@@ -40,18 +40,18 @@ def get_config(phase='held_out'):
   )
   config.augmentation = dict(
     flips=(),
-    least_span=0.8,
+    min_span=0.8,
     permute_channels=False,
     shift=4,
     brightness=20.0,
-    turn=0.0,
+    rotation=0.0,
     scale=0.1,
     noise=0.0,
   )
 
   config.encoder = dict(channels=(16, 32, 48, 64), features=128)
   config.encoder_weights = ''
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.model = dict(
     cell='gru',
     features=96,
@@ -64,7 +64,7 @@ def get_config(phase='held_out'):
   config.frozen = ()
   config.dtype = 'float32'
 
-  config.loss = dict(of='clip', label_smoothing=0.1, framewise_steps=0)
+  config.loss = dict(kind='clip', label_smoothing=0.1, framewise_steps=0)
   config.optimizer = dict(
     learning_rate=1e-3,
     schedule='cosine',
@@ -77,7 +77,7 @@ def get_config(phase='held_out'):
     clip_value=0.0,
     rates=(),
   )
-  config.average_decay = 0.0
+  config.ema_decay = 0.0
   config.microbatches = 1
   config.batch_size = 16
   config.num_steps = 1500

@@ -42,7 +42,7 @@ def likeliest(weights: jax.Array) -> jax.Array:
   return (hit & first).astype(jnp.float32)
 
 
-def draw(weights: jax.Array, uniform: jax.Array) -> jax.Array:
+def sample(weights: jax.Array, uniform: jax.Array) -> jax.Array:
   """Draws a location, with its weight as probability: one-hot f32[..., L].
 
   Args:
@@ -127,7 +127,7 @@ class AdditiveAttention(nn.Module):
     mask: jax.Array | None = None,
     *,
     select: Callable[[jax.Array], jax.Array] | None = None,
-    extra: tuple[jax.Array, jax.Array] | None = None,
+    sentinel: tuple[jax.Array, jax.Array] | None = None,
     train: bool = False,
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Attends to one set of locations for each of the K sequences.
@@ -138,22 +138,22 @@ class AdditiveAttention(nn.Module):
       values: f[B, L, D], what is averaged; mostly the annotations.
       mask: bool[B, L], False where there is no location, or None.
       select: makes of the weights those that average: f32[..., L] -> f32[...,
-        L], for hard attention one-hot (`likeliest`, `draw`). None: soft.
-      extra: key f[B, K, A] and value f[B, K, D] of one location more, each
+        L], for hard attention one-hot (`likeliest`, `sample`). None: soft.
+      sentinel: key f[B, K, A] and value f[B, K, D] of one location more, each
         sequence's own and the first of its locations: the visual sentinel of
         Lu et al. 2017. Not with `select`.
       train: whether there is a reverse pass; the result is the same.
 
     Returns:
-      The context [B, K, D], the weights f32[B, K, L] (L + 1 with `extra`) and
-      what averaged, of the same shape.
+      The context [B, K, D], the weights f32[B, K, L] (L + 1 with `sentinel`)
+      and those used for the average, of the same shape.
     """
     query = self.query(query)[:, :, None]
     attend = functools.partial(AdditiveAttention._attend, select=select)
     if item_by_item(train=train):
-      inputs = (keys, query, values, mask, extra)
+      inputs = (keys, query, values, mask, sentinel)
       return _over_items(attend, self, inputs)
-    return attend(self, keys[:, None], query, values, mask, extra)
+    return attend(self, keys[:, None], query, values, mask, sentinel)
 
   def _project(self, annotations):
     """[..., L, D] -> [..., L, A]."""
@@ -162,14 +162,14 @@ class AdditiveAttention(nn.Module):
       keys = jnp.tanh(layer(keys))
     return keys
 
-  def _attend(self, keys, query, values, mask, extra, *, select):
+  def _attend(self, keys, query, values, mask, sentinel, *, select):
     """[..., L, A], [..., K, 1, A], [..., L, D], [..., L] -> as `__call__`."""
     scores = self.score(jnp.tanh(keys + query))[..., 0]
     if mask is not None:
       mask = mask[..., None, :]
-    if extra is not None:
-      extra_key, extra_value = extra
-      first = self.score(jnp.tanh(extra_key[..., None, :] + query))[..., 0]
+    if sentinel is not None:
+      sentinel_key, sentinel_value = sentinel
+      first = self.score(jnp.tanh(sentinel_key[..., None, :] + query))[..., 0]
       scores = jnp.concatenate([first, scores], axis=-1)
       if mask is not None:
         mask = jnp.pad(
@@ -178,9 +178,9 @@ class AdditiveAttention(nn.Module):
     weights = masked_softmax(scores, mask)
     selected = weights if select is None else select(weights)
     averaged = selected.astype(self.dtype)
-    if extra is not None:
+    if sentinel is not None:
       own, averaged = averaged[..., :1], averaged[..., 1:]
     context = averaged @ values.astype(self.dtype)
-    if extra is not None:
-      context = context + own * extra_value.astype(self.dtype)
+    if sentinel is not None:
+      context = context + own * sentinel_value.astype(self.dtype)
     return context, weights, selected

@@ -26,7 +26,7 @@ def _inverse_cdf(probs: jax.Array, uniform: jax.Array) -> jax.Array:
   return first((probs > 0) & (cumulative > (uniform * total)[..., None]))
 
 
-def draw(key: jax.Array, probs: jax.Array) -> jax.Array:
+def sample(key: jax.Array, probs: jax.Array) -> jax.Array:
   """Draws from unnormalised probabilities: f32[B, K, V] -> i32[B, K].
 
   First a block of the vocabulary, then a token in it: two random numbers and

@@ -9,7 +9,7 @@ Every cell follows one protocol, so that whatever unrolls one unrolls all:
 `project` does not depend on the carry, therefore it stays outside the scan.
 `step` takes the sum of whatever drives the gates: a decoder with attention adds
 the projection of its context to `projected` before it calls `step`, one with
-inputs that are constant in time adds what `drive` made of them once.
+inputs that are constant in time adds what `project_constant` made of them once.
 
 Axes: B batch (any number of leading axes; for ConvLSTM the last two of them are
 rows and columns), D inputs, W the projection's width (G * H but for HyperLSTM),
@@ -94,8 +94,8 @@ class Cell(nn.Module):
     kernel_init: initialiser of the input kernel f32[D, G * H].
     recurrent_init: initialiser of the recurrent kernel f32[H, G * H].
     dtype: type of the products' operands and results.
-    fan_in: how many inputs `project` and `drive` have together, so that their
-      kernels start as the rows of one; by default each has its own.
+    fan_in: how many inputs `project` and `project_constant` have together, so
+      that their kernels start as the rows of one; by default each has its own.
   """
 
   features: int
@@ -111,7 +111,7 @@ class Cell(nn.Module):
 
   @property
   def width(self) -> int:
-    """The last axis of what `project` and `drive` return, W."""
+    """The last axis of what `project` and `project_constant` return, W."""
     return self.num_gates * self.features
 
   def setup(self):
@@ -148,7 +148,7 @@ class Cell(nn.Module):
     """
     return self.input(inputs)
 
-  def drive(self, inputs: jax.Array) -> jax.Array:
+  def project_constant(self, inputs: jax.Array) -> jax.Array:
     """The part of inputs that are constant in time: [B, D] -> [B, W].
 
     Through a kernel of their own, once; add it to what `project` returns.

@@ -1,4 +1,4 @@
-"""What a decoded sequence may and must hold.
+"""Constraints on decoded sequences.
 
 Axes: B items, K sequences of an item, T time, V vocabulary.
 """
@@ -15,34 +15,34 @@ MOST_REQUIREMENTS = 6
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
-  """Rules of decoding; as they are by default, there are none.
+class Constraints:
+  """Constraints on decoded sequences; none by default.
 
   A sequence that is cut at the greatest length has not ended: `min_length`
   and `bad_endings` say nothing about it.
 
   Attributes:
-    forbid: tokens that are never produced.
+    forbidden: tokens that are never produced.
     min_length: the least number of tokens before EOS.
-    no_repeat: n, no n tokens in a row occur twice in a sequence; 3 is trigram
-      blocking (Paulus et al. 2018), 0 is no such rule.
+    no_repeat_ngram: n, no n-gram occurs twice in a sequence; 3 is trigram
+      blocking (Paulus et al. 2018), 0 allows repetition.
     bad_endings: tokens that EOS may not follow. BOS among them: there is no
       empty sequence.
     required: of each of these groups (a word, its alternatives) at least one
       token occurs in the sequence. By beam search only.
   """
 
-  forbid: tuple[int, ...] = ()
+  forbidden: tuple[int, ...] = ()
   min_length: int = 0
-  no_repeat: int = 0
+  no_repeat_ngram: int = 0
   bad_endings: tuple[int, ...] = ()
   required: tuple[tuple[int, ...], ...] = ()
 
   def __post_init__(self):
-    if self.min_length < 0 or self.no_repeat < 0:
+    if self.min_length < 0 or self.no_repeat_ngram < 0:
       raise ValueError(
-        f'min_length={self.min_length} and no_repeat={self.no_repeat} must '
-        'not be negative: pass 0 for no such rule'
+        f'min_length={self.min_length} and no_repeat_ngram='
+        f'{self.no_repeat_ngram} must not be negative: pass 0 for no constraint'
       )
     if len(self.required) > MOST_REQUIREMENTS:
       raise ValueError(
@@ -50,7 +50,7 @@ class Rules:
         f'of beams: require at most {MOST_REQUIREMENTS}'
       )
     for group in self.required:
-      if not set(group) - set(self.forbid):
+      if not set(group) - set(self.forbidden):
         raise ValueError(
           f'none of the required tokens {group} may be produced: name at '
           'least one that is not forbidden'
@@ -60,7 +60,7 @@ class Rules:
   def required_tokens(self) -> tuple[int, ...]:
     """All tokens of `required` that may be produced, each once."""
     tokens = {token for group in self.required for token in group}
-    return tuple(sorted(tokens - set(self.forbid)))
+    return tuple(sorted(tokens - set(self.forbidden)))
 
   @property
   def meets(self) -> np.ndarray:
@@ -96,7 +96,7 @@ class Rules:
         f'than max_length={max_length}: raise max_length'
       )
 
-  def ban(
+  def mask_logits(
     self,
     logits: jax.Array,
     tokens: jax.Array,
@@ -106,7 +106,7 @@ class Rules:
     *,
     unmet: np.ndarray | bool = False,
   ) -> jax.Array:
-    """Puts the tokens that may not come next out of reach.
+    """Masks disallowed next tokens with -inf.
 
     Args:
       logits: f32[B, K, V] of the next token.
@@ -117,7 +117,7 @@ class Rules:
       unmet: bool[K], the sequences that lack a required token: they go on.
 
     Returns:
-      f32[B, K, V], -inf at what the rules forbid.
+      f32[B, K, V], -inf at what the constraints forbid.
     """
     size = logits.shape[-1]
     if not all(0 <= token < size for token in self.required_tokens):
@@ -126,22 +126,22 @@ class Rules:
         f'vocabulary of {size}: require words that the model knows'
       )
     token = np.arange(size)
-    if self.forbid:
-      logits = jnp.where(np.isin(token, self.forbid), -jnp.inf, logits)
+    if self.forbidden:
+      logits = jnp.where(np.isin(token, self.forbidden), -jnp.inf, logits)
     if self.min_length or self.bad_endings or self.required:
       bad = [last == ending for ending in self.bad_endings]
       bad = functools.reduce(jnp.logical_or, bad, time < self.min_length)
       goes_on = jnp.broadcast_to(bad | unmet, last.shape)
       banned = (token == eos) & goes_on[..., None]
       logits = jnp.where(banned, -jnp.inf, logits)
-    if 0 < self.no_repeat < tokens.shape[-1]:
-      logits = self._ban_repeats(logits, tokens, time)
+    if 0 < self.no_repeat_ngram < tokens.shape[-1]:
+      logits = self._mask_repeats(logits, tokens, time)
     return logits
 
-  def _ban_repeats(self, logits, tokens, time):
-    """See `ban`: the tokens that would complete an n-gram a second time."""
+  def _mask_repeats(self, logits, tokens, time):
+    """Masks the tokens that would complete an n-gram a second time."""
     num_items, num_sequences, max_length = tokens.shape
-    before = self.no_repeat - 1  # Tokens of the n-gram that are there already.
+    before = self.no_repeat_ngram - 1  # Tokens of the n-gram so far.
     starts = max_length - before
     repeated = jnp.arange(starts) + before < time
     # Where there are too few tokens, the slice is of others; but then there is

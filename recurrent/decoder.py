@@ -70,7 +70,7 @@ class Decoder(nn.Module):
     raise NotImplementedError
 
   def advance(
-    self, carry: Any, drive: jax.Array, context: Any, *, train: bool = False
+    self, carry: Any, projected: jax.Array, context: Any, *, train: bool = False
   ) -> tuple[Any, dict[str, jax.Array]]:
     """carry, [B, K, W], context -> carry, y (a dict of [B, K, ...])."""
     raise NotImplementedError
@@ -83,14 +83,14 @@ class Decoder(nn.Module):
     self, carry: Any, tokens: jax.Array, context: Any, *, train: bool = False
   ) -> tuple[Any, jax.Array]:
     """One step of time: carry, i32[B, K], context -> carry, f32[B, K, V]."""
-    word, drive = self.read(tokens, train=train)
-    carry, y = self.advance(carry, drive, context, train=train)
+    word, projected = self.read(tokens, train=train)
+    carry, y = self.advance(carry, projected, context, train=train)
     return carry, self.predict(word, y, train=train)
 
   def begin(
     self,
     annotations: jax.Array,
-    locations: jax.Array | None = None,
+    num_locations: jax.Array | None = None,
     *,
     captions: int = 1,
     train: bool = False,
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
     Args:
       annotations: f32[B, L, D].
-      locations: i32[B], how many of the L are real; None for all.
+      num_locations: i32[B], how many of the L are real; None for all.
       captions: K.
       train: whether to drop out.
 
@@ -107,8 +107,8 @@ class Decoder(nn.Module):
       The carry, leaves f32[B, K, H], and the context.
     """
     mask = None
-    if locations is not None:
-      mask = masking.lengths_to_mask(locations, annotations.shape[1])
+    if num_locations is not None:
+      mask = masking.lengths_to_mask(num_locations, annotations.shape[1])
     context = self.prepare(annotations, mask, train=train)
     return self.start(context, captions, train=train), context
 
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
     self,
     annotations: jax.Array,
     tokens: jax.Array,
-    locations: jax.Array | None = None,
+    num_locations: jax.Array | None = None,
     *,
     inputs: jax.Array | None = None,
     train: bool,
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
       annotations: f32[B, L, D], the features of the locations.
       tokens: i32[B, K, T], the sequences without BOS; token t is predicted
         from the tokens before it.
-      locations: see `begin`.
+      num_locations: see `begin`.
       inputs: i32[B, K, T], the tokens that are fed, BOS first; by default
         those before each of `tokens`.
       train: whether to drop out (and to sample, for hard attention); needs the
@@ -141,16 +141,16 @@ class Decoder(nn.Module):
     if inputs is None:
       inputs = shift(tokens, self.bos)
     carry, context = self.begin(
-      annotations, locations, captions=tokens.shape[1], train=train
+      annotations, num_locations, captions=tokens.shape[1], train=train
     )
-    word, drive = self.read(inputs, train=train)
+    word, projected = self.read(inputs, train=train)
     _, y = unroll.scan(
-      lambda self, carry, drive: self.advance(
-        carry, drive, context, train=train
+      lambda self, carry, projected: self.advance(
+        carry, projected, context, train=train
       ),
       self,
       carry,
-      drive,
+      projected,
       time_axis=2,
     )
     return self.predict(word, y, train=train), y
@@ -159,7 +159,7 @@ class Decoder(nn.Module):
     self,
     annotations: jax.Array,
     tokens: jax.Array,
-    locations: jax.Array | None,
+    num_locations: jax.Array | None,
     probability: jax.Array,
     key: jax.Array,
   ) -> jax.Array:
@@ -171,7 +171,7 @@ class Decoder(nn.Module):
     the keys 'dropout' and 'attention', as training does.
     """
     carry, context = self.begin(
-      annotations, locations, captions=tokens.shape[1], train=True
+      annotations, num_locations, captions=tokens.shape[1], train=True
     )
     coins = jax.random.bernoulli(
       jax.random.fold_in(key, 0), probability, tokens.shape
@@ -184,7 +184,7 @@ class Decoder(nn.Module):
       word = jnp.where(coin & (time > 0), drawn, given)
       state, logits = self.step(state, word, context, train=True)
       probs = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-      drawn = categorical.draw(jax.random.fold_in(key, time + 1), probs)
+      drawn = categorical.sample(jax.random.fold_in(key, time + 1), probs)
       return (state, drawn), word
 
     times = jnp.arange(tokens.shape[-1])
@@ -219,7 +219,7 @@ def beam_search(
   *,
   bos: int,
   eos: int,
-  rules: search.Rules,
+  constraints: search.Constraints,
 ) -> search.Sequences:
   """The likeliest sequences of a model, or of an ensemble.
 
@@ -227,11 +227,11 @@ def beam_search(
     models: each with `begin` and `step`, as a `Decoder` has them.
     variables: of each of the models.
     inputs: the arguments of `begin`.
-    decoding: has `beam_size`, `length_penalty`, `max_length`, `groups` and
-      `diversity`; see `search.beam_search`.
+    decoding: has `beam_size`, `length_penalty`, `max_length`, `num_groups` and
+      `diversity_penalty`; see `search.beam_search`.
     bos: the token fed first.
     eos: the token that ends a sequence.
-    rules: what the sequences may and must hold.
+    constraints: what the sequences may and must hold.
   """
   steps, carries = [], []
   for model, of_model in zip(models, variables, strict=True):
@@ -247,9 +247,9 @@ def beam_search(
     beam_size=decoding.beam_size,
     length_penalty=decoding.length_penalty,
     max_length=decoding.max_length,
-    groups=decoding.groups,
-    diversity=decoding.diversity,
-    rules=rules,
+    num_groups=decoding.num_groups,
+    diversity_penalty=decoding.diversity_penalty,
+    constraints=constraints,
   )
 
 

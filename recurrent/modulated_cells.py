@@ -119,9 +119,10 @@ class HyperLSTM(LayerNormLSTM):
   and the rest is that of `LayerNormLSTM`. (The dynamic hypernetwork of
   "HyperNetworks", in the form of Sketch-RNN's published code.)
 
-  The carry is ((c, h), (c, h) of the small LSTM). What `project` and `drive`
-  return holds the gates of both, [..., 4 * H + 4 * A]. The recurrent mask falls
-  on the candidate of the main LSTM; the small one is left alone.
+  The carry is ((c, h), (c, h) of the small LSTM). `project` and
+  `project_constant` return the gates of both, [..., 4 * H + 4 * A]. The
+  recurrent mask falls on the candidate of the main LSTM; the small one is left
+  alone.
 
   Attributes:
     hyper_features: units of the small LSTM, A.

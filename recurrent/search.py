@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from recurrent import categorical
-from recurrent import constraints
+from recurrent import constraints as constraints_lib
 
-Rules = constraints.Rules
-NO_RULES = Rules()
+Constraints = constraints_lib.Constraints
+UNCONSTRAINED = Constraints()
 
 Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
@@ -132,7 +132,7 @@ def sample(
   top_k: int | None = None,
   top_p: float | None = None,
   pad: int = 0,
-  rules: Rules = NO_RULES,
+  constraints: Constraints = UNCONSTRAINED,
 ) -> Sequences:
   """Draws sequences from the model, token by token.
 
@@ -148,24 +148,24 @@ def sample(
     top_p: draw among the likeliest tokens that together have this share of the
       probability, after `temperature` and `top_k` (Holtzman et al. 2020).
     pad: fills the tokens after EOS.
-    rules: what the sequences may hold. Where they leave no token at all, the
+    constraints: on the sequences. Where they leave no token at all, the
       sequence ends: with EOS, even if they forbid that.
 
   Returns:
     Sequences in no particular order. `log_probs` are the model's own: before
-    temperature, truncation and `rules`. `scores` equal them.
+    temperature, truncation and `constraints`. `scores` equal them.
   """
   if temperature > 0 and key is None:
     raise ValueError(
       f'sampling at temperature={temperature} needs a random key: pass '
       'key=jax.random.key(...), or temperature=0.0 for greedy decoding'
     )
-  if rules.required:
+  if constraints.required:
     raise ValueError(
       'sampling and greedy decoding cannot make sure of required tokens: use '
-      'beam_search, or rules without `required`'
+      'beam_search, or constraints without `required`'
     )
-  rules.check(eos, max_length)
+  constraints.check(eos, max_length)
 
   def choose(time, logits):
     highest = jnp.max(logits, axis=-1, keepdims=True)
@@ -180,7 +180,7 @@ def sample(
         probs = jnp.where(logits >= least, probs, 0)
       if top_p is not None:
         probs = categorical.nucleus(probs, top_p)
-      token = categorical.draw(jax.random.fold_in(key, time), probs)
+      token = categorical.sample(jax.random.fold_in(key, time), probs)
     return jnp.where(dead_end[..., 0], eos, token)
 
   def advance(state):
@@ -188,7 +188,9 @@ def sample(
     logits = logits.astype(jnp.float32)
     token = choose(
       state.time,
-      rules.ban(logits, state.tokens, state.last, state.time, eos),
+      constraints.mask_logits(
+        logits, state.tokens, state.last, state.time, eos
+      ),
     )
     gained = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
     gained = gained - jax.nn.logsumexp(logits, axis=-1)
@@ -220,7 +222,7 @@ def greedy(
   eos: int,
   max_length: int,
   pad: int = 0,
-  rules: Rules = NO_RULES,
+  constraints: Constraints = UNCONSTRAINED,
 ) -> Sequences:
   """Takes the likeliest token at every step: `sample` at temperature 0."""
   return sample(
@@ -231,7 +233,7 @@ def greedy(
     max_length=max_length,
     temperature=0.0,
     pad=pad,
-    rules=rules,
+    constraints=constraints,
   )
 
 
@@ -245,9 +247,9 @@ def beam_search(
   max_length: int,
   length_penalty: float = 0.0,
   pad: int = 0,
-  rules: Rules = NO_RULES,
-  groups: int = 1,
-  diversity: float = 0.0,
+  constraints: Constraints = UNCONSTRAINED,
+  num_groups: int = 1,
+  diversity_penalty: float = 0.0,
 ) -> Sequences:
   """Keeps the `beam_size` best sequences, finished or not, at every step.
 
@@ -255,12 +257,12 @@ def beam_search(
   every finished beam as itself. With one beam this is greedy decoding.
 
   Diverse beam search (Vijayakumar et al. 2016): the beams form groups, which
-  take each step one after the other. A token costs a group `diversity` for
-  every beam of the groups before it that has taken the token at this step (the
-  paper's Hamming diversity). As in the authors' code a beam keeps the costs
-  that it has paid. At a diversity of 0 all groups are equal.
+  take each step one after the other. A token costs a group
+  `diversity_penalty` for every beam of the groups before it that has taken the
+  token at this step (the paper's Hamming diversity). As in the authors' code a
+  beam keeps the costs that it has paid. At a penalty of 0 all groups are equal.
 
-  Constrained beam search (Anderson et al. 2017), where rules require tokens:
+  Constrained beam search (Anderson et al. 2017), where tokens are required:
   every set of met requirements has beams of its own, the required tokens are
   always among the candidates, and EOS waits until all are met. The step then
   sees 2**R times as many beams for R requirements, and `max_length` times,
@@ -276,15 +278,17 @@ def beam_search(
     max_length: T, the most tokens of a sequence, EOS included.
     length_penalty: 0 ranks by log-probability, 1 by its mean over the tokens.
     pad: fills the tokens after EOS.
-    rules: what the sequences may and must hold. A beam that they leave no
+    constraints: on the sequences. A beam that they leave no
       token is dropped.
-    groups: G, of beam_size / G beams each.
-    diversity: the cost of a token for every beam that has taken it, in nats.
+    num_groups: G, of beam_size / G beams each.
+    diversity_penalty: the cost of a token for every beam that has taken it, in
+      nats.
 
   Returns:
     Sequences, `beam_size` of them, best score first, whatever their group. A
     sequence that several groups have found is there several times. Scores and
-    log-probabilities are the model's own: before `rules` and `diversity`.
+    log-probabilities are the model's own: before `constraints` and
+    `diversity_penalty`.
     Where there are fewer sequences to find, the rest have length 0 and a
     log-probability of -inf.
   """
@@ -295,17 +299,17 @@ def beam_search(
       f'beam_search starts from one sequence for each item, not from '
       f'{num_sequences}: pass a carry whose leaves have the axes [B, 1, ...]'
     )
-  if groups < 1 or beam_size % groups:
+  if num_groups < 1 or beam_size % num_groups:
     raise ValueError(
-      f'beam_size={beam_size} must be a multiple of groups={groups}: every '
+      f'beam_size={beam_size} must be a multiple of groups={num_groups}: every '
       'group has the same number of beams'
     )
-  rules.check(eos, max_length)
-  width = beam_size // groups
-  num_sets = 2 ** len(rules.required)
-  required = np.array(rules.required_tokens, np.int32)
+  constraints.check(eos, max_length)
+  width = beam_size // num_groups
+  num_sets = 2 ** len(constraints.required)
+  required = np.array(constraints.required_tokens, np.int32)
   # The required tokens come after the best of the others.
-  meets = np.concatenate([np.zeros(width, np.int32), rules.meets])
+  meets = np.concatenate([np.zeros(width, np.int32), constraints.meets])
   num_candidates = len(meets)
   items = jnp.arange(num_items)[:, None]
 
@@ -335,7 +339,7 @@ def beam_search(
     # The extensions of one beam have one length, therefore the best by logit
     # are the best by score and only they need to be normalised.
     num_others = min(width, logits.shape[-1])
-    ranks = others - costs[:, None] if diversity else others
+    ranks = others - costs[:, None] if diversity_penalty else others
     _, tokens = jax.lax.top_k(ranks, num_others)
     values = jnp.take_along_axis(others, tokens, axis=-1)
     missing = ((0, 0), (0, 0), (0, width - num_others))
@@ -352,7 +356,7 @@ def beam_search(
     normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     num_beams, num_tokens = logits.shape[1:]
     sets = met(num_beams)
-    logits = rules.ban(
+    logits = constraints.mask_logits(
       logits,
       state.tokens,
       state.last,
@@ -364,10 +368,10 @@ def beam_search(
     itself = jnp.where(jnp.arange(num_candidates) == 0, 0, -jnp.inf)
     # At first there is one beam, of all groups: equal beams would all have the
     # same extensions.
-    size = max(num_beams // groups, 1)
+    size = max(num_beams // num_groups, 1)
     costs = jnp.zeros((num_items, num_tokens))
     found = []
-    for group in range(groups):
+    for group in range(num_groups):
       start = group * size % num_beams
       own = slice(start, start + size)
       ended = state.ended[:, own, None]
@@ -378,7 +382,7 @@ def beam_search(
       penalties = jnp.broadcast_to(
         state.penalties[:, own, None], log_probs.shape
       )
-      if diversity:
+      if diversity_penalty:
         penalties += jnp.where(ended, 0, costs[items[..., None], tokens])
 
       scores = score(log_probs - penalties, lengths[:, own, None])
@@ -398,7 +402,7 @@ def beam_search(
       exists = scores > -jnp.inf
       log_probs = jnp.where(exists, log_probs, -jnp.inf)
       grown = exists & ~state.ended[items, parents]
-      costs = costs.at[items, token].add(diversity * grown)
+      costs = costs.at[items, token].add(diversity_penalty * grown)
       found.append((parents, token, exists, log_probs, penalties))
 
     parents, token, exists, log_probs, penalties = (

@@ -88,7 +88,7 @@ def unroll(
   carry: Any = None,
   lengths: jax.Array | None = None,
   *,
-  drive: jax.Array | None = None,
+  projected_constant: jax.Array | None = None,
   reverse: bool = False,
   recurrent_masks: jax.Array | None = None,
 ) -> tuple[Any, jax.Array]:
@@ -99,8 +99,8 @@ def unroll(
     inputs: f32[B, T, D].
     carry: the state before the first step; zeros by default.
     lengths: i32[B]; all T steps are real by default.
-    drive: f32[B, width], added to the projected inputs of every step: what is
-      constant in time is projected once.
+    projected_constant: f32[B, width], of `Cell.project_constant`: added to the
+      projected inputs of every step.
     reverse: whether to read the steps length - 1, ..., 0. The padding is then
       never seen, and outputs stay at the position of their inputs.
     recurrent_masks: f32[T, B, H] of `cells.dropout_masks`, or None.
@@ -121,11 +121,17 @@ def unroll(
   few = inputs.shape[-1] * _FEW_INPUTS <= cell.features
   if few and cell.has_matrix and not cell.is_initializing():
     carry, outputs = _scan_few_inputs(
-      cell, inputs, carry, drive, recurrent_masks, mask, reverse=reverse
+      cell,
+      inputs,
+      carry,
+      projected_constant,
+      recurrent_masks,
+      mask,
+      reverse=reverse,
     )
   else:
     carry, outputs = scan(
-      lambda cell, carry, x: _step(cell, carry, drive, *x),
+      lambda cell, carry, x: _step(cell, carry, projected_constant, *x),
       cell,
       carry,
       (cell.project(inputs), recurrent_masks, mask),
@@ -138,14 +144,14 @@ def unroll(
 def _step(
   cell: cells.Cell,
   carry: Any,
-  drive: jax.Array | None,
+  projected_constant: jax.Array | None,
   projected: jax.Array,
   recurrent_mask: jax.Array | None,
   real: jax.Array | None,
 ) -> tuple[Any, jax.Array]:
   """A step of `unroll`."""
-  if drive is not None:
-    projected = projected + drive
+  if projected_constant is not None:
+    projected = projected + projected_constant
   new_carry, output = cell.step(carry, projected, recurrent_mask)
   return _keep_on_padding(real, carry, new_carry, output)
 
@@ -162,7 +168,7 @@ def _scan_few_inputs(
   cell: cells.Cell,
   inputs: jax.Array,
   carry: Any,
-  drive: jax.Array | None,
+  projected_constant: jax.Array | None,
   recurrent_masks: jax.Array | None,
   mask: jax.Array | None,
   *,
@@ -270,8 +276,8 @@ def _scan_few_inputs(
   run.defvjp(forward, backward)
   # float32 in any case: its gradient is a sum over time.
   constant = jnp.zeros((*inputs.shape[1:-1], cell.width))
-  if drive is not None:
-    constant = constant + drive
+  if projected_constant is not None:
+    constant = constant + projected_constant
   return run(
     dict(variables['params']), inputs, carry, constant, recurrent_masks, mask
   )

@@ -44,7 +44,7 @@ def main():
   for split, grids in splits.items():
     print(f'{split}: {len(grids)}')
   print(
-    f'At most {grids.most_locations} regions of {grids.shape[1]} features: '
+    f'At most {grids.max_locations} regions of {grids.shape[1]} features: '
     f'{directory}'
   )
 

@@ -16,7 +16,7 @@
       --input=hand_gestures/point_history.csv
   python scripts/prepare_clips.py --name=tracks/otb --input=OTB100
   python scripts/prepare_clips.py --name=occlusion_track/photographs \\
-      --photographs=flickr8k/images
+      --images=flickr8k/images
 
 Clips are a folder per class, of video files or of folders of frames, unless the
 layout says otherwise; see video/sources.py, video/recordings.py,
@@ -71,7 +71,7 @@ def main():
     '--number', type=int, default=1, help="of UCF101's official split"
   )
   parser.add_argument(
-    '--photographs', help='directory of pictures, for what is drawn'
+    '--images', help='directory of pictures, for what is drawn'
   )
   parser.add_argument('--resize', type=int, help='short side of the frames')
   parser.add_argument(
@@ -84,8 +84,8 @@ def main():
     '--skip_bad', action='store_true', help='leave out what is wrong'
   )
   args = parser.parse_args()
-  if (args.input is None) == (args.photographs is None):
-    parser.error('pass --input, or --photographs for what is drawn')
+  if (args.input is None) == (args.images is None):
+    parser.error('pass --input, or --images for what is drawn')
   if args.name.startswith('captioned_clips/') and args.captions is None:
     parser.error('pass --captions')
   if args.layout == 'ucf101' and args.lists is None:
@@ -93,8 +93,8 @@ def main():
   app.set_up_logging()
   skipped = ''
   try:
-    if args.photographs is not None:
-      data.draw(args.name, args.photographs, args.data_dir)
+    if args.images is not None:
+      data.draw(args.name, args.images, args.data_dir)
     else:
       items, skipped = read(args)
       data.prepare(

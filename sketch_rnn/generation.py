@@ -75,7 +75,7 @@ class State:
     ended: bool[B].
     keys: key[B].
     carry: of the model.
-    drive: of the model.
+    projected_constant: of the model.
   """
 
   rows: jax.Array
@@ -84,7 +84,7 @@ class State:
   ended: jax.Array
   keys: jax.Array
   carry: Any
-  drive: jax.Array | None
+  projected_constant: jax.Array | None
 
 
 @functools.partial(jax.jit, static_argnames='model')
@@ -109,7 +109,9 @@ def begin(
     z: f32[B, Z] of a conditional model, else None.
     labels: i32[B] of a model with classes, else None.
   """
-  carry, drive = model.apply(variables, z, labels, (len(rows),), method='start')
+  carry, projected_constant = model.apply(
+    variables, z, labels, (len(rows),), method='start'
+  )
   return State(
     rows=rows,
     time=jnp.int32(0),
@@ -117,7 +119,7 @@ def begin(
     ended=given < 0,
     keys=keys,
     carry=carry,
-    drive=drive,
+    projected_constant=projected_constant,
   )
 
 
@@ -201,7 +203,7 @@ def _advance(
       variables,
       state.carry,
       state.rows[:, state.time],
-      state.drive,
+      state.projected_constant,
       method='step',
     )
     predicted = mixture_lib.parameters(raw)

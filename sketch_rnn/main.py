@@ -167,21 +167,22 @@ def train_and_evaluate(
     learning_rate=learning_rate,
     extras=extras,
   ) as run:
-    for turn in run.turns():
-      if turn.evaluates:
-        run.evaluated(evaluate(run.state.variables))
+    for step in run.steps():
+      if step.evaluates:
+        run.record_evaluation(evaluate(run.state.variables))
         sheets = evaluation_lib.show(
           model, run.state.variables, examples, validation, seed=config.seed
         )
         run.report.images(
-          turn.step,
+          step.number,
           {
             f'validation/{name}': rendering.image(sections)[None]
             for name, sections in sheets.items()
           },
         )
       else:
-        run.update(*train_step(run.state, turn.batch, key))
+        run.state, update = train_step(run.state, step.batch, key)
+        run.record_update(update)
 
   evaluation_lib.evaluate_best(workdir, 'test')
 

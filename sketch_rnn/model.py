@@ -175,25 +175,25 @@ class SketchRNN(nn.Module):
       leaves, treedef = jax.tree.flatten(carry)
       ends = list(itertools.accumulate(leaf.shape[-1] for leaf in leaves))
       carry = treedef.unflatten(jnp.split(state, ends[:-1], axis=-1))
-    return carry, self.decoder_cell.drive(constant)
+    return carry, self.decoder_cell.project_constant(constant)
 
   def step(
-    self, carry: Any, stroke: jax.Array, drive: jax.Array | None
+    self, carry: Any, stroke: jax.Array, projected_constant: jax.Array | None
   ) -> tuple[Any, jax.Array]:
     """One step of time.
 
     Args:
       carry: of `start`, or of the step before.
       stroke: f32[B, 5], the point before the one that is predicted.
-      drive: of `start`.
+      projected_constant: of `start`.
 
     Returns:
       The carry, and the next point's mixture f32[B, 6 * M + 3] as
       `mixture.parameters` reads it.
     """
     projected = self.decoder_cell.project(stroke)
-    if drive is not None:
-      projected = projected + drive
+    if projected_constant is not None:
+      projected = projected + projected_constant
     carry, output = self.decoder_cell.step(carry, projected)
     return carry, self.output(output).astype(jnp.float32)
 
@@ -216,12 +216,12 @@ class SketchRNN(nn.Module):
     Returns:
       f32[B, T, 6 * M + 3].
     """
-    carry, drive = self.start(z, labels, strokes.shape[:1])
+    carry, projected_constant = self.start(z, labels, strokes.shape[:1])
     _, outputs = unroll.unroll(
       self.decoder_cell,
       strokes,
       carry,
-      drive=drive,
+      projected_constant=projected_constant,
       recurrent_masks=self._masks(strokes, self.decoder_features, train=train),
     )
     return self.output(outputs).astype(jnp.float32)

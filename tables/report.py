@@ -31,7 +31,7 @@ _FREE = (
   'log_every',
   'checkpoint_every',
   'sequences',
-  'data.photographs',
+  'data.images',
 )
 # What `results.json` calls the number of test examples.
 _COUNTS = (
@@ -125,7 +125,7 @@ def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
   if stored is None:
     return [*found, 'the config of the run is not known']
   was = _flat(stored)
-  if was.get('data.photographs', '') is None:
+  if was.get('data.images', '') is None:
     found.append('trained on drawn textures instead of photographs')
   own = dataclasses.replace(place, settings=())
   expected = _flat(runs_lib.load_config(own.arguments(row, seed)).to_dict())

@@ -100,13 +100,13 @@ def _of_sequences(
     return []
   advice = (
     "pass --set sequences=DIRECTORY, of OTB's layout, and, to train on "
-    'photographs instead of drawn textures, data.photographs=DIRECTORY'
+    'photographs instead of drawn textures, data.images=DIRECTORY'
   )
   if not config.sequences:
     return [f'the sequences are not named: {advice}']
   paths = {
     'sequences': config.sequences,
-    'data.photographs': config.data.photographs,
+    'data.images': config.data.images,
   }
   return [
     f'{name}={path} is no directory: {advice}'

@@ -74,7 +74,7 @@ def first_variables(captioner, picture, config):
 
   tokens = np.ones((1, 1, 2), np.int32)
   variables = jax.jit(init)(jax.random.key(config.seed), tokens)
-  return jax.device_get(variables | losses.statistics(captioner))
+  return jax.device_get(variables | losses.initial_model_state(captioner))
 
 
 def create(config):

@@ -163,8 +163,8 @@ def test_decoding_obeys_the_words_of_its_rules(workdir, pictures, capsys):
   ruled = run_json(
     capsys,
     f'--workdir={workdir}',
-    f'--decoding=forbid=({first!r},)',
-    "--decoding=required=(('dog', 'cat'), 'ball')",
+    f'--decoding=forbidden_words=({first!r},)',
+    "--decoding=required_words=(('dog', 'cat'), 'ball')",
     '--decoding=beam_size=4',
     *pictures,
   )
@@ -181,7 +181,7 @@ def test_decoding_obeys_the_words_of_its_rules(workdir, pictures, capsys):
     ('beam_size', 'FIELD=VALUE'),
     ('beam_size=many', 'not a value as Python writes it'),
     ('beam_size="3"', 'beam_size must be like 2'),
-    ("forbid=('zebra',)", 'zebra is not among the 13 words'),
+    ("forbidden_words=('zebra',)", 'zebra is not among the 13 words'),
   ],
 )
 def test_wrong_decoding_is_a_clear_error(
@@ -333,7 +333,7 @@ def test_pictures_and_cached_grids_give_the_same_captions(tmp_path, capsys):
   )
   config = small_config()
   config.cache_features = True
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.data.update(
     name='captioned_images/toy', data_dir=str(tmp_path / 'data')
   )

@@ -32,7 +32,7 @@ def tokens():
   return captioners.make_tokens()
 
 
-def objective(captioner, config):
+def loss_of(captioner, config):
   """What one device computes of a batch, compiled.
 
   A function that returns the loss f32[], the gradient of the parameters, the
@@ -55,17 +55,17 @@ def objective(captioner, config):
 
   def run(variables, grids, tokens, step=0, key=0, **batch):
     batch = {'picture': grids, 'tokens': tokens, **batch}
-    (loss, (metrics, statistics)), gradient = value_and_grad(
+    (loss, (metrics, initial_model_state)), gradient = value_and_grad(
       variables, batch, step, jax.random.key(key)
     )
-    return loss, gradient, metrics.compute(), statistics
+    return loss, gradient, metrics.compute(), initial_model_state
 
   return run
 
 
 def run(captioner, config, *args, **kwargs):
-  """`objective`, once."""
-  return objective(captioner, config)(*args, **kwargs)
+  """`loss_of`, once."""
+  return loss_of(captioner, config)(*args, **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_advantage_weights_the_captions(grids, tokens):
   config.loss.attention_penalty = 0.0
   captioner, variables = captioners.create(config)
   advantage = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-  weighted = objective(captioner, config)
+  weighted = loss_of(captioner, config)
   loss, gradient, metrics, _ = weighted(
     variables, grids, tokens, advantage=advantage
   )
@@ -163,7 +163,9 @@ def scheduled(**fields):
   ],
 )
 def test_probability_of_scheduled_sampling(start, every, step, probability):
-  config = scheduled(start=start, every=every, increase=0.05, most=0.25)
+  config = scheduled(
+    start=start, every=every, increase=0.05, max_probability=0.25
+  )
   np.testing.assert_allclose(
     losses.sampling_probability(config, jnp.int32(step)), probability, rtol=1e-6
   )
@@ -177,8 +179,10 @@ def test_scheduled_sampling_before_its_start_is_teacher_forcing(
   config = captioners.small_config(name, dropout_rate=0.5)
   captioner, variables = captioners.create(config)
   wanted = run(captioner, config, variables, grids, tokens, step=9)
-  config.loss.scheduled_sampling.update(start=10, increase=1.0, most=1.0)
-  sampled = objective(captioner, config)
+  config.loss.scheduled_sampling.update(
+    start=10, increase=1.0, max_probability=1.0
+  )
+  sampled = loss_of(captioner, config)
   got = sampled(variables, grids, tokens, step=9)
   captioners.assert_trees_close(got[:2], wanted[:2], rtol=1e-5, atol=1e-6)
   later = sampled(variables, grids, tokens, step=10)
@@ -245,7 +249,7 @@ def test_the_loss_feeds_what_was_drawn(grids, tokens):
     costs = likelihood.cross_entropy(logits, tokens)
     return jnp.mean(costs, where=tokens != PAD)
 
-  config.loss.scheduled_sampling.update(increase=1.0, most=1.0)
+  config.loss.scheduled_sampling.update(increase=1.0, max_probability=1.0)
   loss, gradient, _, _ = run(captioner, config, variables, grids, tokens)
   wanted, wanted_gradient = jax.value_and_grad(wanted)(variables['params'])
   np.testing.assert_allclose(loss, wanted, rtol=1e-4)
@@ -342,8 +346,8 @@ def test_the_baseline_follows_the_mean_cost_of_a_word(expected, grids, tokens):
   config = hard_config(expected=expected)
   captioner, variables = captioners.create(config)
   variables['baseline']['cost'] = np.float32(3.0)
-  compiled = objective(captioner, config)
-  _, _, _, statistics = compiled(variables, grids, tokens, key=4)
+  compiled = loss_of(captioner, config)
+  _, _, _, initial_model_state = compiled(variables, grids, tokens, key=4)
   # A caption is one of the batch whatever its length.
   costs = []
   for b, k in np.ndindex(tokens.shape[:2]):
@@ -352,11 +356,11 @@ def test_the_baseline_follows_the_mean_cost_of_a_word(expected, grids, tokens):
     _, _, metrics, _ = compiled(variables, grids, only, key=4)
     costs.append(metrics['loss'])
   np.testing.assert_allclose(
-    statistics['baseline']['cost'],
+    initial_model_state['baseline']['cost'],
     0.9 * 3.0 + 0.1 * np.mean(costs),
     rtol=1e-5,
   )
-  assert losses.statistics(captioner)['baseline']['cost'] == 0
+  assert losses.initial_model_state(captioner)['baseline']['cost'] == 0
 
 
 def test_the_entropy_of_the_weights_is_rewarded(grids, tokens):

@@ -31,17 +31,17 @@ def tokens():
   return captioners.make_tokens()
 
 
-def teacher_forced(captioner, variables, grids, tokens, locations=None):
+def teacher_forced(captioner, variables, grids, tokens, num_locations=None):
   """Logits f32[B, K, T, V], and attention f32[B, K, T, L] or None."""
   logits, y = jax.jit(captioner.apply, static_argnames='train')(
-    variables, grids, tokens, locations, train=False
+    variables, grids, tokens, num_locations, train=False
   )
   return logits, y.get('attention')
 
 
-def garbage_after(grids, locations):
+def garbage_after(grids, num_locations):
   """The same, with large numbers where there is no location."""
-  padding = np.arange(grids.shape[1]) >= locations[:, None]
+  padding = np.arange(grids.shape[1]) >= num_locations[:, None]
   return np.where(padding[..., None], np.float32(1e6), grids)
 
 
@@ -70,8 +70,8 @@ def zeros(p):
   return np.zeros(p['recurrent']['kernel'].shape[0])
 
 
-def lstm(p, c, h, drive):
-  gates = drive + h @ p['recurrent']['kernel']
+def lstm(p, c, h, projected):
+  gates = projected + h @ p['recurrent']['kernel']
   i, f, g, o = np.split(gates, 4)
   c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
   return c, sigmoid(o) * np.tanh(c)
@@ -120,8 +120,8 @@ def soft(p, grid, words, *, hard=False):
     z = grid[np.argmax(alpha)] if hard else alpha @ grid
     z = sigmoid(dense(p['beta'], h)) * z
     ey = p['words']['embedding'][word]
-    drive = dense(p['cell']['input'], ey) + z @ p['context_gates']['kernel']
-    c, h = lstm(p['cell'], c, h, drive)
+    projected = dense(p['cell']['input'], ey) + z @ p['context_gates']['kernel']
+    c, h = lstm(p['cell'], c, h, projected)
     deep = ey + dense(p['output_hidden'], h)
     deep = np.tanh(deep + z @ p['output_context']['kernel'])
     logits.append(dense(p['output'], deep))
@@ -206,8 +206,8 @@ def up_down(p, grid, words):
     x = p['words']['embedding'][word]
     if 'annotation' in p:
       x = relu(x)
-    drive = np.concatenate([h2, mean, x]) @ kernel + first['input']['bias']
-    c1, h1 = lstm(first, c1, h1, drive)
+    projected = np.concatenate([h2, mean, x]) @ kernel + first['input']['bias']
+    c1, h1 = lstm(first, c1, h1, projected)
     alpha = attention(p['attend'], v, h1)
     x = np.concatenate([alpha @ v, h1])
     c2, h2 = lstm(second, c2, h2, dense(second['input'], x))
@@ -226,7 +226,7 @@ EQUATIONS = {
 }
 
 
-def expected(name, variables, grids, tokens, locations=None):
+def expected(name, variables, grids, tokens, num_locations=None):
   """The equations, on the locations that there are.
 
   f[B, L, D], i32[B, K, T] -> f64[B, K, T, V], f64[B, K, T, L] or None.
@@ -237,7 +237,7 @@ def expected(name, variables, grids, tokens, locations=None):
   attention = np.zeros((*tokens.shape, grids.shape[1]))
   for b, k in np.ndindex(tokens.shape[:2]):
     words = [vocabulary.BOS_ID, *tokens[b, k, :-1]]
-    count = grids.shape[1] if locations is None else locations[b]
+    count = grids.shape[1] if num_locations is None else num_locations[b]
     grid = grids[b, :count].astype(np.float64)
     logits[b, k], attention[b, k, :, :count] = equations(p, grid, words)
   return logits, None if name == 'show_and_tell' else attention
@@ -273,10 +273,10 @@ def make_loss(captioner, config):
   """variables, grids, tokens -> f32[], what `main` minimises on one device."""
   loss_fn = losses.create(captioner, config.loss)
 
-  def loss(variables, grids, tokens, locations=None):
+  def loss(variables, grids, tokens, num_locations=None):
     batch = {'picture': grids, 'tokens': tokens}
-    if locations is not None:
-      batch['locations'] = locations
+    if num_locations is not None:
+      batch['num_locations'] = num_locations
     counts = losses.counts(batch)
     return loss_fn(variables, batch, counts, 0, jax.random.key(0))[0]
 
@@ -288,13 +288,15 @@ def make_loss(captioner, config):
 def test_decoders_equal_the_equations(name, padded, grids, tokens):
   """Padding is as good as no location, whatever it holds."""
   captioner, variables = captioners.create(captioners.small_config(name))
-  locations, seen = None, grids
+  num_locations, seen = None, grids
   if padded:
-    locations, seen = LOCATIONS, garbage_after(grids, LOCATIONS)
+    num_locations, seen = LOCATIONS, garbage_after(grids, LOCATIONS)
   logits, attention = teacher_forced(
-    captioner, variables, seen, tokens, locations
+    captioner, variables, seen, tokens, num_locations
   )
-  wanted, wanted_attention = expected(name, variables, grids, tokens, locations)
+  wanted, wanted_attention = expected(
+    name, variables, grids, tokens, num_locations
+  )
   np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
   if wanted_attention is None:
     assert attention is None
@@ -423,7 +425,7 @@ def test_one_beam_is_greedy(name, grids):
       bos=vocabulary.BOS_ID,
       eos=vocabulary.EOS_ID,
       max_length=T,
-      rules=search.Rules(forbid=FORBID),
+      constraints=search.Constraints(forbidden=FORBID),
     )
   )(carry)
   tokens, log_probs = describe(captioner, variables, grids, config)
@@ -520,9 +522,9 @@ def test_locations_that_are_none_change_neither_loss_nor_gradient(
   config.loss.penalty_reduction = 'mean'
   captioner, variables = captioners.create(config)
   step = jax.jit(jax.value_and_grad(make_loss(captioner, config)))
-  locations = np.array([3, 3, 3, 3], np.int32)
-  seen = garbage_after(grids, locations)
-  loss, gradient = step(variables, seen, tokens, locations)
+  num_locations = np.array([3, 3, 3, 3], np.int32)
+  seen = garbage_after(grids, num_locations)
+  loss, gradient = step(variables, seen, tokens, num_locations)
   cut_loss, cut_gradient = step(variables, grids[:, :3], tokens)
   np.testing.assert_allclose(loss, cut_loss, rtol=1e-5)
   captioners.assert_trees_close(gradient, cut_gradient)
@@ -565,8 +567,8 @@ def test_adaptive_attention_adds_vectors_of_one_size():
 
 
 def split(variables):
-  statistics = dict(variables)
-  return statistics.pop('params'), statistics
+  model_state = dict(variables)
+  return model_state.pop('params'), model_state
 
 
 def one_device(captioner, config, variables, batch):
@@ -574,21 +576,21 @@ def one_device(captioner, config, variables, batch):
   loss_fn = losses.create(captioner, config.loss)
 
   @jax.jit
-  def step(params, statistics, batch):
+  def step(params, model_state, batch):
     def loss(params):
       return loss_fn(
-        {'params': params, **statistics},
+        {'params': params, **model_state},
         batch,
         losses.counts(batch),
         0,
         jax.random.key(0),
       )
 
-    (value, (_, statistics)), gradient = jax.value_and_grad(loss, has_aux=True)(
-      params
-    )
+    (value, (_, model_state)), gradient = jax.value_and_grad(
+      loss, has_aux=True
+    )(params)
     params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
-    return value, params, statistics
+    return value, params, model_state
 
   return step(*split(variables), batch)
 
@@ -613,13 +615,13 @@ def test_two_devices_train_the_decoder_as_one_does(name, grids, tokens):
   always = dict(expected=1.0) if name == 'hard' else {}
   config = captioners.small_config(name, **always)
   captioner, variables = captioners.create(config)
-  batch = {'picture': grids, 'tokens': tokens, 'locations': LOCATIONS}
-  loss, params, statistics = one_device(captioner, config, variables, batch)
+  batch = {'picture': grids, 'tokens': tokens, 'num_locations': LOCATIONS}
+  loss, params, model_state = one_device(captioner, config, variables, batch)
   state, update = two_devices(captioner, config, variables, batch)
-  np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
+  np.testing.assert_allclose(update.loss, loss, rtol=1e-5)
   captioners.assert_trees_close(state.params, params)
-  assert state.statistics.keys() == statistics.keys()
-  captioners.assert_trees_close(state.statistics, statistics)
+  assert state.model_state.keys() == model_state.keys()
+  captioners.assert_trees_close(state.model_state, model_state)
 
 
 # The whole captioner, encoder included.
@@ -653,20 +655,20 @@ def test_two_devices_train_the_encoder_as_one_does(trained):
   """The statistics of a batch are those of all devices together."""
   config, captioner, variables, batch, state, update = trained
   alone = captioner.clone(encoder=captioner.encoder.clone(norm_axis_name=None))
-  loss, params, statistics = one_device(alone, config, variables, batch)
-  np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
+  loss, params, model_state = one_device(alone, config, variables, batch)
+  np.testing.assert_allclose(update.loss, loss, rtol=1e-5)
   captioners.assert_trees_close(state.params, params, rtol=1e-3)
-  captioners.assert_trees_close(state.statistics, statistics, rtol=1e-3)
+  captioners.assert_trees_close(state.model_state, model_state, rtol=1e-3)
 
 
 def test_the_running_statistics_of_frozen_parts_stay(trained):
   _, _, variables, _, state, _ = trained
-  params, statistics = split(variables)
+  params, model_state = split(variables)
   for before, after in (
     (params['encoder'], state.params['encoder']),
     (
-      statistics['batch_stats']['encoder'],
-      state.statistics['batch_stats']['encoder'],
+      model_state['batch_stats']['encoder'],
+      state.model_state['batch_stats']['encoder'],
     ),
   ):
     same = jax.tree.map(np.array_equal, after, before)
@@ -677,11 +679,11 @@ def test_the_running_statistics_of_frozen_parts_stay(trained):
 
 def test_published_statistics_stay_in_training():
   config = captioners.small_config()
-  config.train_statistics = False
+  config.train_batch_stats = False
   captioner, variables, batch = whole(config)
   loss_fn = losses.create(captioner, config.loss)
   _, (_, updated) = jax.jit(loss_fn)(
     variables, batch, losses.counts(batch), 0, jax.random.key(0)
   )
-  _, statistics = split(variables)
-  jax.tree.map(np.testing.assert_array_equal, updated, statistics)
+  _, model_state = split(variables)
+  jax.tree.map(np.testing.assert_array_equal, updated, model_state)

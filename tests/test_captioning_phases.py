@@ -114,7 +114,7 @@ def test_each_part_of_the_network_has_its_own_rate(shell, start):
     'optimizer.warmup_steps': 0,
     # Exact in binary.
     'optimizer.rates': "(('encoder/', 0.0),)",
-    'train_statistics': False,
+    'train_batch_stats': False,
   }
   train(shell, workdir, fields).finish()
   before, after = encoder_and_decoder(start), encoder_and_decoder(workdir)

@@ -113,7 +113,7 @@ def small_config(data_dir, **fields):
   config.data.update(name=NAME, data_dir=str(data_dir), resize=16, crop=16)
   config.data.update(captions_per_image=1, max_length=6)
   config.encoder = dict(depth=18, width=2, small_inputs=True)
-  config.train_statistics = False
+  config.train_batch_stats = False
   config.eval_batch_size = 4
   config.update({'regions': '', 'start_from': '', **fields})
   return config
@@ -136,7 +136,7 @@ def test_records_carry_their_own_regions(imported, tmp_path):
     for i, record in read.items():
       assert record['grid'].dtype == np.float16
       np.testing.assert_array_equal(record['grid'], REGIONS[i])
-      assert record['most_locations'] == MOST
+      assert record['max_locations'] == MOST
       assert record['captions'] == [f'A cat of {split}.']
   # The order is the data set's, which is not that of the files.
   plain = data.open_split(NAME, 'train', imported)
@@ -144,7 +144,7 @@ def test_records_carry_their_own_regions(imported, tmp_path):
   assert order != sorted(order)
   grids = regions.open_split(NAME, 'lines', 'train', imported)
   assert [len(rows) for rows in grids] == [len(REGIONS[i]) for i in order]
-  assert grids.shape == (None, D) and grids.most_locations == MOST
+  assert grids.shape == (None, D) and grids.max_locations == MOST
   assert not (tmp_path / 'run').exists(), 'no encoder is needed'
 
 
@@ -269,8 +269,8 @@ def test_batches_are_padded_with_zeros(imported, tmp_path):
     for example in (make.training(record, rng), make.evaluation(record)):
       rows = REGIONS[example['id']]
       assert example['picture'].dtype == np.float16
-      assert example['locations'].dtype == np.int32
-      assert example['locations'] == len(rows)
+      assert example['num_locations'].dtype == np.int32
+      assert example['num_locations'] == len(rows)
       padding = np.zeros((MOST - len(rows), D))
       np.testing.assert_array_equal(
         example['picture'], np.concatenate([rows, padding])
@@ -281,8 +281,8 @@ def test_batches_are_padded_with_zeros(imported, tmp_path):
   batch = batches[0]
   assert batch['picture'].shape == (4, MOST, D)
   expected = [len(REGIONS[i]) for i in batch['id']]
-  np.testing.assert_array_equal(batch['locations'], expected)
-  assert parallel.shard(batch)['locations'].shape == (2, 2)
+  np.testing.assert_array_equal(batch['num_locations'], expected)
+  assert parallel.shard(batch)['num_locations'].shape == (2, 2)
 
 
 def test_grids_of_one_size_have_no_locations(data_dir):

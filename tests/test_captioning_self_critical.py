@@ -73,7 +73,7 @@ def initialize(captioner, batch):
 def log_probs(captioner, variables, batch, tokens):
   """Of whole captions, under what is sampled: f32[B, K]."""
   logits, _ = captioner.apply(
-    variables, batch['picture'], tokens, batch.get('locations'), train=False
+    variables, batch['picture'], tokens, batch.get('num_locations'), train=False
   )
   logits = jax.nn.log_softmax(self_critical.policy(logits))
   chosen = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
@@ -218,14 +218,14 @@ def test_parts_and_devices_keep_the_order(scorer, baseline):
       **SIZES, attention=3, dropout_rate=0.0
     )
   )
-  batch = make_batch(6, locations=np.array([4, 1, 2] * 4, np.int32))
+  batch = make_batch(6, num_locations=np.array([4, 1, 2] * 4, np.int32))
   batch['picture'] *= np.arange(1, 13, dtype=np.float32)[:, None, None]
   batch['tokens'] = encode([CAPTIONS[i % 2][::-1] for i in range(12)])
   batch['tokens'][3:5] = encode([['y y y', 'y']] * 2)
   variables = initialize(captioner, batch)
 
   def greedy(variables, batch):
-    inputs = batch['picture'], batch['locations']
+    inputs = batch['picture'], batch['num_locations']
     carry, context = captioner.apply(variables, *inputs, method='begin')
     return search.greedy(
       lambda carry, tokens: captioner.apply(
@@ -235,7 +235,7 @@ def test_parts_and_devices_keep_the_order(scorer, baseline):
       bos=vocabulary_lib.BOS_ID,
       eos=EOS,
       max_length=T,
-      rules=search.Rules(forbid=(PAD, vocabulary_lib.BOS_ID)),
+      constraints=search.Constraints(forbidden=(PAD, vocabulary_lib.BOS_ID)),
     ).tokens
 
   likeliest = jax.jit(greedy)(variables, batch)
@@ -244,9 +244,11 @@ def test_parts_and_devices_keep_the_order(scorer, baseline):
   for parts in (1, 2) if baseline == 'greedy' else (3,):
     draw = create(captioner, scorer, baseline=baseline, parts=parts)
     drawn, statistics = run(draw, variables, batch)
-    assert set(drawn) == {'picture', 'locations', 'tokens', 'advantage'}
+    assert set(drawn) == {'picture', 'num_locations', 'tokens', 'advantage'}
     np.testing.assert_array_equal(drawn['picture'], batch['picture'])
-    np.testing.assert_array_equal(drawn['locations'], batch['locations'])
+    np.testing.assert_array_equal(
+      drawn['num_locations'], batch['num_locations']
+    )
     rewards = scorer.submit(drawn['tokens'], batch['tokens']).result()
     greedy = of_greedy[:, 0] if baseline == 'greedy' else None
     np.testing.assert_array_equal(
@@ -295,8 +297,8 @@ def test_hard_attention_and_dropout_have_their_keys(scorer):
 class Dice(nn.Module):
   """Says what its dropout key says, the same in all captions."""
 
-  def begin(self, pictures, locations=None, *, train):
-    del locations, train
+  def begin(self, pictures, num_locations=None, *, train):
+    del num_locations, train
     return jnp.zeros((len(pictures), 1, 1)), None
 
   def step(self, carry, tokens, context, *, train):

@@ -607,8 +607,8 @@ def test_words_of_a_video_have_the_weights_of_the_model(
     described.attention,
     strict=False,
   ):
-    _, drive = captioner.decoder.read(np.int32([[before]]), train=False)
-    carry, told = captioner.decoder.advance(carry, drive, context)
+    _, projected = captioner.decoder.read(np.int32([[before]]), train=False)
+    carry, told = captioner.decoder.advance(carry, projected, context)
     wanted = told['attention'][0, 0, : len(places)]
     np.testing.assert_allclose(weights, wanted, rtol=1e-4)
     assert np.ptp(wanted) > 0.01

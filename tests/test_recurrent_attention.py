@@ -155,8 +155,8 @@ def test_weights_average_as_they_are_unless_selected():
 def test_an_extra_location_is_the_first_of_each_sequence(masked, train):
   """As if it were among the locations, whose key is given rather than made."""
   module, variables, query, annotations = problem()
-  extra_key = jax.random.normal(jax.random.key(5), (B, K, A))
-  extra_value = jax.random.normal(jax.random.key(6), (B, K, D))
+  sentinel_key = jax.random.normal(jax.random.key(5), (B, K, A))
+  sentinel_value = jax.random.normal(jax.random.key(6), (B, K, D))
   mask = jnp.arange(L) < jnp.array([3, 5])[:, None] if masked else None
 
   def project(module, annotations):
@@ -169,13 +169,13 @@ def test_an_extra_location_is_the_first_of_each_sequence(masked, train):
     keys,
     annotations,
     mask,
-    extra=(extra_key, extra_value),
+    sentinel=(sentinel_key, sentinel_value),
     train=train,
   )
   for k in range(K):
     longer = [
-      jnp.concatenate([extra[:, k : k + 1], own], axis=1)
-      for extra, own in ((extra_key, keys), (extra_value, annotations))
+      jnp.concatenate([sentinel[:, k : k + 1], own], axis=1)
+      for sentinel, own in ((sentinel_key, keys), (sentinel_value, annotations))
     ]
     wanted = module.apply(
       variables,
@@ -221,7 +221,9 @@ def test_draws_have_the_weights_as_frequencies():
   weights = jax.nn.softmax(2 * jax.random.normal(jax.random.key(0), (3, L)))
   size = 10_000
   uniform = (jnp.arange(size) + 0.5) / size
-  drawn = attention.draw(weights[:, None], jnp.broadcast_to(uniform, (3, size)))
+  drawn = attention.sample(
+    weights[:, None], jnp.broadcast_to(uniform, (3, size))
+  )
   np.testing.assert_array_equal(np.unique(drawn), [0, 1])
   np.testing.assert_array_equal(drawn.sum(-1), 1)
   np.testing.assert_allclose(drawn.mean(1), weights, atol=1.5 / size)
@@ -230,6 +232,6 @@ def test_draws_have_the_weights_as_frequencies():
 def test_a_location_without_weight_is_never_drawn():
   weights = jnp.array([0.0, 0.3, 0.0, 0.7, 0.0])
   uniform = jnp.array([0, 1e-7, 0.2999, 0.3001, 0.5, 1 - 2**-24])
-  drawn = attention.draw(jnp.broadcast_to(weights, (6, 5)), uniform)
+  drawn = attention.sample(jnp.broadcast_to(weights, (6, 5)), uniform)
   np.testing.assert_array_equal(np.argmax(drawn, -1), [1, 1, 1, 3, 3, 3])
   np.testing.assert_array_equal(drawn.sum(-1), 1)

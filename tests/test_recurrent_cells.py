@@ -196,7 +196,7 @@ def test_what_drives_is_more_of_the_inputs(make):
   carry = cell.start((BATCH,))
 
   def both(cell, carry, inputs, constant):
-    projected = cell.project(inputs) + cell.drive(constant)
+    projected = cell.project(inputs) + cell.project_constant(constant)
     assert projected.shape[-1] == cell.width
     return cell.step(carry, projected)
 
@@ -340,7 +340,7 @@ def test_kernels_start_as_the_rows_of_one():
   inputs, constant = jnp.ones((1, 200)), jnp.ones((1, 300))
 
   def both(cell, inputs, constant):
-    return cell.project(inputs) + cell.drive(constant)
+    return cell.project(inputs) + cell.project_constant(constant)
 
   params = cell.init(jax.random.key(0), inputs, constant, method=both)['params']
   limit = (6 / (500 + 256)) ** 0.5
@@ -467,7 +467,7 @@ def test_what_drives_a_conv_lstm_is_more_of_the_inputs():
   carry = cell.start(x.shape[:-1])
 
   def both(cell, carry, x, constant):
-    return cell.step(carry, cell.project(x) + cell.drive(constant))
+    return cell.step(carry, cell.project(x) + cell.project_constant(constant))
 
   variables = cell.init(jax.random.key(2), carry, x, constant, method=both)
   params = dict(noisy(variables)['params'])

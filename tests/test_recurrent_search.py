@@ -10,7 +10,7 @@ from scipy import stats
 
 from recurrent import search
 
-Rules = search.Rules
+Constraints = search.Constraints
 
 BOS, EOS, PAD = 1, 2, 0
 
@@ -55,22 +55,22 @@ def options(**kwargs):
   return {'bos': BOS, 'eos': EOS, 'pad': PAD, **kwargs}
 
 
-def obeys(sequence, rules):
+def obeys(sequence, constraints):
   """Whether a whole sequence does what the rules say, in plain words."""
   *words, last = sequence
   before = words[-1] if words else BOS
-  n = rules.no_repeat
+  n = constraints.no_repeat_ngram
   ngrams = [sequence[i : i + n] for i in range(len(sequence) - n + 1)]
   return (
-    not set(sequence) & set(rules.forbid)
+    not set(sequence) & set(constraints.forbidden)
     and (n == 0 or len(set(ngrams)) == len(ngrams))
-    and all(set(sequence) & set(group) for group in rules.required)
-    and (last != EOS or len(words) >= rules.min_length)
-    and (last != EOS or before not in rules.bad_endings)
+    and all(set(sequence) & set(group) for group in constraints.required)
+    and (last != EOS or len(words) >= constraints.min_length)
+    and (last != EOS or before not in constraints.bad_endings)
   )
 
 
-def sequences_of(num_words, max_length, rules):
+def sequences_of(num_words, max_length, constraints):
   """All sequences that end with EOS, or that are full without it."""
   words = [w for w in range(num_words) if w != EOS]
   sequences = [
@@ -79,7 +79,7 @@ def sequences_of(num_words, max_length, rules):
     for prefix in itertools.product(words, repeat=length)
   ]
   sequences += itertools.product(words, repeat=max_length)
-  return [sequence for sequence in sequences if obeys(sequence, rules)]
+  return [sequence for sequence in sequences if obeys(sequence, constraints)]
 
 
 def sequences_in(found, item):
@@ -119,24 +119,26 @@ def check(found, log_probs_of, carry, length_penalty=0.0):
 # Each by itself, and in company. In one nothing but dead ends: of two words
 # there are not three that differ.
 RULES = (
-  Rules(),
-  Rules(forbid=(PAD, BOS)),
-  Rules(min_length=3),
-  Rules(min_length=4),
-  Rules(no_repeat=1),
-  Rules(no_repeat=2),
-  Rules(no_repeat=3),
-  Rules(bad_endings=(BOS, 3)),
-  Rules(required=((3,),)),
-  Rules(required=((PAD, 3), (3, BOS))),
-  Rules(required=((PAD,), (BOS,), (3,))),
-  Rules(forbid=(PAD,), min_length=1, no_repeat=2, bad_endings=(3,)),
-  Rules(forbid=(PAD,), min_length=3, no_repeat=1),
-  Rules(bad_endings=(3,), required=((3,),)),
-  Rules(
-    forbid=(BOS,),
+  Constraints(),
+  Constraints(forbidden=(PAD, BOS)),
+  Constraints(min_length=3),
+  Constraints(min_length=4),
+  Constraints(no_repeat_ngram=1),
+  Constraints(no_repeat_ngram=2),
+  Constraints(no_repeat_ngram=3),
+  Constraints(bad_endings=(BOS, 3)),
+  Constraints(required=((3,),)),
+  Constraints(required=((PAD, 3), (3, BOS))),
+  Constraints(required=((PAD,), (BOS,), (3,))),
+  Constraints(
+    forbidden=(PAD,), min_length=1, no_repeat_ngram=2, bad_endings=(3,)
+  ),
+  Constraints(forbidden=(PAD,), min_length=3, no_repeat_ngram=1),
+  Constraints(bad_endings=(3,), required=((3,),)),
+  Constraints(
+    forbidden=(BOS,),
     min_length=3,
-    no_repeat=2,
+    no_repeat_ngram=2,
     bad_endings=(BOS,),
     required=((3, BOS),),
   ),
@@ -144,21 +146,22 @@ RULES = (
 
 
 @pytest.mark.parametrize(
-  'length_penalty, rules', [(0.0, Rules()), *((0.7, x) for x in RULES)]
+  'length_penalty, constraints',
+  [(0.0, Constraints()), *((0.7, x) for x in RULES)],
 )
-def test_a_wide_beam_finds_every_sequence_in_order(length_penalty, rules):
+def test_a_wide_beam_finds_every_sequence_in_order(length_penalty, constraints):
   """All that obey the rules, against a list of all that there are."""
   num_words, max_length = 4, 4
   step, log_probs_of = model(num_words)
   carry = start(2)
-  universe = sequences_of(num_words, max_length, rules)
+  universe = sequences_of(num_words, max_length, constraints)
   # As wide as that for the beams that do not obey yet.
-  width = len(sequences_of(num_words, max_length, Rules())) + 2
+  width = len(sequences_of(num_words, max_length, Constraints())) + 2
   found = run_beam(
     step,
     carry,
     max_length=max_length,
-    rules=rules,
+    constraints=constraints,
     beam_size=width,
     length_penalty=length_penalty,
   )
@@ -178,14 +181,23 @@ def test_a_wide_beam_finds_every_sequence_in_order(length_penalty, rules):
 
 
 def test_the_list_of_all_sequences_has_the_cases_of_interest():
-  sizes = [len(sequences_of(4, 4, rules)) for rules in RULES]
+  sizes = [len(sequences_of(4, 4, constraints)) for constraints in RULES]
   assert sizes.count(0) == 1 and max(sizes) == sizes[0] == 40 + 81
-  ended = [[EOS in s for s in sequences_of(4, 4, rules)] for rules in RULES]
+  ended = [
+    [EOS in s for s in sequences_of(4, 4, constraints)] for constraints in RULES
+  ]
   assert sum(any(x) and not all(x) for x in ended) >= 12
 
 
 def beams_by_definition(
-  log_probs_of, num_words, max_length, width, penalty, rules, groups, diversity
+  log_probs_of,
+  num_words,
+  max_length,
+  width,
+  penalty,
+  constraints,
+  num_groups,
+  diversity_penalty,
 ):
   """The beams of every group after every step, candidate by candidate.
 
@@ -193,21 +205,23 @@ def beams_by_definition(
   """
 
   def met(tokens):
-    return tuple(bool(set(tokens) & set(group)) for group in rules.required)
+    return tuple(
+      bool(set(tokens) & set(group)) for group in constraints.required
+    )
 
   def score(beam):
     tokens, paid = beam
     return (log_probs_of(tokens).sum() - paid) / len(tokens) ** penalty
 
   # Rules of the whole apply to a beginning, but for what must yet come.
-  beginning = dataclasses.replace(rules, required=())
-  states = [[((), 0.0)] for _ in range(groups)]
+  beginning = dataclasses.replace(constraints, required=())
+  states = [[((), 0.0)] for _ in range(num_groups)]
   history = [states]
   for _ in range(max_length):
     taken = np.zeros(num_words)
     new_states = []
     for beams in states:
-      costs = diversity * taken
+      costs = diversity_penalty * taken
       candidates = []
       for tokens, paid in beams:
         if EOS in tokens:
@@ -215,11 +229,11 @@ def beams_by_definition(
           continue
         for word in range(num_words):
           new = (*tokens, word)
-          if obeys(new, rules if word == EOS else beginning):
+          if obeys(new, constraints if word == EOS else beginning):
             candidates.append((new, paid + costs[word]))
       chosen = []
       for subset in itertools.product(
-        [False, True], repeat=len(rules.required)
+        [False, True], repeat=len(constraints.required)
       ):
         fit = [x for x in candidates if met(x[0]) == subset]
         chosen += sorted(fit, key=score, reverse=True)[:width]
@@ -233,19 +247,24 @@ def beams_by_definition(
 
 
 @pytest.mark.parametrize(
-  'length_penalty, groups, diversity, rules',
+  'length_penalty, num_groups, diversity_penalty, constraints',
   [
-    (0.0, 1, 0.0, Rules()),
-    (0.7, 1, 0.0, Rules()),
-    (0.7, 1, 0.0, Rules(min_length=3, no_repeat=2, bad_endings=(4, 5))),
-    (0.0, 1, 0.0, Rules(required=((7,), (6, 1)))),
-    (0.7, 2, 0.4, Rules()),
-    (0.0, 3, 1.0, Rules(forbid=(PAD, BOS), min_length=2)),
-    (0.7, 2, 0.4, Rules(no_repeat=1, required=((7,), (6, 1)))),
+    (0.0, 1, 0.0, Constraints()),
+    (0.7, 1, 0.0, Constraints()),
+    (
+      0.7,
+      1,
+      0.0,
+      Constraints(min_length=3, no_repeat_ngram=2, bad_endings=(4, 5)),
+    ),
+    (0.0, 1, 0.0, Constraints(required=((7,), (6, 1)))),
+    (0.7, 2, 0.4, Constraints()),
+    (0.0, 3, 1.0, Constraints(forbidden=(PAD, BOS), min_length=2)),
+    (0.7, 2, 0.4, Constraints(no_repeat_ngram=1, required=((7,), (6, 1)))),
   ],
 )
 def test_beam_search_equals_its_definition(
-  length_penalty, groups, diversity, rules
+  length_penalty, num_groups, diversity_penalty, constraints
 ):
   """Narrow beams, against the candidates spelled out one by one."""
   num_words, max_length, width = 8, 6, 3
@@ -255,11 +274,11 @@ def test_beam_search_equals_its_definition(
     step,
     carry,
     max_length=max_length,
-    rules=rules,
-    beam_size=width * groups,
+    constraints=constraints,
+    beam_size=width * num_groups,
     length_penalty=length_penalty,
-    groups=groups,
-    diversity=diversity,
+    num_groups=num_groups,
+    diversity_penalty=diversity_penalty,
   )
   check(found, log_probs_of, carry, length_penalty)
   hidden = np.asarray(carry['hidden'])
@@ -278,21 +297,23 @@ def test_beam_search_equals_its_definition(
       max_length,
       width,
       length_penalty,
-      rules,
-      groups,
-      diversity,
+      constraints,
+      num_groups,
+      diversity_penalty,
     )
     expected = [s for beams in history[-1] for s, _ in beams]
-    expected = [s for s in expected if obeys(s, rules)]
+    expected = [s for s in expected if obeys(s, constraints)]
     expected.sort(key=score, reverse=True)
-    expected += [()] * (width * groups - len(expected))
+    expected += [()] * (width * num_groups - len(expected))
     assert sequences_in(found, b) == expected
     for before, after in itertools.pairwise(history):
       for old, new in zip(before, after, strict=True):
         finished = {s for s, _ in old if EOS in s}
         num_displaced += len(finished - {s for s, _ in new})
   # The case that is easily wrong: a live beam displaces a finished one.
-  assert num_displaced > 0 or length_penalty == 0 or rules != Rules()
+  assert (
+    num_displaced > 0 or length_penalty == 0 or constraints != Constraints()
+  )
 
 
 def assert_equal(actual, expected):
@@ -306,15 +327,19 @@ def assert_equal(actual, expected):
 def test_one_group_has_nobody_to_differ_from():
   step, _ = model(12)
   plain = run_beam(step, start(8), beam_size=4)
-  diverse = run_beam(step, start(8), beam_size=4, diversity=5.0)
+  diverse = run_beam(step, start(8), beam_size=4, diversity_penalty=5.0)
   assert_equal(diverse, plain)
 
 
-@pytest.mark.parametrize('rules', [Rules(), Rules(required=((5, 6),))])
-def test_groups_that_may_agree_do(rules):
+@pytest.mark.parametrize(
+  'constraints', [Constraints(), Constraints(required=((5, 6),))]
+)
+def test_groups_that_may_agree_do(constraints):
   step, _ = model(12)
-  one = run_beam(step, start(8), beam_size=2, rules=rules)
-  three = run_beam(step, start(8), beam_size=6, groups=3, rules=rules)
+  one = run_beam(step, start(8), beam_size=2, constraints=constraints)
+  three = run_beam(
+    step, start(8), beam_size=6, num_groups=3, constraints=constraints
+  )
   assert_equal(three, jax.tree.map(lambda x: np.repeat(x, 3, axis=1), one))
 
 
@@ -324,8 +349,14 @@ def test_groups_differ_more_the_more_it_costs_not_to():
   carry = start(40)
   best = run_beam(step, carry, beam_size=1)
   num_first, mean = [], []
-  for diversity in (0.0, 0.7, 1000.0):
-    found = run_beam(step, carry, beam_size=4, groups=4, diversity=diversity)
+  for diversity_penalty in (0.0, 0.7, 1000.0):
+    found = run_beam(
+      step,
+      carry,
+      beam_size=4,
+      num_groups=4,
+      diversity_penalty=diversity_penalty,
+    )
     check(found, log_probs_of, carry, 0.7)
     # The first of the groups is the plain search.
     for b in range(40):
@@ -349,17 +380,17 @@ def test_scores_descend():
 
 
 @pytest.mark.parametrize(
-  'length_penalty, rules',
+  'length_penalty, constraints',
   [
-    (0.0, Rules()),
-    (1.0, Rules(forbid=(PAD, BOS, 5))),
-    (0.7, Rules(min_length=4, no_repeat=1, bad_endings=(3, 4))),
+    (0.0, Constraints()),
+    (1.0, Constraints(forbidden=(PAD, BOS, 5))),
+    (0.7, Constraints(min_length=4, no_repeat_ngram=1, bad_endings=(3, 4))),
   ],
 )
-def test_a_beam_of_one_is_greedy(length_penalty, rules):
+def test_a_beam_of_one_is_greedy(length_penalty, constraints):
   step, log_probs_of = model(30, scale=0.5)
   carry = start(16)
-  arguments = options(max_length=9, rules=rules)
+  arguments = options(max_length=9, constraints=constraints)
   greedy = jit(lambda carry: search.greedy(step, carry, **arguments))(carry)
   arguments = {'length_penalty': length_penalty, **arguments}
   beam = run_beam(step, carry, beam_size=1, **arguments)
@@ -477,7 +508,7 @@ def test_top_p_after_top_k_is_a_share_of_what_is_left():
 def test_forbidden_tokens_are_never_drawn():
   logits = np.random.default_rng(4).normal(size=20)
   logits[3] = 30.0
-  found = draw(logits, rules=Rules(forbid=(0, 3, 19)))
+  found = draw(logits, constraints=Constraints(forbidden=(0, 3, 19)))
   kept = ~np.isin(np.arange(20), [0, 3, 19])
   assert_drawn_from(found.tokens, np.exp(logits) * kept)
 
@@ -493,20 +524,20 @@ def test_beam_search_starts_from_one_sequence():
     search.beam_search(step, start(2, 3), **options(max_length=4), beam_size=3)
 
 
-@pytest.mark.parametrize('groups', [0, 2, 4])
-def test_groups_are_of_one_size(groups):
+@pytest.mark.parametrize('num_groups', [0, 2, 4])
+def test_groups_are_of_one_size(num_groups):
   step, _ = model(5)
   with pytest.raises(ValueError, match='multiple of groups'):
-    run_beam(step, start(2), beam_size=3, groups=groups)
+    run_beam(step, start(2), beam_size=3, num_groups=num_groups)
 
 
 @pytest.mark.parametrize(
-  'match, rules',
+  'match, constraints',
   [
     ('negative', {'min_length': -1}),
-    ('negative', {'no_repeat': -1}),
+    ('negative', {'no_repeat_ngram': -1}),
     ('at most 6', {'required': ((3,),) * 7}),
-    ('not forbidden', {'forbid': (3,), 'required': ((3,),)}),
+    ('not forbidden', {'forbidden': (3,), 'required': ((3,),)}),
     ('not forbidden', {'required': ((),)}),
     ('raise max_length', {'min_length': 4}),
     ('raise max_length', {'required': ((1,), (3,), (4,), (0,))}),
@@ -515,17 +546,25 @@ def test_groups_are_of_one_size(groups):
     ('vocabulary', {'required': ((-1,),)}),
   ],
 )
-def test_rules_that_cannot_be_kept(match, rules):
+def test_rules_that_cannot_be_kept(match, constraints):
   step, _ = model(5)
   with pytest.raises(ValueError, match=match):
-    run_beam(step, start(1), beam_size=2, max_length=3, rules=Rules(**rules))
+    run_beam(
+      step,
+      start(1),
+      beam_size=2,
+      max_length=3,
+      constraints=Constraints(**constraints),
+    )
 
 
 def test_one_word_may_meet_two_requirements():
   step, _ = model(5)
-  rules = Rules(required=((3,), (3, 4), (0, 4)))
-  found = run_beam(step, start(1), beam_size=3, max_length=2, rules=rules)
-  assert obeys(sequences_in(found, 0)[0], rules)
+  constraints = Constraints(required=((3,), (3, 4), (0, 4)))
+  found = run_beam(
+    step, start(1), beam_size=3, max_length=2, constraints=constraints
+  )
+  assert obeys(sequences_in(found, 0)[0], constraints)
 
 
 @pytest.mark.parametrize('method', [search.greedy, search.sample])
@@ -535,7 +574,7 @@ def test_only_beams_can_require(method):
     method(
       step,
       start(1),
-      **options(max_length=4, rules=Rules(required=((3,),))),
+      **options(max_length=4, constraints=Constraints(required=((3,),))),
       **({} if method is search.greedy else {'key': jax.random.key(0)}),
     )
 
@@ -547,7 +586,7 @@ def beam(step, carry, **kwargs):
 
 
 def diverse(step, carry, **kwargs):
-  return beam(step, carry, groups=2, diversity=0.5, **kwargs)
+  return beam(step, carry, num_groups=2, diversity_penalty=0.5, **kwargs)
 
 
 def sample(step, carry, **kwargs):
@@ -565,51 +604,60 @@ def test_every_sequence_obeys_the_rules(method, extra):
   step, log_probs_of = model(9, scale=0.8)
   carry = start(100, 4)
 
-  def run(rules):
-    arguments = options(max_length=8, rules=rules)
+  def run(constraints):
+    arguments = options(max_length=8, constraints=constraints)
     return jit(lambda carry: method(step, carry, **arguments))(carry)
 
-  free = run(Rules())
+  free = run(Constraints())
   free = [x for b in range(100) for x in sequences_in(free, b)]
-  for rules in (
-    Rules(forbid=(PAD, BOS, 8)),
-    Rules(min_length=5, no_repeat=1),
-    Rules((PAD, BOS), 4, 3, (3, 4, 5, 6)),
+  for constraints in (
+    Constraints(forbidden=(PAD, BOS, 8)),
+    Constraints(min_length=5, no_repeat_ngram=1),
+    Constraints((PAD, BOS), 4, 3, (3, 4, 5, 6)),
   ):
-    rules = dataclasses.replace(rules, required=extra)
-    found = run(rules)
+    constraints = dataclasses.replace(constraints, required=extra)
+    found = run(constraints)
     check(found, log_probs_of, carry)
     for b in range(100):
       kept = [x for x in sequences_in(found, b) if x]
-      assert kept and all(obeys(x, rules) for x in kept)
-    assert not all(obeys(x, rules) for x in free)
+      assert kept and all(obeys(x, constraints) for x in kept)
+    assert not all(obeys(x, constraints) for x in free)
 
 
 def test_a_dead_end_is_no_beam_and_ends_a_sample():
   """Three words, no word twice, at least five before EOS."""
   step, log_probs_of = model(4)
-  rules = Rules(min_length=5, no_repeat=1)
-  found = run_beam(step, start(3), max_length=6, rules=rules, beam_size=2)
+  constraints = Constraints(min_length=5, no_repeat_ngram=1)
+  found = run_beam(
+    step, start(3), max_length=6, constraints=constraints, beam_size=2
+  )
   np.testing.assert_array_equal(found.lengths, 0)
   np.testing.assert_array_equal(found.log_probs, -np.inf)
   carry = start(3, 20)
   drawn = search.sample(
-    step, carry, **options(max_length=6, rules=rules), key=jax.random.key(0)
+    step,
+    carry,
+    **options(max_length=6, constraints=constraints),
+    key=jax.random.key(0),
   )
   check(drawn, log_probs_of, carry)
   assert {
     tuple(sorted(tokens)) for tokens in drawn.tokens.reshape(-1, 6).tolist()
   } == {tuple(sorted((PAD, BOS, 3, EOS, PAD, PAD)))}
   np.testing.assert_array_equal(drawn.lengths, 4)
-  greedy = search.greedy(step, carry, **options(max_length=6, rules=rules))
+  greedy = search.greedy(
+    step, carry, **options(max_length=6, constraints=constraints)
+  )
   np.testing.assert_array_equal(greedy.lengths, 4)
 
 
 def test_a_cut_sequence_has_not_ended():
   """Neither rule of endings concerns it."""
   step, _ = model(4)
-  rules = Rules(min_length=3, bad_endings=(PAD, BOS, 3))
-  found = run_beam(step, start(3), max_length=3, rules=rules, beam_size=27)
+  constraints = Constraints(min_length=3, bad_endings=(PAD, BOS, 3))
+  found = run_beam(
+    step, start(3), max_length=3, constraints=constraints, beam_size=27
+  )
   assert set(sequences_in(found, 0)) == set(
     itertools.product((PAD, BOS, 3), repeat=3)
   )
@@ -657,12 +705,12 @@ def test_an_ensemble_has_members_and_their_carries():
 def test_jit_changes_nothing_and_log_probs_are_the_models(method):
   step, log_probs_of = model(12)
   carry = start(3, 4)
-  rules = Rules((PAD,), 3, 2, (4, 5))
+  constraints = Constraints((PAD,), 3, 2, (4, 5))
   if method is diverse:
-    rules = dataclasses.replace(rules, required=((7, 8), (9,)))
+    constraints = dataclasses.replace(constraints, required=((7, 8), (9,)))
 
   def run(carry):
-    return method(step, carry, **options(max_length=6, rules=rules))
+    return method(step, carry, **options(max_length=6, constraints=constraints))
 
   found = run(carry)
   check(found, log_probs_of, carry)
@@ -689,7 +737,9 @@ def test_the_search_stops_when_all_have_ended(method, batch_endings):
     found = method(
       step,
       jnp.zeros((2, 4), jnp.int32),
-      **options(max_length=max_length, rules=Rules(forbid=(PAD, BOS))),
+      **options(
+        max_length=max_length, constraints=Constraints(forbidden=(PAD, BOS))
+      ),
     )
   lengths = np.minimum(endings, max_length)
   assert len(calls) == lengths.max()

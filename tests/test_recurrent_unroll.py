@@ -240,18 +240,18 @@ def test_reverse_pass_by_hand_is_autodiff(cell, padded, reverse, monkeypatch):
   carry = jax.tree.map(
     lambda x: jax.random.normal(jax.random.key(x.shape[-1]), x.shape), carry
   )
-  drive = jax.random.normal(next(keys), (BATCH, cell.width))
+  projected_constant = jax.random.normal(next(keys), (BATCH, cell.width))
   masks = cells.dropout_masks(next(keys), 0.3, (TIME, BATCH, cell.features))
   weights = jax.random.normal(next(keys), (BATCH, TIME, cell.features))
 
-  def loss(variables, x, carry, drive):
+  def loss(variables, x, carry, projected_constant):
     final, outputs = unrolled(
       cell,
       variables,
       x,
       carry,
       jnp.asarray(LENGTHS) if padded else None,
-      drive=drive,
+      projected_constant=projected_constant,
       recurrent_masks=masks,
       reverse=reverse,
     )
@@ -259,7 +259,7 @@ def test_reverse_pass_by_hand_is_autodiff(cell, padded, reverse, monkeypatch):
       jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(final)
     )
 
-  arguments = (variables, inputs(), carry, drive)
+  arguments = (variables, inputs(), carry, projected_constant)
   by_hand = jax.value_and_grad(loss, range(4))(*arguments)
   monkeypatch.setattr(unroll, '_FEW_INPUTS', cell.features + 1)
   autodiff = jax.value_and_grad(loss, range(4))(*arguments)

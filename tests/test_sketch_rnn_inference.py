@@ -223,12 +223,16 @@ def test_the_loop_takes_the_models_steps(vae, choices, sigma):
   choice = 0.6 if choices == 'paper' else 0.8
   widen = 0.6 if sigma == 'tf1' else np.sqrt(0.6)
   for i in range(3):
-    carry, drive = model.apply(variables, z[i : i + 1], method='start')
+    carry, projected_constant = model.apply(
+      variables, z[i : i + 1], method='start'
+    )
     row = strokes.START[None]
     drawing = []
     point_key = jax.random.split(jax.random.fold_in(key, i))[1]
     for time in range(LENGTH):
-      carry, raw = model.apply(variables, carry, row, drive, method='step')
+      carry, raw = model.apply(
+        variables, carry, row, projected_constant, method='step'
+      )
       expected = mixture.parameters(raw[0])
       expected = expected.replace(
         log_weights=jax.nn.log_softmax(expected.log_weights / choice),

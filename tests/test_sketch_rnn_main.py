@@ -199,7 +199,7 @@ def one_computation(model, config, length, params, batches, key, *, flows):
   `flows`: the divergence is above its floor, so that it has a gradient.
   """
 
-  def objective(params, batch, step):
+  def loss_of(params, batch, step):
     halves = []
     for device in range(2):
       own = jax.random.fold_in(jax.random.fold_in(key, step), device)
@@ -226,7 +226,7 @@ def one_computation(model, config, length, params, batches, key, *, flows):
     kl = jnp.mean(losses.kl_divergence(mean, presigma))
     return loss + weight * (kl if flows else config.kl_floor)
 
-  step_fn = jax.jit(jax.value_and_grad(objective))
+  step_fn = jax.jit(jax.value_and_grad(loss_of))
   for step, batch in enumerate(batches):
     loss, gradient = step_fn(params, batch, step)
     params = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
@@ -309,7 +309,7 @@ def test_two_devices_equal_one_computation(shell, fields, floor):
     key,
     flows=floor in ('below all', 'below the mean'),
   )
-  np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
+  np.testing.assert_allclose(update.loss, loss, rtol=1e-5)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
     state.params,
@@ -331,7 +331,7 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_every_config_trains(shell, case, tmp_path, monkeypatch):
-  """What is reported is the objective of section 3.3, and so are results."""
+  """What is reported is the loss_of of section 3.3, and so are results."""
   paths = kanji.paths()[::100]
   monkeypatch.setattr(kanji, 'paths', lambda: paths)
   module, fields = CASES[case]
@@ -345,7 +345,7 @@ def test_every_config_trains(shell, case, tmp_path, monkeypatch):
     if conditional:
       kl = max(line['train/kl'], loss.kl_floor)
       expected += line['train/kl_weight'] * kl
-    np.testing.assert_allclose(line['train/objective'], expected, rtol=1e-5)
+    np.testing.assert_allclose(line['train/total_loss'], expected, rtol=1e-5)
   entry, _ = results(tmp_path)
   expected = entry['scores']['offset'] + entry['scores']['pen']
   if conditional:

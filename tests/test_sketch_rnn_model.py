@@ -56,10 +56,12 @@ def test_decoding_is_stepping(batch, decoder, conditional):
     z = jax.random.normal(jax.random.key(1), (BATCH, LATENT))
   decoded = network.apply(variables, strokes, z, method='decode')
   step = jax.jit(lambda *state: network.apply(variables, *state, method='step'))
-  carry, drive = network.apply(variables, z, None, (BATCH,), method='start')
-  assert (drive is None) == (not conditional)
+  carry, projected_constant = network.apply(
+    variables, z, None, (BATCH,), method='start'
+  )
+  assert (projected_constant is None) == (not conditional)
   for time in range(TIME):
-    carry, raw = step(carry, strokes[:, time], drive)
+    carry, raw = step(carry, strokes[:, time], projected_constant)
     np.testing.assert_allclose(raw, decoded[:, time], atol=1e-5)
 
 

@@ -121,7 +121,7 @@ class Golden:
     }
 
   def cost(self, params):
-    """The objective, and all of `forward`."""
+    """The loss_of, and all of `forward`."""
     result = self.forward(params)
     result['cost'] = result['r_cost_train']
     if result['kl_raw'] is not None:
@@ -161,12 +161,14 @@ def test_forward_pass_losses_and_gradients(golden):
 def test_states(golden):
   @jax.jit
   def run(params, z):
-    start, drive = golden.apply(
+    start, projected_constant = golden.apply(
       params, z, None, golden.strokes.shape[:1], method='start'
     )
 
     def step(carry, stroke):
-      return golden.apply(params, carry, stroke, drive, method='step')
+      return golden.apply(
+        params, carry, stroke, projected_constant, method='step'
+      )
 
     inputs = golden.strokes[:, :-1].swapaxes(0, 1)
     return start, *jax.lax.scan(step, start, inputs)
@@ -197,12 +199,18 @@ def test_recurrent_dropout_with_the_same_masks(golden, monkeypatch):
 
   def final_state(network):
     strokes = golden.strokes[:, :-1]
-    carry, drive = network.start(result['z'], None, strokes.shape[:1])
+    carry, projected_constant = network.start(
+      result['z'], None, strokes.shape[:1]
+    )
     masks = cells.dropout_masks(
       None, 0.1, (golden.meta['T'], len(strokes), network.decoder_features)
     )
     return unroll.unroll(
-      network.decoder_cell, strokes, carry, drive=drive, recurrent_masks=masks
+      network.decoder_cell,
+      strokes,
+      carry,
+      projected_constant=projected_constant,
+      recurrent_masks=masks,
     )[0]
 
   final = golden.apply(golden.params, method=final_state)
@@ -246,11 +254,15 @@ def test_greedy_drawing(golden):
 
   @jax.jit
   def draw(params):
-    carry, drive = golden.apply(params, z, None, (1,), method='start')
+    carry, projected_constant = golden.apply(
+      params, z, None, (1,), method='start'
+    )
 
     def step(state, _):
       carry, point = state
-      carry, raw = golden.apply(params, carry, point, drive, method='step')
+      carry, raw = golden.apply(
+        params, carry, point, projected_constant, method='step'
+      )
       point = mixture_lib.mode(mixture_lib.parameters(raw))
       return (carry, point), point[0]
 

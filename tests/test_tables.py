@@ -326,7 +326,7 @@ def test_a_tracker_that_saw_no_photograph_says_so(tmp_path):
   place = runs_lib.Place(TABLES['otb'], tmp_path)
   row = place.table.row('tracker')
   with_photographs = runs_lib.Place(
-    place.table, tmp_path, ('data.photographs=a', 'sequences=b')
+    place.table, tmp_path, ('data.images=a', 'sequences=b')
   )
   write_results(place, row, 0, {})
   write_results(with_photographs, row, 1, {})
@@ -677,8 +677,8 @@ def test_real_sequences_are_asked_for(tmp_path):
   (unnamed,) = found()
   assert unnamed.startswith('the sequences are not named: pass --set sequences')
   assert found(f'sequences={tmp_path}') == []
-  (absent,) = found(f'sequences={tmp_path}', 'data.photographs=no')
-  assert absent.startswith('data.photographs=no is no directory')
+  (absent,) = found(f'sequences={tmp_path}', 'data.images=no')
+  assert absent.startswith('data.images=no is no directory')
 
 
 def test_a_subset_cannot_stand_for_the_whole(tmp_path):

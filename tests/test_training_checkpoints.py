@@ -18,7 +18,7 @@ def make_state(step=0, value=0.0, size=3):
       'batch_stats': {'b': np.full(2, value, np.float32)},
     },
     optax.adam(0.1),
-    average=True,
+    keep_ema=True,
   )
   return state.replace(step=parallel.replicate(np.int32(step)))
 
@@ -150,3 +150,18 @@ def test_write_json_leaves_nothing_beside(tmp_path):
   checkpoints.write_json(tmp_path / 'a' / 'x.json', {'b': 1})
   assert json.loads((tmp_path / 'a' / 'x.json').read_text()) == {'b': 1}
   assert len(list((tmp_path / 'a').iterdir())) == 1
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(tmp_path, monkeypatch):
+  """Its arrays had other names."""
+  old = {'params': {'w': np.ones(2)}, 'statistics': {}, 'average': None}
+  monkeypatch.setattr(checkpoints, '_model', lambda state: old)
+  with checkpoints.Checkpoints(tmp_path, best_metric='score') as saved:
+    saved.save(make_state(3), extras={}, metrics={'score': 1.0})
+  monkeypatch.undo()
+  message = r'checkpoints/3 .*`statistics` and `average` are `model_state` and'
+  with pytest.raises(ValueError, match=message):
+    checkpoints.load(tmp_path, best_metric='score')
+  with checkpoints.Checkpoints(tmp_path, best_metric='score') as saved:
+    with pytest.raises(ValueError, match=message):
+      saved.restore(make_state(0))

@@ -137,10 +137,10 @@ def test_wrong_features_are_refused(tmp_path, wrong, problem):
 
 def test_locations_may_vary_in_number(tmp_path):
   whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
-  options = dict(OPTIONS, most_locations=4)
+  options = dict(OPTIONS, max_locations=4)
   features.write(Source(), encode_rows, whole, **options)
   cache = pickle.loads(pickle.dumps(open_features(whole)))
-  assert (len(cache), cache.shape, cache.most_locations) == (23, (None, 3), 4)
+  assert (len(cache), cache.shape, cache.max_locations) == (23, (None, 3), 4)
   for rows, expected in zip(cache, ROWS, strict=True):
     assert rows.dtype == np.float16
     np.testing.assert_array_equal(rows, expected.astype(np.float16))
@@ -167,17 +167,17 @@ def test_locations_may_vary_in_number(tmp_path):
 )
 def test_wrong_numbers_of_locations_are_refused(tmp_path, wrong, problem):
   with pytest.raises(ValueError, match=problem):
-    features.write(Source(), wrong, tmp_path, most_locations=4, **OPTIONS)
+    features.write(Source(), wrong, tmp_path, max_locations=4, **OPTIONS)
 
 
 def test_caches_without_the_field_of_most_locations_are_read(tmp_path):
   features.write(Source(), encode, tmp_path, **OPTIONS)
   path = tmp_path / 'features.json'
   index = json.loads(path.read_text())
-  assert index.pop('most_locations') is None
+  assert index.pop('max_locations') is None
   path.write_text(json.dumps(index))
   cache = open_features(tmp_path)
-  assert cache.shape == SHAPE and cache.most_locations is None
+  assert cache.shape == SHAPE and cache.max_locations is None
   np.testing.assert_array_equal(list(cache), GRIDS.astype(np.float16))
 
 

@@ -24,8 +24,8 @@ CONFIG = dict(
   best_metric='score',
   best_mode='max',
 )
-# So many updates have been made, and whether an evaluation is due.
-TURNS = [
+# Number of completed updates, and whether an evaluation is due.
+STEPS = [
   (0, False),
   (1, False),
   (2, False),
@@ -51,7 +51,7 @@ def updated(state, batch):
   state = state.replace(step=state.step + 1, params=params)
   number = np.float32(params['a'])
   return state, parallel.Update(
-    objective=number,
+    loss=number,
     gradient_norm=number,
     parameter_norm=number,
     metrics=Metrics.single_from_model_output(mean=mean),
@@ -59,14 +59,14 @@ def updated(state, batch):
 
 
 def train(workdir, stop=None):
-  """Turns from the latest checkpoint on, until SIGTERM comes in one of them."""
+  """Trains from the latest checkpoint on, until SIGTERM comes in a step."""
   batches = batching.training_batches(
     np.arange(10),
     lambda i, rng: {'id': str(i), 'x': np.float32(i)},
     batch_size=2,
     seed=0,
   )
-  turns = []
+  steps = []
   with loop.start(
     ml_collections.ConfigDict(CONFIG),
     workdir,
@@ -75,16 +75,17 @@ def train(workdir, stop=None):
     learning_rate=lambda step: step / 10,
     extras={},
   ) as run:
-    for turn in run.turns():
-      assert turn.step == int(run.state.step)
-      turns.append((turn.step, turn.evaluates))
-      if stop == turns[-1]:
+    for step in run.steps():
+      assert step.number == int(run.state.step)
+      steps.append((step.number, step.evaluates))
+      if stop == steps[-1]:
         raise app.Stopped
-      if turn.evaluates:
-        run.evaluated({'score': turn.step / 2}, seconds=0.25)
+      if step.evaluates:
+        run.record_evaluation({'score': step.number / 2}, seconds=0.25)
       else:
-        run.update(*updated(run.state, turn.batch), {'reward': turn.step})
-  return turns, run.state
+        run.state, update = updated(run.state, step.batch)
+        run.record_update(update, {'reward': step.number})
+  return steps, run.state
 
 
 def lines(workdir, name):
@@ -99,9 +100,9 @@ def saved(workdir):
     return {int(p.name): found.evaluated(int(p.name)) for p in steps}
 
 
-def test_turns_and_what_is_told(tmp_path):
-  turns, state = train(tmp_path)
-  assert turns == TURNS and int(state.step) == 7
+def test_steps_and_what_is_reported(tmp_path):
+  steps, state = train(tmp_path)
+  assert steps == STEPS and int(state.step) == 7
   assert lines(tmp_path, 'validation/score') == {3: 1.5, 6: 3.0, 7: 3.5}
   assert lines(tmp_path, 'validation/seconds') == {3: 0.25, 6: 0.25, 7: 0.25}
   # Of the updates since the last summary.
@@ -118,7 +119,7 @@ def test_turns_and_what_is_told(tmp_path):
   assert train(tmp_path)[0] == []  # All is done.
 
 
-@pytest.mark.parametrize('stop', TURNS)
+@pytest.mark.parametrize('stop', STEPS)
 def test_stopped_and_resumed_equals_uninterrupted(tmp_path, stop):
   """Nothing is trained or evaluated twice, and no score is another step's."""
   _, expected = train(tmp_path / 'whole')
@@ -127,9 +128,9 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, stop):
     train(parted, stop)
   step = stop[0]
   kept = saved(parted)
-  assert kept[step] == ((step, True) in TURNS[: TURNS.index(stop)])
-  turns, state = train(parted)
-  assert turns == TURNS[TURNS.index(stop) :]
+  assert kept[step] == ((step, True) in STEPS[: STEPS.index(stop)])
+  steps, state = train(parted)
+  assert steps == STEPS[STEPS.index(stop) :]
   np.testing.assert_array_equal(state.params['a'], expected.params['a'])
   for name in ('validation/score', 'train/reward'):
     told = lines(parted, name)
@@ -144,3 +145,60 @@ def test_sigterm_between_steps_leaves_no_score_of_another_step(
   with pytest.raises(app.Stopped):
     train(tmp_path)
   assert saved(tmp_path) == {3: True, 4: False}
+
+
+def start(workdir):
+  """A run whose loop the test writes."""
+  return loop.start(
+    ml_collections.ConfigDict(CONFIG),
+    workdir,
+    parallel.create_state({'params': {'a': np.float32(0)}}, optax.sgd(0.1)),
+    batches=batching.training_batches(
+      np.arange(10),
+      lambda i, rng: {'id': str(i), 'x': np.float32(i)},
+      batch_size=2,
+      seed=0,
+    ),
+    learning_rate=lambda step: step / 10,
+    extras={},
+  )
+
+
+def test_an_update_that_is_not_recorded_raises(tmp_path):
+  with start(tmp_path) as run:
+    with pytest.raises(RuntimeError, match=r'step 0 was not .*record_update'):
+      for step in run.steps():
+        run.state, _ = updated(run.state, step.batch)
+  assert saved(tmp_path) == {}
+
+
+def test_an_evaluation_that_is_not_recorded_raises(tmp_path):
+  with start(tmp_path) as run:
+    with pytest.raises(RuntimeError, match=r'step 3 .*record_evaluation'):
+      for step in run.steps():
+        if not step.evaluates:
+          run.state, update = updated(run.state, step.batch)
+          run.record_update(update)
+  assert saved(tmp_path) == {}
+
+
+def test_a_state_that_is_not_assigned_raises(tmp_path):
+  with start(tmp_path) as run:
+    with pytest.raises(
+      RuntimeError, match='2 updates .*run.state is at step 0'
+    ):
+      for step in run.steps():
+        _, update = updated(run.state, step.batch)
+        run.record_update(update)
+  assert saved(tmp_path) == {}
+
+
+def test_what_is_not_due_cannot_be_recorded(tmp_path):
+  with start(tmp_path) as run:
+    with pytest.raises(RuntimeError, match='no evaluation is due'):
+      run.record_evaluation({'score': 1.0})
+    step = next(run.steps())
+    run.state, update = updated(run.state, step.batch)
+    run.record_update(update)
+    with pytest.raises(RuntimeError, match='no update is due'):
+      run.record_update(update)

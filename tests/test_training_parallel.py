@@ -34,10 +34,10 @@ def loss_fn(variables, batch, counts, step, key):
   losses = squared_error(variables['params'], batch)
   loss = masking.share_of_mean(losses, batch['mask'], counts)
   metrics = Metrics.single_from_model_output(loss=losses, mask=batch['mask'])
-  statistics = {}
+  model_state = {}
   if 'batch_stats' in variables:
-    statistics = {'batch_stats': {'mean': batch['x'].mean((0, 1))}}
-  return loss, (metrics, statistics)
+    model_state = {'batch_stats': {'mean': batch['x'].mean((0, 1))}}
+  return loss, (metrics, model_state)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def run(params, batch, optimizer, num_steps, variables=None, **kwargs):
     {'params': params, **(variables or {})},
     optimizer,
     frozen=kwargs.get('frozen', ()),
-    average=kwargs.get('average_decay', 0) > 0,
+    keep_ema=kwargs.get('ema_decay', 0) > 0,
   )
   step = parallel.train_step(loss_fn, count, optimizer, **kwargs)
   key = parallel.replicate(jax.random.key(0))
@@ -103,7 +103,7 @@ def test_sharded_steps_equal_the_whole_batch(params, batch, microbatches):
     expected,
   )
   _, before = expected_params(params, batch, optimizer, 2)
-  np.testing.assert_allclose(update.objective, before, rtol=1e-5)
+  np.testing.assert_allclose(update.loss, before, rtol=1e-5)
   np.testing.assert_allclose(update.metrics.compute()['loss'], before, 1e-5)
   assert int(state.step) == 3
 
@@ -132,7 +132,7 @@ def test_statistics_are_averaged_over_devices(params, batch):
   start = {'batch_stats': {'mean': np.zeros(3, np.float32)}}
   state, _ = run(params, batch, optax.sgd(0.1), 1, variables=start)
   np.testing.assert_allclose(
-    state.statistics['batch_stats']['mean'],
+    state.model_state['batch_stats']['mean'],
     batch['x'].mean((0, 1)),
     atol=1e-6,
   )
@@ -140,7 +140,7 @@ def test_statistics_are_averaged_over_devices(params, batch):
 
 def test_average_of_parameters(params, batch):
   optimizer = optax.sgd(0.1)
-  state, _ = run(params, batch, optimizer, 3, average_decay=0.75)
+  state, _ = run(params, batch, optimizer, 3, ema_decay=0.75)
   average = params
   for n in range(1, 4):
     current, _ = expected_params(params, batch, optimizer, n)
@@ -168,9 +168,9 @@ def test_keys_differ_by_step_device_and_microbatch(params, batch):
   seen = []
 
   def noisy(variables, batch, counts, step, key):
-    loss, (metrics, statistics) = loss_fn(variables, batch, counts, step, key)
+    loss, (metrics, model_state) = loss_fn(variables, batch, counts, step, key)
     jax.debug.callback(lambda x: seen.append(float(x)), jax.random.uniform(key))
-    return loss, (metrics, statistics)
+    return loss, (metrics, model_state)
 
   optimizer = optax.sgd(0.1)
   state = parallel.create_state({'params': params}, optimizer)

@@ -21,12 +21,12 @@ class Metrics(clu.metrics.Collection):
   loss: clu.metrics.Average.from_output('loss')
 
 
-def update(losses=(1.0,), mask=None, objective=2.0, **norms):
+def update(losses=(1.0,), mask=None, loss=2.0, **norms):
   losses = np.array(losses, np.float32)
   mask = np.ones_like(losses, bool) if mask is None else np.array(mask)
   norms = {'gradient_norm': 1.0, 'parameter_norm': 3.0, **norms}
   return parallel.Update(
-    objective=np.float32(objective),
+    loss=np.float32(loss),
     metrics=Metrics.single_from_model_output(loss=losses, mask=mask),
     **{name: np.float32(x) for name, x in norms.items()},
   )
@@ -92,13 +92,13 @@ def test_lines_are_on_disk_as_soon_as_they_are_written(tmp_path):
 
 def test_summary_is_the_mean_over_all_real_tokens():
   updates = [
-    update([1.0, 2.0, 100.0], [True, True, False], objective=1.0),
-    update([6.0, 100.0, 100.0], [True, False, False], objective=5.0),
+    update([1.0, 2.0, 100.0], [True, True, False], loss=1.0),
+    update([6.0, 100.0, 100.0], [True, False, False], loss=5.0),
   ]
   summary = summarize(updates)
   # Not the mean of the means, which would be 3.75.
   np.testing.assert_allclose(summary['loss'], 3.0, rtol=1e-6)
-  assert summary['objective'] == 3.0
+  assert summary['total_loss'] == 3.0
   assert summary['gradient_norm'] == 1.0
   assert summary['parameter_norm'] == 3.0
 
@@ -106,8 +106,8 @@ def test_summary_is_the_mean_over_all_real_tokens():
 @pytest.mark.parametrize(
   ('wrong', 'said'),
   [
-    ({'objective': np.nan}, 'the loss of step 8 is nan'),
-    ({'objective': np.inf, 'gradient_norm': np.nan}, 'the loss of step 8 is'),
+    ({'loss': np.nan}, 'the loss of step 8 is nan'),
+    ({'loss': np.inf, 'gradient_norm': np.nan}, 'the loss of step 8 is'),
     ({'gradient_norm': np.nan}, 'the gradient norm of step 8 is nan'),
     ({'parameter_norm': np.inf}, 'the parameter norm of step 8 is inf'),
   ],
@@ -130,7 +130,7 @@ def test_what_is_not_finite_is_an_error(wrong, said):
 
 def test_without_a_checkpoint_the_error_says_none():
   with pytest.raises(FloatingPointError, match='Last good checkpoint: none'):
-    summarize([update(objective=np.nan)], batches=[{'id': ['a']}])
+    summarize([update(loss=np.nan)], batches=[{'id': ['a']}])
 
 
 def test_speed_does_not_count_what_is_paused(tmp_path, monkeypatch):

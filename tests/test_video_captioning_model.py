@@ -117,8 +117,8 @@ def dense(p, x):
   return x @ p['kernel'] + p.get('bias', 0)
 
 
-def lstm(p, c, h, drive):
-  i, f, g, o = np.split(drive + h @ p['recurrent']['kernel'], 4)
+def lstm(p, c, h, projected):
+  i, f, g, o = np.split(projected + h @ p['recurrent']['kernel'], 4)
   c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
   return c, sigmoid(o) * np.tanh(c)
 
@@ -150,8 +150,8 @@ def temporal_attention(p, frames, words):
     e = np.tanh(e + h @ p['attend']['query']['kernel'])
     alpha = softmax((e @ p['attend']['score']['kernel'])[:, 0])
     phi, y = alpha @ v, p['words']['embedding'][word]
-    drive = dense(p['cell']['input'], y) + dense(p['context_gates'], phi)
-    c, h = lstm(p['cell'], c, h, drive)
+    projected = dense(p['cell']['input'], y) + dense(p['context_gates'], phi)
+    c, h = lstm(p['cell'], c, h, projected)
     deep = dense(p['output_hidden'], h) + dense(p['output_context'], phi)
     deep = np.tanh(deep + dense(p['output_word'], y))
     logits.append(dense(p['output'], deep))
@@ -174,8 +174,8 @@ def s2vt(p, frames, words):
   logits = []
   for frame, word in steps:
     c1, h1 = lstm(lower, c1, h1, dense(lower['input'], frame))
-    drive = np.concatenate([h1, word]) @ kernel + upper['input']['bias']
-    c2, h2 = lstm(upper, c2, h2, drive)
+    projected = np.concatenate([h1, word]) @ kernel + upper['input']['bias']
+    c2, h2 = lstm(upper, c2, h2, projected)
     logits.append(dense(p['output'], h2))
   return np.stack(logits[len(frames) :]), None
 
@@ -185,8 +185,8 @@ def mean_pool(p, frames, words):
   c = h = zeros(p['cell'])
   logits = []
   for word in words:
-    drive = dense(p['cell']['input'], p['words']['embedding'][word])
-    c, h = lstm(p['cell'], c, h, drive + clip)
+    projected = dense(p['cell']['input'], p['words']['embedding'][word])
+    c, h = lstm(p['cell'], c, h, projected + clip)
     logits.append(dense(p['output'], h))
   return np.stack(logits), None
 
@@ -252,7 +252,7 @@ def test_one_beam_is_greedy(name, clips):
       bos=vocabulary.BOS_ID,
       eos=vocabulary.EOS_ID,
       max_length=T,
-      rules=search.Rules(forbid=FORBID),
+      constraints=search.Constraints(forbidden=FORBID),
     )
   )(carry)
   step = inference.describe_step(captioner, config.decoding, captioners.WORDS)
@@ -375,7 +375,7 @@ def test_two_devices_train_as_one_does():
     parallel.shard(batch),
     parallel.replicate(jax.random.key(0)),
   )
-  np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
+  np.testing.assert_allclose(update.loss, loss, rtol=1e-5)
   wanted = jax.tree.map(
     lambda p, g: p - 0.1 * g, variables['params'], gradient['params']
   )

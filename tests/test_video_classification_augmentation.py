@@ -116,14 +116,14 @@ def test_a_body_that_stands_elsewhere_is_the_same():
 
 def test_turns_keep_distances_and_heights_and_add_up():
   points = body()
-  turned = augmentation.turn(points, 0.3, (0, 2))
+  turned = augmentation.rotation(points, 0.3, (0, 2))
   np.testing.assert_array_equal(turned[..., 1], points[..., 1])
   np.testing.assert_allclose(
     np.linalg.norm(turned, axis=-1), np.linalg.norm(points, axis=-1), rtol=1e-5
   )
-  again = augmentation.turn(turned, 0.5, (0, 2))
+  again = augmentation.rotation(turned, 0.5, (0, 2))
   np.testing.assert_allclose(
-    again, augmentation.turn(points, 0.8, (0, 2)), atol=1e-6
+    again, augmentation.rotation(points, 0.8, (0, 2)), atol=1e-6
   )
-  quarter = augmentation.turn(points, np.pi / 2, (0, 2))
+  quarter = augmentation.rotation(points, np.pi / 2, (0, 2))
   np.testing.assert_allclose(quarter[..., 2], points[..., 0], atol=1e-6)

@@ -224,7 +224,7 @@ def batch_of(of):
   }
 
 
-def objective(classifier, variables, batch, config, step=0):
+def loss_of(classifier, variables, batch, config, step=0):
   loss_fn = jax.jit(losses_lib.create(classifier, config))
   counts = losses_lib.counts(batch)
   loss, (metrics, _) = loss_fn(
@@ -257,7 +257,7 @@ def test_ctc_is_the_sum_over_all_paths():
 def test_losses_are_means_over_what_is_real(of):
   classifier, variables, _ = start('skeletons')
   batch = batch_of(of)
-  loss, metrics = objective(classifier, variables, batch, loss_config(of=of))
+  loss, metrics = loss_of(classifier, variables, batch, loss_config(kind=of))
   logits, frames = read(classifier, variables, batch['features'], LENGTHS)
   if of == 'clip':
     each = optax.softmax_cross_entropy_with_integer_labels(
@@ -281,29 +281,29 @@ def test_losses_are_means_over_what_is_real(of):
 
 def test_ctc_begins_with_the_labels_of_frames():
   classifier, variables, _ = start('skeletons')
-  batch, config = batch_of('ctc'), loss_config(of='ctc', framewise_steps=10)
+  batch, config = batch_of('ctc'), loss_config(kind='ctc', framewise_steps=10)
   _, frames = read(classifier, variables, batch['features'], LENGTHS)
   real = np.arange(TIME) < LENGTHS[:, None]
   costs = optax.softmax_cross_entropy_with_integer_labels(
     frames, batch['framewise']
   )
-  loss, metrics = objective(classifier, variables, batch, config, step=9)
+  loss, metrics = loss_of(classifier, variables, batch, config, step=9)
   np.testing.assert_allclose(loss, np.mean(costs[real]), rtol=1e-5)
   right = (np.argmax(frames, -1) == batch['framewise']) & real
   np.testing.assert_allclose(
     metrics['accuracy'], np.mean(right.sum(1) / LENGTHS), rtol=1e-5
   )
-  later, _ = objective(classifier, variables, batch, config, step=10)
-  expected = objective(classifier, variables, batch, loss_config(of='ctc'))[0]
+  later, _ = loss_of(classifier, variables, batch, config, step=10)
+  expected = loss_of(classifier, variables, batch, loss_config(kind='ctc'))[0]
   np.testing.assert_allclose(later, expected, rtol=1e-6)
   assert abs(later - loss) > 1e-3
 
 
 def test_unknown_losses_are_refused():
   with pytest.raises(
-    ValueError, match="loss.of='video' is none of clip, frame"
+    ValueError, match="loss.kind='video' is none of clip, frame"
   ):
-    losses_lib.create(model(), loss_config(of='video'))
+    losses_lib.create(model(), loss_config(kind='video'))
 
 
 @pytest.mark.parametrize('of', losses_lib.LOSSES)
@@ -311,7 +311,7 @@ def test_two_devices_learn_what_one_learns(of):
   """Lengths differ between the devices, and so do the counts."""
   assert jax.device_count() == 2
   classifier, variables, _ = start('skeletons')
-  batch, config = batch_of(of), loss_config(of=of, label_smoothing=0.1)
+  batch, config = batch_of(of), loss_config(kind=of, label_smoothing=0.1)
   loss_fn = losses_lib.create(classifier, config)
   counts = losses_lib.counts(batch)
 
@@ -326,7 +326,7 @@ def test_two_devices_learn_what_one_learns(of):
   after, update = step(
     state, parallel.shard(batch), parallel.replicate(jax.random.key(1))
   )
-  np.testing.assert_allclose(update.objective, loss, rtol=1e-5)
+  np.testing.assert_allclose(update.loss, loss, rtol=1e-5)
   moved = jax.tree.map(lambda x, g: x - g, variables['params'], gradient)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),

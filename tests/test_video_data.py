@@ -94,26 +94,26 @@ def test_pairs_of_shapes_are_a_data_set_of_their_own(tmp_path, monkeypatch):
 
 def test_what_is_drawn_over_photographs_has_a_name(tmp_path, monkeypatch):
   monkeypatch.setattr(ordered_motion, 'SIZES', SIZES)
-  photographs = tmp_path / 'photographs'
-  photographs.mkdir()
+  images = tmp_path / 'images'
+  images.mkdir()
   for i in range(20):
     Image.fromarray(pixels(1, seed=i)[0]).resize((64, 48)).save(
-      photographs / f'{i}.png'
+      images / f'{i}.png'
     )
   name = 'ordered_motion/mine'
-  with pytest.raises(FileNotFoundError, match=f'{name} .*--photographs=...'):
+  with pytest.raises(FileNotFoundError, match=f'{name} .*--images=...'):
     data.open_split(name, 'train', tmp_path / 'tfds')
-  data.draw(name, photographs, tmp_path / 'tfds')
+  data.draw(name, images, tmp_path / 'tfds')
   for i, record in enumerate(
     in_order(data.open_split(name, 'test', tmp_path / 'tfds'))
   ):
-    drawn = ordered_motion.example('test', i, photographs=photographs)
+    drawn = ordered_motion.example('test', i, images=images)
     assert_equal_records(record, drawn)
   with pytest.raises(FileExistsError, match='delete it'):
-    data.draw(name, photographs, tmp_path / 'tfds')
+    data.draw(name, images, tmp_path / 'tfds')
   for wrong in ('ordered_motion', 'clips/mine', 'event_captions/pairs'):
     with pytest.raises(ValueError, match='a slash and a name'):
-      data.draw(wrong, photographs, tmp_path / 'tfds')
+      data.draw(wrong, images, tmp_path / 'tfds')
 
 
 def test_two_processes_may_ask_at_once(tmp_path):

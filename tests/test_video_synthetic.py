@@ -335,7 +335,7 @@ def test_boxes_are_flipped_with_the_frames(vertical):
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def images(tmp_path):
   """Ten pictures, each of one grey of its own."""
   (tmp_path / 'more').mkdir()
   for i in range(10):
@@ -345,11 +345,11 @@ def photographs(tmp_path):
   return tmp_path
 
 
-def test_each_split_has_photographs_of_its_own(photographs):
+def test_each_split_has_photographs_of_its_own(images):
   rng = np.random.default_rng(0)
   greys = {}
   for split in 'train', 'validation', 'test':
-    draw = textures.texture(split, photographs)
+    draw = textures.texture(split, images)
     pictures = [draw(rng, 20, 33) for _ in range(60)]
     assert {picture.shape for picture in pictures} == {(20, 33, 3)}
     greys[split] = {grey for picture in pictures for grey in np.unique(picture)}
@@ -362,12 +362,10 @@ def test_each_split_has_photographs_of_its_own(photographs):
 
 
 @pytest.mark.parametrize('module', GENERATORS)
-def test_photographs_change_the_ground_and_nothing_that_is_said(
-  module, photographs
-):
+def test_photographs_change_the_ground_and_nothing_that_is_said(module, images):
   drawn = module.example('test', 5)
-  record = module.example('test', 5, photographs=photographs)
-  same(module.example('test', 5, photographs=str(photographs)), record)
+  record = module.example('test', 5, images=images)
+  same(module.example('test', 5, images=str(images)), record)
   assert (drawn['frames'] != record['frames']).mean() > 0.5
   same(
     {key: value for key, value in record.items() if key != 'frames'},
@@ -379,7 +377,7 @@ def test_too_few_photographs_are_an_error(tmp_path):
   with pytest.raises(ValueError, match="no picture for 'train'.* at least 3"):
     textures.texture('train', tmp_path)
   with pytest.raises(FileNotFoundError, match='no directory: pass one'):
-    ordered_motion.example('train', 0, photographs=tmp_path / 'absent')
+    ordered_motion.example('train', 0, images=tmp_path / 'absent')
 
 
 def test_dead_leaves_are_of_many_colours():

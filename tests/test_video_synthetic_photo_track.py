@@ -84,7 +84,7 @@ def test_splits_have_their_own_photographs(tmp_path):
     picture.save(tmp_path / f'{i}.png')
   seen = {}
   for split in photo_track.SPLITS:
-    source = sequences(split, photographs=tmp_path, count=6)
+    source = sequences(split, images=tmp_path, count=6)
     texture = source._texture
     rng = np.random.default_rng(0)
     seen[split] = {tuple(texture(rng, 8, 8)[4, 4].tolist()) for _ in range(40)}

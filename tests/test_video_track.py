@@ -141,7 +141,7 @@ def test_two_devices_equal_one_computation(most):
   The second without a gradient: as if the boxes had been given.
   """
   config = small(
-    self_feeding__start=0, self_feeding__ramp=1, self_feeding__most=most
+    self_feeding__start=0, self_feeding__ramp=1, self_feeding__max_share=most
   )
   tracker = inference.create(config)
   source = evaluation.open_split(config, 'train')
@@ -173,12 +173,12 @@ def test_two_devices_equal_one_computation(most):
   search = np.concatenate(searches)
   assert np.abs(search[:, 2:] - batch['boxes'][:, 1:-1]).max() > 0.1
 
-  def objective(variables):
+  def loss_of(variables):
     codes = tracker.apply(variables, batch['frames'], search)
     wanted = boxes_lib.encode(batch['boxes'][:, 1:], search[:, 1:])
     return jnp.mean(jnp.minimum(jnp.abs(codes - wanted), 2))
 
-  value, gradient = jax.jit(jax.value_and_grad(objective))(variables)
+  value, gradient = jax.jit(jax.value_and_grad(loss_of))(variables)
   optimizer = optax.sgd(0.1)
   step = parallel.train_step(
     losses.create(tracker, config), losses.counts, optimizer
@@ -188,7 +188,7 @@ def test_two_devices_equal_one_computation(most):
     parallel.shard(batch),
     parallel.replicate(key),
   )
-  np.testing.assert_allclose(update.objective, value, rtol=1e-4)
+  np.testing.assert_allclose(update.loss, value, rtol=1e-4)
   expected = jax.tree.map(lambda p, g: p - 0.1 * g, variables, gradient)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5),
@@ -204,7 +204,7 @@ def test_two_devices_equal_one_computation(most):
 
 def test_the_curriculum():
   shares = [
-    float(losses.self_fed_share(step, start=2, ramp=2, most=0.8))
+    float(losses.self_fed_share(step, start=2, ramp=2, max_share=0.8))
     for step in range(6)
   ]
   assert shares == pytest.approx([0, 0, 0.4, 0.8, 0.8, 0.8])
@@ -254,7 +254,7 @@ def test_what_is_reported(trained):
   told = commands.lines(trained, 'train/')
   assert [line['step'] for line in told] == [2, 3, 4, 5, 6, 8]
   for line in told:
-    assert line['train/objective'] == pytest.approx(line['train/error'])
+    assert line['train/total_loss'] == pytest.approx(line['train/error'])
   assert told[0]['train/self_fed'] == 0
   evaluated = commands.lines(trained, 'validation/')
   assert [line['step'] for line in evaluated] == [5, 8]
@@ -381,7 +381,7 @@ def test_the_embedded_default_trains(tmp_path, monkeypatch, cell):
     ('data.name', 'otb', "data.name='otb' must be occlusion_track, "),
     ('model.cell', 'gru', "cell='gru' is none of lstm, peephole, none"),
     ('data.height', 8, '32 pixels each way at least'),
-    ('data.photographs', 'nowhere', "photographs='nowhere' is no directory"),
+    ('data.images', 'nowhere', "photographs='nowhere' is no directory"),
   ],
 )
 def test_wrong_fields_are_named_at_once(tmp_path, field, value, message):

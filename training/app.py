@@ -24,6 +24,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
+from training import renamed
+
 # Libraries that tell of every file or device -> the level they are heard from.
 _HEARD_FROM = {
   'orbax/': logging.converter.STANDARD_ERROR,
@@ -83,6 +85,7 @@ def run(
       return use(directory, argv[1:])
     try:
       config = config_file.value or read_config(directory)
+      renamed.check_config(config, '--config')
     except (FileNotFoundError, ValueError) as error:
       raise app.UsageError(str(error)) from error
     set_up_logging()
@@ -102,7 +105,16 @@ def run(
       logging.info('Stopped by SIGTERM; run the same command again to go on.')
     return 0
 
-  app.run(start)
+  app.run(start, flags_parser=_parse_flags)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """As absl parses them, after fields of earlier versions are refused."""
+  try:
+    renamed.check_arguments(argv)
+  except ValueError as error:
+    app.usage(shorthelp=True, detailed_error=error, exitcode=1)
+  return app.parse_flags_with_usage(argv)
 
 
 def set_up_logging():
@@ -173,7 +185,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
   Raises:
     FileNotFoundError: nothing was trained there.
-    ValueError: the file is not JSON.
+    ValueError: the file is not JSON, or has fields of an earlier version.
   """
   path = workdir / 'config.json'
   if not path.exists():
@@ -182,26 +194,30 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       'there, or the --workdir of an earlier one'
     )
   try:
-    return ml_collections.ConfigDict(json.loads(path.read_text()))
+    config = ml_collections.ConfigDict(json.loads(path.read_text()))
   except json.JSONDecodeError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+  renamed.check_config(config, str(path))
+  return config
 
 
 def change_fields(
-  fields: ml_collections.ConfigDict, options: Sequence[str]
+  fields: ml_collections.ConfigDict, options: Sequence[str], *, name: str
 ) -> ml_collections.ConfigDict:
-  """A copy of a part of a config, in which some fields are others.
+  """A copy of a part of a config with some fields changed.
 
   Args:
     fields: the part, such as `config.decoding`.
     options: each FIELD=VALUE, the value as Python writes it: `beam_size=3`,
-      `required=(('dog', 'dogs'), 'ball')`.
+      `required_words=(('dog', 'dogs'), 'ball')`.
+    name: of the part, such as 'decoding'.
 
   Raises:
     ValueError: no such field, or no such value.
   """
   changed = ml_collections.ConfigDict(fields.to_dict())
   for option in options:
+    renamed.check_option(name, option)
     field, equals, value = option.partition('=')
     if not equals or field not in fields:
       raise ValueError(

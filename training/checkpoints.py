@@ -145,8 +145,10 @@ class Checkpoints:
     if step is None:
       return state
     example = jax.device_get(state)
+    saved = self._manager.item_metadata(step).model
+    _check_names(saved, self._manager.directory / str(step))
     check_shapes(
-      self._manager.item_metadata(step).model,
+      saved,
       _model(example),
       self._manager.directory / str(step),
     )
@@ -199,8 +201,19 @@ def load(
       ),
     )
   model = restored.model
-  params = model['average'] or model['params']
-  return {'params': params, **model['statistics']}, restored.extras, step
+  _check_names(model, _directory(workdir) / str(step))
+  params = model['ema_params'] or model['params']
+  return {'params': params, **model['model_state']}, restored.extras, step
+
+
+def _check_names(saved: Any, path: pathlib.Path):
+  """Raises a ValueError if a checkpoint was written by an earlier version."""
+  if 'statistics' in saved:
+    raise ValueError(
+      f'{path} was written by an earlier version: its `statistics` and '
+      '`average` are `model_state` and `ema_params` now. Train again, or '
+      'check out the commit that results.json names'
+    )
 
 
 def check_shapes(saved: Any, wanted: Any, place: pathlib.Path):
@@ -265,8 +278,8 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _model(state: parallel.TrainState) -> dict[str, Any]:
   return {
     'params': state.params,
-    'statistics': state.statistics,
-    'average': state.average,
+    'model_state': state.model_state,
+    'ema_params': state.ema_params,
   }
 
 

@@ -41,18 +41,18 @@ class Features:
     self,
     paths: Sequence[str],
     shape: tuple[int | None, int],
-    most_locations: int | None = None,
+    max_locations: int | None = None,
   ):
     """Takes the shards in order and what every record is like.
 
     Args:
       paths: of the shards.
       shape: (L, D), or (None, D) where the number of locations varies.
-      most_locations: the largest that may occur then; otherwise None.
+      max_locations: the largest that may occur then; otherwise None.
     """
     self._source = array_record_data_source.ArrayRecordDataSource(paths)
     self.shape = shape
-    self.most_locations = most_locations
+    self.max_locations = max_locations
     locations, width = shape
     self._rows = (-1 if locations is None else locations, width)
 
@@ -74,7 +74,7 @@ def write(
   *,
   batch_size: int,
   fingerprint: str,
-  most_locations: int | None = None,
+  max_locations: int | None = None,
   shard_size: int = 256,
   process_index: int = 0,
   process_count: int = 1,
@@ -87,11 +87,11 @@ def write(
   Args:
     source: records in the order in which the features will be read.
     encode: list of at most `batch_size` records -> f16 or f32[B, L, D], or with
-      `most_locations` a list of B arrays f[N, D].
+      `max_locations` a list of B arrays f[N, D].
     directory: of this cache alone.
     batch_size: the number of records to encode at once.
     fingerprint: says which encoder and which data the features come from.
-    most_locations: no picture has more, and one may have fewer. By default all
+    max_locations: no picture has more, and one may have fewer. By default all
       have equally many.
     shard_size: the number of records in a shard, and what is lost at most when
       the process is stopped.
@@ -130,7 +130,7 @@ def write(
         for start in range(records.start, records.stop, batch_size):
           stop = min(start + batch_size, records.stop)
           batch, batch_shape = _encode(
-            encode, [source[i] for i in range(start, stop)], most_locations
+            encode, [source[i] for i in range(start, stop)], max_locations
           )
           if shape not in (None, batch_shape):
             raise ValueError(
@@ -147,12 +147,12 @@ def write(
   if shape is None:
     if (directory / _INDEX).exists():
       return
-    _, shape = _encode(encode, [source[0]], most_locations)
+    _, shape = _encode(encode, [source[0]], max_locations)
   index = {
     'fingerprint': fingerprint,
     'dtype': _DTYPE.str,
     'shape': list(shape),
-    'most_locations': most_locations,
+    'max_locations': max_locations,
     'count': len(source),
     'shards': {path.name: path.stat().st_size for path in shards},
   }
@@ -202,7 +202,7 @@ def open_features(
     [str(path) for path in paths],
     tuple(index['shape']),
     # Where all have equally many, older indices do not have the field.
-    index.get('most_locations'),
+    index.get('max_locations'),
   )
 
 
@@ -265,21 +265,21 @@ def _count(path: pathlib.Path) -> int:
 
 
 def _encode(
-  encode, records, most_locations
+  encode, records, max_locations
 ) -> tuple[Sequence[np.ndarray], tuple[int | None, int]]:
   """The features of records, f16, and the shape (L or None, D) of each."""
   features = encode(records)
-  if most_locations is not None:
+  if max_locations is not None:
     shapes = [np.shape(rows) for rows in features]
     widths = {shape[1:] for shape in shapes}
     if (
       len(shapes) != len(records)
       or len(widths) != 1
-      or not all(len(s) == 2 and 1 <= s[0] <= most_locations for s in shapes)
+      or not all(len(s) == 2 and 1 <= s[0] <= max_locations for s in shapes)
     ):
       raise ValueError(
         f'encode made {shapes} of {len(records)} records: it must return '
-        f'[N, D] for each, at most {most_locations} rows of one width'
+        f'[N, D] for each, at most {max_locations} rows of one width'
       )
     (width,) = widths.pop()
     return [to_half(np.asarray(rows)) for rows in features], (None, width)

@@ -1,11 +1,12 @@
-"""What every training loop does between its steps, so that nothing is lost.
+"""What every training loop needs between its steps, so that nothing is lost.
 
   with loop.start(config, workdir, state, ...) as run:
-    for turn in run.turns():
-      if turn.evaluates:
-        run.evaluated(evaluate(run.state.variables))
+    for step in run.steps():
+      if step.evaluates:
+        run.record_evaluation(evaluate(run.state.variables))
       else:
-        run.update(*train_step(run.state, turn.batch, key))
+        run.state, update = train_step(run.state, step.batch, key)
+        run.record_update(update)
 
 The loop itself, and what is done in it, belongs to each `main`.
 """
@@ -29,21 +30,21 @@ from training import parallel
 from training import report as report_lib
 
 
-class Turn(NamedTuple):
-  """What is to be done next: an evaluation, or else an update."""
+class Step(NamedTuple):
+  """What is due: an evaluation or an update."""
 
-  step: int  # So many updates have been made.
+  number: int  # Number of completed updates.
   evaluates: bool
   host_batch: dict[str, np.ndarray] | None = None  # Of the update.
   batch: dict[str, jax.Array] | None = None  # The same, on the devices.
 
 
 class Run:
-  """A run from its latest checkpoint on; `start` makes it.
+  """A run that goes on from its latest checkpoint; `start` makes it.
 
   Attributes:
-    state: of the training, as it is now.
-    report: where the run is told of.
+    state: of the training. The loop assigns the state that an update returns.
+    report: writes the metrics of the run.
   """
 
   def __init__(
@@ -65,93 +66,135 @@ class Run:
     self._batches = batches
     self._learning_rate = learning_rate
     self._extras = extras
+    self._step = None  # The step that is to be recorded.
     self._updates = []
-    self._more = []
+    self._metrics = []
     self._scores = None
 
-  def turns(self) -> Iterator[Turn]:
-    """Updates up to `num_steps`, and evaluations between them.
+  def steps(self) -> Iterator[Step]:
+    """Yields the updates up to `num_steps` and the evaluations between them.
 
-    In between summaries are reported every `log_every` updates, and before
-    anything is saved: every `checkpoint_every`, and after each evaluation,
-    which is every `eval_every` and at the end. Each turn is to be answered by
-    `evaluated` or `update`.
+    Summaries are reported every `log_every` updates and before anything is
+    saved. Checkpoints are saved every `checkpoint_every` updates and after each
+    evaluation; evaluations are due every `eval_every` updates and at the end.
+    Each step must be recorded before the next one is asked for, by
+    `record_update` or `record_evaluation`.
 
     Raises:
-      app.Stopped: SIGTERM came.
+      app.Stopped: SIGTERM was received.
       FloatingPointError: see `report.summarize`.
+      RuntimeError: the loop did not record a step.
     """
     config, start = self._config, int(self.state.step)
     ahead = parallel.prefetch(batching.read(self._batches, start))
-    # At the top of the loop `step` updates have been made.
-    for step in range(start, config.num_steps + 1):
+    # At the top of the loop `number` updates have been made.
+    for number in range(start, config.num_steps + 1):
       self._scores = None
-      last = step == config.num_steps
-      stop = app.stopping(step)
-      logs = step % config.log_every == 0
-      saves = step > start and step % config.checkpoint_every == 0
+      last = number == config.num_steps
+      stop = app.stopping(number)
+      logs = number % config.log_every == 0
+      saves = number > start and number % config.checkpoint_every == 0
       evaluates = (
-        step > 0
-        and (last or step % config.eval_every == 0)
-        and not self._saved.evaluated(step)
+        number > 0
+        and (last or number % config.eval_every == 0)
+        and not self._saved.evaluated(number)
       )
       if self._updates and (last or stop or logs or saves or evaluates):
         # Before anything is saved: raises where a loss is not finite.
-        self._summarize(step)
+        self._summarize(number)
       if stop:
         raise app.Stopped
       if evaluates:
         with self.report.paused():
-          yield Turn(step, evaluates=True)
+          yield from self._recorded(Step(number, evaluates=True))
       if saves or evaluates:
         self.save()
       if not last:
-        yield Turn(step, False, *next(ahead))
+        yield from self._recorded(Step(number, False, *next(ahead)))
 
-  def update(
-    self,
-    state: parallel.TrainState,
-    update: parallel.Update,
-    more: dict[str, Any] | None = None,
+  def _recorded(self, step: Step) -> Iterator[Step]:
+    """Yields a step and checks that the loop has recorded it."""
+    self._step = step
+    yield step
+    if self._step is not None:
+      wanted = 'record_evaluation' if step.evaluates else 'record_update'
+      raise RuntimeError(
+        f'step {step.number} was not recorded: call run.{wanted}(...) in the '
+        'loop over run.steps()'
+      )
+
+  def record_update(
+    self, update: parallel.Update, metrics: dict[str, Any] | None = None
   ):
-    """Takes what an update has made.
+    """Records an update whose new state was assigned to `state`.
 
     Args:
-      state: after it.
-      update: what it tells.
-      more: other numbers, of which the means are reported.
-    """
-    self.state = state
-    self._updates.append(update)
-    if more:
-      self._more.append(more)
+      update: returned by `parallel.train_step`.
+      metrics: other numbers, of which the means are reported.
 
-  def evaluated(self, scores: dict[str, float], seconds: float | None = None):
-    """Takes the scores of this step, by which the best checkpoint is known."""
+    Raises:
+      RuntimeError: no update is due.
+    """
+    self._record(evaluates=False)
+    self._updates.append(update)
+    if metrics:
+      self._metrics.append(metrics)
+
+  def record_evaluation(
+    self, scores: dict[str, float], seconds: float | None = None
+  ):
+    """Records the scores of this step, which rank its checkpoint.
+
+    Args:
+      scores: by name.
+      seconds: duration of the evaluation, reported with them.
+
+    Raises:
+      RuntimeError: no evaluation is due.
+    """
+    number = self._record(evaluates=True).number
     self._scores = scores
-    told = dict(scores) if seconds is None else {**scores, 'seconds': seconds}
+    reported = dict(scores)
+    if seconds is not None:
+      reported['seconds'] = seconds
     self.report.scalars(
-      int(self.state.step), {f'validation/{k}': v for k, v in told.items()}
+      number, {f'validation/{k}': v for k, v in reported.items()}
     )
+
+  def _record(self, *, evaluates: bool) -> Step:
+    """Marks the step that is due as recorded."""
+    step, self._step = self._step, None
+    if step is None or step.evaluates != evaluates:
+      wanted = 'evaluation' if evaluates else 'update'
+      raise RuntimeError(
+        f'no {wanted} is due: record what run.steps() asks for, once'
+      )
+    return step
 
   def save(self):
     """Starts to write the state, unless it is written already."""
     self._saved.save(self.state, extras=self._extras, metrics=self._scores)
 
   def _summarize(self, step: int):
-    """Reports the means over the updates since the last time."""
+    """Reports the means over the updates since the last summary."""
+    if int(self.state.step) != step:
+      raise RuntimeError(
+        f'{step} updates were recorded, but run.state is at step '
+        f'{int(self.state.step)}: assign the state that train_step returns, '
+        'run.state, update = train_step(run.state, step.batch, key)'
+      )
     summary = report_lib.summarize(
       self._updates,
       first_step=step - len(self._updates),
       batches=self._batches,
       last_good=self._saved.latest_step,
     )
-    if self._more:
-      summary |= jax.tree.map(lambda *x: float(np.mean(x)), *self._more)
+    if self._metrics:
+      summary |= jax.tree.map(lambda *x: float(np.mean(x)), *self._metrics)
     summary['learning_rate'] = self._learning_rate(step)
     summary |= self.report.progress(step)
     self.report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
-    self._updates, self._more = [], []
+    self._updates, self._metrics = [], []
 
 
 @contextlib.contextmanager

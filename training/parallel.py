@@ -31,22 +31,22 @@ class TrainState:
 
   step: jax.Array  # i32[]: how many updates were made.
   params: Any
-  statistics: Any  # Collections that are not trained: batch_stats, or {}.
+  model_state: Any  # Collections that are not trained: batch_stats, or {}.
   opt_state: Any
-  average: Any = None  # Exponential moving average of params, or None.
+  ema_params: Any = None  # Exponential moving average of params, or None.
 
   @property
   def variables(self) -> dict[str, Any]:
     """What evaluation uses: the averaged parameters where there are any."""
-    params = self.params if self.average is None else self.average
-    return {'params': params, **self.statistics}
+    params = self.params if self.ema_params is None else self.ema_params
+    return {'params': params, **self.model_state}
 
 
 @flax.struct.dataclass
 class Update:
   """What one training step reports, reduced over all devices."""
 
-  objective: jax.Array  # f32[]: what is minimised, regularisation included.
+  loss: jax.Array  # f32[]: what is minimised, regularisation included.
   gradient_norm: jax.Array  # f32[]: before clipping.
   parameter_norm: jax.Array  # f32[]: after the update.
   metrics: clu_metrics.Collection
@@ -57,7 +57,7 @@ def create_state(
   optimizer: optax.GradientTransformation,
   *,
   frozen: tuple[str, ...] = (),
-  average: bool = False,
+  keep_ema: bool = False,
 ) -> TrainState:
   """The state before the first step, on every local device.
 
@@ -65,18 +65,18 @@ def create_state(
     variables: `params` and whatever other collections `model.init` returns.
     optimizer: of the parameters that are trained.
     frozen: regular expressions of parameter paths that are not.
-    average: keep a moving average of the parameters.
+    keep_ema: keep an exponential moving average of the parameters.
   """
-  statistics = dict(variables)
-  params = statistics.pop('params')
+  model_state = dict(variables)
+  params = model_state.pop('params')
   trained, _ = optimizers.partition(params, frozen)
   return replicate(
     TrainState(
       step=np.zeros((), np.int32),
       params=params,
-      statistics=statistics,
+      model_state=model_state,
       opt_state=optimizer.init(trained),
-      average=jax.tree.map(np.array, params) if average else None,
+      ema_params=jax.tree.map(np.array, params) if keep_ema else None,
     )
   )
 
@@ -149,7 +149,7 @@ def train_step(
   *,
   frozen: tuple[str, ...] = (),
   microbatches: int = 1,
-  average_decay: float = 0.0,
+  ema_decay: float = 0.0,
 ) -> Callable[[TrainState, dict, jax.Array], tuple[TrainState, Update]]:
   """The update of the parameters, over all devices of all hosts.
 
@@ -165,7 +165,7 @@ def train_step(
     frozen: as given to `create_state`. No gradient is computed for them.
     microbatches: accumulate the gradient over this many parts of each
       device's batch; the memory of one, the same gradient as all at once.
-    average_decay: of the moving average of the parameters; 0 for none.
+    ema_decay: of the moving average of the parameters; 0 for none.
 
   Returns:
     `step(state, batch, key) -> (state, update)`. The state is donated. Give
@@ -179,24 +179,24 @@ def train_step(
     counts = jax.lax.psum(count_fn(batch), AXIS)
     trained, rest = optimizers.partition(state.params, frozen)
 
-    def loss(trained, statistics, batch, key):
+    def loss(trained, model_state, batch, key):
       params = optimizers.merge(trained, rest)
-      variables = {'params': params, **statistics}
+      variables = {'params': params, **model_state}
       return loss_fn(variables, batch, counts, state.step, key)
 
     def accumulate(carry, inputs):
-      total, gradient, statistics = carry
+      total, gradient, model_state = carry
       part, index = inputs
-      (share, (metrics, statistics)), part_gradient = jax.value_and_grad(
+      (share, (metrics, model_state)), part_gradient = jax.value_and_grad(
         loss, has_aux=True
-      )(trained, statistics, part, jax.random.fold_in(key, index))
+      )(trained, model_state, part, jax.random.fold_in(key, index))
       gradient = jax.tree.map(jnp.add, gradient, part_gradient)
-      return (total + share, gradient, statistics), metrics
+      return (total + share, gradient, model_state), metrics
 
     if microbatches == 1:
-      (total, (metrics, statistics)), gradient = jax.value_and_grad(
+      (total, (metrics, model_state)), gradient = jax.value_and_grad(
         loss, has_aux=True
-      )(trained, state.statistics, batch, key)
+      )(trained, state.model_state, batch, key)
     else:
       size = len(jax.tree.leaves(batch)[0])
       if size % microbatches:
@@ -207,23 +207,25 @@ def train_step(
       parts = jax.tree.map(
         lambda x: x.reshape((microbatches, -1) + x.shape[1:]), batch
       )
-      start = (0.0, jax.tree.map(jnp.zeros_like, trained), state.statistics)
-      (total, gradient, statistics), metrics = jax.lax.scan(
+      start = (0.0, jax.tree.map(jnp.zeros_like, trained), state.model_state)
+      (total, gradient, model_state), metrics = jax.lax.scan(
         accumulate, start, (parts, jnp.arange(microbatches))
       )
       metrics = jax.tree.map(lambda x: x.sum(0), metrics)
 
     gradient, total, metrics = jax.lax.psum((gradient, total, metrics), AXIS)
-    statistics = jax.lax.pmean(statistics, AXIS)
+    model_state = jax.lax.pmean(model_state, AXIS)
     updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
     trained = optax.apply_updates(trained, updates)
     params = optimizers.merge(trained, rest)
-    average = state.average
-    if average_decay:
-      average = optax.incremental_update(params, average, 1 - average_decay)
-    state = TrainState(state.step + 1, params, statistics, opt_state, average)
+    ema_params = state.ema_params
+    if ema_decay:
+      ema_params = optax.incremental_update(params, ema_params, 1 - ema_decay)
+    state = TrainState(
+      state.step + 1, params, model_state, opt_state, ema_params
+    )
     update = Update(
-      objective=total,
+      loss=total,
       gradient_norm=optax.tree.norm(gradient),
       parameter_norm=optax.tree.norm(trained),
       metrics=metrics,

@@ -134,14 +134,14 @@ def summarize(
     last_good: the step of the latest checkpoint, to name it.
 
   Raises:
-    FloatingPointError: an objective is not finite, or what the update made of
+    FloatingPointError: a loss is not finite, or what the update made of
       the parameters is not; names the step, the examples of its batch and the
       last good checkpoint.
   """
   updates = jax.device_get(updates)
   for step, update in enumerate(updates, first_step):
     numbers = {
-      'loss': update.objective,
+      'loss': update.loss,
       'gradient norm': update.gradient_norm,
       'parameter norm': update.parameter_norm,
     }
@@ -159,7 +159,7 @@ def summarize(
   for update in updates[1:]:
     total = total.merge(update.metrics)
   return {
-    'objective': float(np.mean([u.objective for u in updates])),
+    'total_loss': float(np.mean([u.loss for u in updates])),
     'gradient_norm': float(np.mean([u.gradient_norm for u in updates])),
     'parameter_norm': float(updates[-1].parameter_norm),
     **{name: float(x) for name, x in total.compute().items()},

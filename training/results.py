@@ -1,6 +1,6 @@
 """What `results.json` of a workdir holds: an entry for each evaluation.
 
-An entry has the scores and how they came about; `of_run` is what all entries
+An entry has the scores and how they came about; `from_run` is what all entries
 of trained models say.
 """
 
@@ -16,7 +16,7 @@ from training import provenance
 from training import report
 
 
-def of_run(
+def from_run(
   workdir: pathlib.Path, config: ml_collections.ConfigDict, step: int
 ) -> dict[str, Any]:
   """How a run came to what it is.

@@ -169,15 +169,16 @@ def train_and_evaluate(
     learning_rate=learning_rate,
     extras=extras,
   ) as run:
-    for turn in run.turns():
-      if turn.evaluates:
+    for step in run.steps():
+      if step.evaluates:
         evaluation = evaluate(run.state.variables)
-        run.evaluated(evaluation.scores, evaluation.seconds)
+        run.record_evaluation(evaluation.scores, evaluation.seconds)
         run.report.texts(
-          turn.step, {'validation/captions': evaluate.table(evaluation)}
+          step.number, {'validation/captions': evaluate.table(evaluation)}
         )
       else:
-        run.update(*train_step(run.state, turn.batch, key))
+        run.state, update = train_step(run.state, step.batch, key)
+        run.record_update(update)
 
   evaluation_lib.evaluate_best(workdir, 'test')
   evaluation_lib.evaluate_best(workdir, 'test', shuffled=True)
@@ -202,7 +203,9 @@ def describe_files(
   """
   try:
     trained = inference.load(workdir)
-    fields = app.change_fields(trained.config.decoding, decoding)
+    fields = app.change_fields(
+      trained.config.decoding, decoding, name='decoding'
+    )
     fields.beam_size = max(fields.beam_size, n_best)
     describer = inference.Describer(workdir, trained, fields)
   except (FileNotFoundError, ValueError) as error:

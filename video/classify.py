@@ -109,7 +109,7 @@ def train_and_evaluate(
     initial_variables(classifier, example, config),
     optimizer,
     frozen=frozen,
-    average=config.average_decay > 0,
+    keep_ema=config.ema_decay > 0,
   )
   train_step = parallel.train_step(
     losses.create(classifier, config.loss),
@@ -117,7 +117,7 @@ def train_and_evaluate(
     optimizer,
     frozen=frozen,
     microbatches=config.microbatches,
-    average_decay=config.average_decay,
+    ema_decay=config.ema_decay,
   )
   evaluate = evaluation_lib.Evaluator(validation, examples, classifier, config)
   key = parallel.replicate(jax.random.key(config.seed + 1))
@@ -136,17 +136,20 @@ def train_and_evaluate(
     learning_rate=learning_rate,
     extras=extras,
   ) as run:
-    for turn in run.turns():
-      if turn.evaluates:
+    for step in run.steps():
+      if step.evaluates:
         evaluation = evaluate(run.state.variables)
-        run.evaluated(evaluation.scores, evaluation.seconds)
+        run.record_evaluation(evaluation.scores, evaluation.seconds)
         if evaluation.confusion is not None:
           picture = figures.confusion_matrix(
             evaluation.confusion, list(class_names)
           )
-          run.report.images(turn.step, {'validation/confusion': picture[None]})
+          run.report.images(
+            step.number, {'validation/confusion': picture[None]}
+          )
       else:
-        run.update(*train_step(run.state, turn.batch, key))
+        run.state, update = train_step(run.state, step.batch, key)
+        run.record_update(update)
 
   evaluation_lib.evaluate_best(workdir, config.data.final_split)
 

@@ -117,14 +117,14 @@ def prepare(
 
 def draw(
   name: str,
-  photographs: str | os.PathLike,
+  images: str | os.PathLike,
   data_dir: str | os.PathLike | None = None,
 ):
   """Draws a SYNTHETIC data set with textures from photographs.
 
   Args:
     name: 'occlusion_track/NAME', and so for the others that are drawn.
-    photographs: directory of pictures.
+    images: directory of pictures.
     data_dir: where TFDS keeps its data sets; None is its own default.
 
   Raises:
@@ -136,7 +136,7 @@ def draw(
       f'name={name!r} must be one of {", ".join(builders.DRAWN)}, a slash and '
       f'a name other than {", ".join(_VARIANTS)}'
     )
-  arguments = {'photographs': os.fspath(photographs)}
+  arguments = {'images': os.fspath(images)}
   datasets.prepare_new(_builder(name, data_dir, arguments=arguments))
 
 
@@ -327,7 +327,7 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
         builder = _builder(name, data_dir)
       return builder
     if kind in builders.DRAWN:
-      command = command.replace('--input', '--photographs')
+      command = command.replace('--input', '--images')
   if not builder.data_path.exists():
     root = os.fspath(builder.data_dir_root)
     command = command.format(kind=kind, name=config, data_dir=root)

@@ -71,14 +71,14 @@ class FrameCNN(nn.Module):
 
 
 def create(
-  arguments: ml_collections.ConfigDict, *, train_statistics: bool, dtype: Any
+  arguments: ml_collections.ConfigDict, *, train_batch_stats: bool, dtype: Any
 ) -> FrameCNN | resnet.ResNet | None:
   """The encoder of a config.
 
   Args:
     arguments: those of a `ResNet` if there is a `depth`, else of a `FrameCNN`;
       empty where records hold features already.
-    train_statistics: BatchNorm learns from the batches of all devices.
+    train_batch_stats: BatchNorm learns from the batches of all devices.
     dtype: of the products.
   """
   arguments = arguments.to_dict()
@@ -88,7 +88,7 @@ def create(
     return resnet.ResNet(
       **arguments,
       dtype=dtype,
-      norm_axis_name=parallel.AXIS if train_statistics else None,
+      norm_axis_name=parallel.AXIS if train_batch_stats else None,
     )
   channels = tuple(arguments.pop('channels'))  # JSON has made a list of it.
   return FrameCNN(channels=channels, **arguments, dtype=dtype)

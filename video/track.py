@@ -112,15 +112,16 @@ def train_and_evaluate(
     learning_rate=learning_rate,
     extras=extras,
   ) as run:
-    for turn in run.turns():
-      if turn.evaluates:
+    for step in run.steps():
+      if step.evaluates:
         since = time.monotonic()
         scores, boxes = evaluate(run.state.variables)
-        run.evaluated(scores, time.monotonic() - since)
+        run.record_evaluation(scores, time.monotonic() - since)
         strips = evaluation.show(validation, boxes)
-        run.report.images(turn.step, {'validation/strips': strips[None]})
+        run.report.images(step.number, {'validation/strips': strips[None]})
       else:
-        run.update(*train_step(run.state, turn.batch, key))
+        run.state, update = train_step(run.state, step.batch, key)
+        run.record_update(update)
 
   evaluation.evaluate_best(workdir, 'test')
   if config.sequences:

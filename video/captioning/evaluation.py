@@ -206,7 +206,7 @@ def evaluate_best(
       evaluate.references,
     ),
     'num_clips': len(source),
-    **results.of_run(workdir, config, trained.step),
+    **results.from_run(workdir, config, trained.step),
     'data': {
       'name': config.data.name,
       'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),

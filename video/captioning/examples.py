@@ -199,7 +199,7 @@ def open_split(
     batch_size=parallel.local_batch_size(config.eval_batch_size),
     shard_size=_SHARD_SIZE,
     fingerprint=key,
-    most_locations=config.data.num_frames,
+    max_locations=config.data.num_frames,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )

@@ -85,14 +85,14 @@ def describe_step(
 
   Args:
     captioner: the model.
-    decoding: what `decoder.beam_search` and `Vocabulary.rules` read.
+    decoding: what `decoder.beam_search` and `Vocabulary.constraints` read.
     vocabulary: of the model.
 
   Returns:
     `(variables, batch) -> (tokens i32[B, K, W], log_probs f32[B, K])`, the
     beams of each clip, best first, gathered from all hosts.
   """
-  rules = search.Rules(**vocabulary.rules(decoding))
+  constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):
     found = decoder.beam_search(
@@ -102,7 +102,7 @@ def describe_step(
       decoding,
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
-      rules=rules,
+      constraints=constraints,
     )
     return found.tokens, found.log_probs
 

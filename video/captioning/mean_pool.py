@@ -34,7 +34,7 @@ class MeanPool(decoder.Decoder):
     """f32[B, L, D] -> the gates that the mean drives, f32[B, 1, 4 * H]."""
     clip = decoder.mean(annotations, mask)
     clip = self.dropout(clip, deterministic=not train)
-    return self.cell.drive(clip)[:, None]
+    return self.cell.project_constant(clip)[:, None]
 
   def start(self, context, captions, *, train):
     """Zeros: (c, h), both f32[B, captions, H]."""
@@ -46,10 +46,10 @@ class MeanPool(decoder.Decoder):
     word = self.dropout(self.words(tokens), deterministic=not train)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`."""
     del train
-    carry, hidden = self.cell.step(carry, drive + context)
+    carry, hidden = self.cell.step(carry, projected + context)
     return carry, {'hidden': hidden}
 
   def predict(self, word, y, *, train):

@@ -45,14 +45,14 @@ class Captioner(nn.Module):
     difference: show what has changed since the frame before, too, times this:
       in the pixels to a `FrameCNN`, otherwise in the features to the decoder;
       0 shows frames alone.
-    train_statistics: BatchNorm of a `ResNet` learns, see `encoders.create`.
+    train_batch_stats: BatchNorm of a `ResNet` learns, see `encoders.create`.
     frame_labels: F, where each frame is to be labelled besides; 0 for none.
   """
 
   decoder: decoder_lib.Decoder
   encoder: encoders.FrameCNN | resnet.ResNet | None = None
   difference: float = 0.0
-  train_statistics: bool = False
+  train_batch_stats: bool = False
   frame_labels: int = 0
 
   def setup(self):
@@ -68,7 +68,7 @@ class Captioner(nn.Module):
       return self.encoder(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1)
     if self.encoder is not None:
       _, flat = self.encoder(
-        x.reshape(-1, *x.shape[2:]), train=train and self.train_statistics
+        x.reshape(-1, *x.shape[2:]), train=train and self.train_batch_stats
       )
       x = flat.reshape(*x.shape[:2], -1)
     return self._with_differences(x)
@@ -125,7 +125,7 @@ def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
   Args:
     config: `model` (a key of `DECODERS`), `decoder` (its arguments), `encoder`
       (see `encoders.create`), `cache_features`, `difference`,
-      `train_statistics`, `frame_labels` and `dtype`.
+      `train_batch_stats`, `frame_labels` and `dtype`.
     vocab_size: V.
 
   Raises:
@@ -142,7 +142,7 @@ def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
     ),
     encoder=None if config.cache_features else create_encoder(config),
     difference=config.difference,
-    train_statistics=config.train_statistics,
+    train_batch_stats=config.train_batch_stats,
     frame_labels=config.frame_labels,
   )
 
@@ -153,6 +153,6 @@ def create_encoder(
   """What makes vectors of frames; see `create`."""
   return encoders.create(
     config.encoder,
-    train_statistics=config.train_statistics,
+    train_batch_stats=config.train_batch_stats,
     dtype=jnp.dtype(config.dtype),
   )

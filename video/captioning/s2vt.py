@@ -76,15 +76,15 @@ class S2VT(decoder.Decoder):
   def read(self, tokens, *, train):
     """See `Decoder.read`: the word's part of what drives the upper LSTM."""
     word = self.dropout(self.words(tokens), deterministic=not train)
-    return word, self.word_cell.drive(word)
+    return word, self.word_cell.project_constant(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`."""
     del train
     lower, upper = carry
     lower, hidden = self.frame_cell.step(lower, context.nothing)
     upper, hidden = self.word_cell.step(
-      upper, self.word_cell.project(hidden) + drive
+      upper, self.word_cell.project(hidden) + projected
     )
     return (lower, upper), {'hidden': hidden}
 

@@ -97,7 +97,7 @@ class TemporalAttention(decoder.AttendingDecoder):
     word = self.words(tokens)
     return word, self.cell.project(word)
 
-  def advance(self, carry, drive, context, *, train=False):
+  def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden`, `context` and `attention`."""
     annotations = context.annotations
     seen, weights, _ = self.attend(
@@ -107,7 +107,7 @@ class TemporalAttention(decoder.AttendingDecoder):
       annotations.mask,
       train=train,
     )
-    carry, hidden = self.cell.step(carry, drive + self.context_gates(seen))
+    carry, hidden = self.cell.step(carry, projected + self.context_gates(seen))
     return carry, {'hidden': hidden, 'context': seen, 'attention': weights}
 
   def predict(self, word, y, *, train):

@@ -33,7 +33,7 @@ _SHOWN = 4  # Recordings of a split.
 
 def check_metric(config: ml_collections.ConfigDict):
   """Raises a ValueError unless checkpoints can be ranked by `best_metric`."""
-  known = STREAM_METRICS if config.loss.of == 'ctc' else CLIP_METRICS
+  known = STREAM_METRICS if config.loss.kind == 'ctc' else CLIP_METRICS
   if config.best_metric not in known:
     raise ValueError(
       f'best_metric={config.best_metric!r} is none of {", ".join(known)}'
@@ -75,11 +75,11 @@ class Evaluator:
       source: the records of the split.
       examples: makes examples of them.
       classifier: the model.
-      config: `eval_batch_size` and `loss.of`.
+      config: `eval_batch_size` and `loss.kind`.
       order: in which the frames are played; see `Examples.evaluation`.
     """
     self._names = tuple(examples.class_names)
-    self._streams = config.loss.of == 'ctc'
+    self._streams = config.loss.kind == 'ctc'
     self._source = source
     self._step = parallel.predict_step(inference.predict(classifier))
     self._batches = batching.evaluation_batches(
@@ -231,7 +231,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   entry = {
     'scores': scores,
     'num_recordings': len(source),
-    **results.of_run(workdir, config, trained.step),
+    **results.from_run(workdir, config, trained.step),
     'data': {'name': name, 'fingerprint': data.fingerprint(name, data_dir)},
     'evaluation_seconds': round(evaluation.seconds, 1),
   }

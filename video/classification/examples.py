@@ -52,7 +52,7 @@ class Examples:
       features and for frames), `max_gestures` (S), `reversals` (pairs of names
       of classes that are each other's, played backwards).
     augmentation: `flips` (of `augmentation.FLIPS`, each for half of the clips),
-      `least_span` (the smallest share of a recording), `permute_channels`,
+      `min_span` (the smallest share of a recording), `permute_channels`,
       `shift` (pixels), `brightness` (of 255), `turn` (degrees), `scale` (share
       of the size; of pixels too) and `noise` (standard deviation, of features).
     class_names: by label.
@@ -103,7 +103,7 @@ class Examples:
       indices = np.arange(len(record['frames']))[: config.num_frames]
     else:
       total = len(_recorded(record))
-      start, stop = augmentation.random_span(total, change.least_span, rng)
+      start, stop = augmentation.random_span(total, change.min_span, rng)
       if config.sampling == 'window':
         indices = start + sampling.window(
           stop - start, config.num_frames, stride=config.stride, rng=rng
@@ -247,9 +247,9 @@ class Examples:
       space = SPACES[self.config.space]
       points = features.reshape(len(features), -1, space.dimensions)
       points = augmentation.relative_to(points, space.origin)
-      if rng is not None and change.turn:
-        angle = math.radians(rng.uniform(-1, 1) * change.turn)
-        points = augmentation.turn(points, angle, space.axes)
+      if rng is not None and change.rotation:
+        angle = math.radians(rng.uniform(-1, 1) * change.rotation)
+        points = augmentation.rotation(points, angle, space.axes)
       features = points.reshape(len(features), -1)
     if rng is not None and change.scale:
       features = features * math.exp(rng.uniform(-1, 1) * change.scale)

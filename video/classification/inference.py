@@ -107,7 +107,7 @@ class Recognizer:
   def __init__(self, trained: Trained):
     """Compiles what it needs when it is needed first."""
     self.class_names = trained.class_names
-    self.streams = trained.config.loss.of == 'ctc'
+    self.streams = trained.config.loss.kind == 'ctc'
     # Of how many frames that come one is read.
     windows = trained.config.data.sampling == 'window'
     self.stride = trained.config.data.stride if windows else 1

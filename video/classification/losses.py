@@ -79,7 +79,7 @@ def create(
     ValueError: no such loss.
   """
   if config.of not in LOSSES:
-    raise ValueError(f'loss.of={config.of!r} is none of {", ".join(LOSSES)}')
+    raise ValueError(f'loss.kind={config.of!r} is none of {", ".join(LOSSES)}')
 
   def of_frames(frame_logits, targets, lengths, count):
     """The share of the mean over frames, and of each clip the mean: f32[B]."""

@@ -64,7 +64,7 @@ class Classifier(nn.Module):
     difference: the factor of what has changed since the frame before, which is
       given beside each frame; 0 leaves it out.
     dropout_rate: before each layer and before the logits.
-    train_statistics: BatchNorm of a `ResNet` learns, see `encoders.create`.
+    train_batch_stats: BatchNorm of a `ResNet` learns, see `encoders.create`.
     dtype: of the products; parameters and states are float32.
   """
 
@@ -79,7 +79,7 @@ class Classifier(nn.Module):
   hidden: int = 0
   difference: float = 0.0
   dropout_rate: float = 0.0
-  train_statistics: bool = False
+  train_batch_stats: bool = False
   dtype: Any = jnp.float32
 
   def setup(self):
@@ -207,7 +207,7 @@ class Classifier(nn.Module):
     if self.encoder is None:
       return x
     if isinstance(self.encoder, resnet.ResNet):
-      return self.encoder(x, train=train and self.train_statistics)[1]
+      return self.encoder(x, train=train and self.train_batch_stats)[1]
     return self.encoder(x)
 
   def _score(self, x):
@@ -234,16 +234,16 @@ def create(config: ml_collections.ConfigDict, num_classes: int) -> Classifier:
 
   Args:
     config: `model` (arguments of `Classifier`), `encoder` (see
-      `encoders.create`), `train_statistics` and `dtype`.
+      `encoders.create`), `train_batch_stats` and `dtype`.
     num_classes: V.
   """
   dtype = jnp.dtype(config.dtype)
   return Classifier(
     num_classes=num_classes,
     encoder=encoders.create(
-      config.encoder, train_statistics=config.train_statistics, dtype=dtype
+      config.encoder, train_batch_stats=config.train_batch_stats, dtype=dtype
     ),
-    train_statistics=config.train_statistics,
+    train_batch_stats=config.train_batch_stats,
     dtype=dtype,
     **config.model,
   )

@@ -61,7 +61,7 @@ def example(
   index: int,
   *,
   pairs: float = 0.0,
-  photographs: str | os.PathLike | None = None,
+  images: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
   """Clip `index` of a split, which depends on the arguments alone.
 
@@ -69,7 +69,7 @@ def example(
     split: 'train', 'validation' or 'test'.
     index: from 0; may exceed what `SIZES` says.
     pairs: the share of clips in which two shapes move.
-    photographs: a directory of pictures to cut the grounds out of, in grey;
+    images: a directory of pictures to cut the grounds out of, in grey;
       None draws them.
 
   Returns:
@@ -85,7 +85,7 @@ def example(
   lengths = rng.permutation((SEEN // 2, SEEN - SEEN // 2))
   place, *paths = _paths(rng, ways, lengths)
 
-  ground = textures.texture(split, photographs)(rng, SIDE, SIDE)
+  ground = textures.texture(split, images)(rng, SIDE, SIDE)
   ground = 60 + 0.3 * ground.mean(axis=-1, keepdims=True)
   inks = {
     kind: COLOURS[kind[0]] + rng.integers(-15, 16, size=3)

@@ -48,14 +48,14 @@ _MARGIN = 2.5  # How close the fingertip comes to the edge, in pixels.
 
 
 def example(
-  split: str, index: int, *, photographs: str | os.PathLike | None = None
+  split: str, index: int, *, images: str | os.PathLike | None = None
 ) -> dict[str, Any]:
   """Stream `index` of a split, which depends on the two alone.
 
   Args:
     split: 'train', 'validation' or 'test'.
     index: from 0; may exceed what `SIZES` says.
-    photographs: a directory of pictures to cut the backgrounds out of; None
+    images: a directory of pictures to cut the backgrounds out of; None
       draws them.
 
   Returns:
@@ -67,7 +67,7 @@ def example(
   labels = [int(n) for n in rng.integers(1, len(CLASSES), size=GESTURES)]
   where, framewise = _stream(rng, labels)
 
-  ground = textures.texture(split, photographs)(rng, SIDE, SIDE)
+  ground = textures.texture(split, images)(rng, SIDE, SIDE)
   ground = ground.mean(axis=-1, keepdims=True) * 0.3
   ink, radius = rng.uniform(190, 255), rng.uniform(1.3, 2.0)
   points = sprites.grid(SIDE, SIDE)

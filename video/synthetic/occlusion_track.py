@@ -66,14 +66,14 @@ class Scene:
 
 
 def example(
-  split: str, index: int, *, photographs: str | os.PathLike | None = None
+  split: str, index: int, *, images: str | os.PathLike | None = None
 ) -> dict[str, Any]:
   """Clip `index` of a split, which depends on the two alone.
 
   Args:
     split: 'train', 'validation' or 'test'.
     index: from 0; may exceed what `SIZES` says.
-    photographs: a directory of pictures to cut all textures out of; None draws
+    images: a directory of pictures to cut all textures out of; None draws
       them.
 
   Returns:
@@ -81,7 +81,7 @@ def example(
     width, height in pixels, 'hidden' bool[24].
   """
   rng = np.random.default_rng((list(SIZES).index(split), index))
-  draw = textures.texture(split, photographs)
+  draw = textures.texture(split, images)
   scene = _scene(rng)
   frames = _ground(rng, draw)
   for _ in range(rng.integers(1, 3)):

@@ -59,14 +59,14 @@ REVERSED = np.array(
 
 
 def example(
-  split: str, index: int, *, photographs: str | os.PathLike | None = None
+  split: str, index: int, *, images: str | os.PathLike | None = None
 ) -> dict[str, Any]:
   """Clip `index` of a split, which depends on the two alone.
 
   Args:
     split: 'train', 'validation' or 'test'.
     index: from 0; may exceed what `SIZES` says.
-    photographs: a directory of pictures to cut the backgrounds out of; None
+    images: a directory of pictures to cut the backgrounds out of; None
       draws them.
 
   Returns:
@@ -79,7 +79,7 @@ def example(
   choices = starts(label, turn, speed)
   where = path(label, turn, speed, choices[rng.integers(len(choices))])
 
-  ground = textures.texture(split, photographs)(rng, SIDE, SIDE) * 0.6
+  ground = textures.texture(split, images)(rng, SIDE, SIDE) * 0.6
   line, half_width = _pen(rng)
   ink = rng.uniform(190, 255, size=3)
   points = sprites.grid(DIGIT, DIGIT)

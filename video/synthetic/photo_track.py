@@ -67,7 +67,7 @@ class PhotoTrack:
     num_frames: int,
     height: int,
     width: int,
-    photographs: str | os.PathLike | None = None,
+    images: str | os.PathLike | None = None,
   ):
     """Draws nothing yet.
 
@@ -77,7 +77,7 @@ class PhotoTrack:
       num_frames: of each, T.
       height: of a frame, H.
       width: of a frame, W.
-      photographs: a directory of pictures, of which each split takes its own;
+      images: a directory of pictures, of which each split takes its own;
         None for drawn textures.
 
     Raises:
@@ -94,7 +94,7 @@ class PhotoTrack:
     self._split = split
     self._count = count
     self._shape = (num_frames, height, width)
-    self._texture = textures.texture(split, photographs)
+    self._texture = textures.texture(split, images)
 
   def __len__(self) -> int:
     """The number of sequences."""

@@ -29,23 +29,23 @@ _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 _SCALE = 2  # Leaves are painted this much larger, then reduced: no jaggies.
 
 
-def texture(split: str, photographs: str | os.PathLike | None) -> Texture:
+def texture(split: str, images: str | os.PathLike | None) -> Texture:
   """What draws the textures of a split.
 
   Args:
     split: 'train', 'validation' or 'test'.
-    photographs: a directory of pictures, searched with all that is below it;
+    images: a directory of pictures, searched with all that is below it;
       None is `dead_leaves`.
 
   Raises:
     ValueError: there are too few pictures.
   """
-  if photographs is None:
+  if images is None:
     return dead_leaves
-  paths = _of_split(_pictures(os.fspath(photographs)), split)
+  paths = _of_split(_pictures(os.fspath(images)), split)
   if not paths:
     raise ValueError(
-      f'photographs={os.fspath(photographs)!r} has no picture for {split!r}: '
+      f'images={os.fspath(images)!r} has no picture for {split!r}: '
       f'put at least 3 files there ({", ".join(_SUFFIXES)})'
     )
   return functools.partial(_cut_out, paths)
@@ -117,7 +117,7 @@ def _pictures(directory: str) -> tuple[pathlib.Path, ...]:
   root = pathlib.Path(directory)
   if not root.is_dir():
     raise FileNotFoundError(
-      f'photographs={directory!r} is no directory: pass one that has pictures, '
+      f'images={directory!r} is no directory: pass one that has pictures, '
       'or None for drawn textures'
     )
   paths = (p for p in root.rglob('*') if p.suffix.lower() in _SUFFIXES)

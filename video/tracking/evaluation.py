@@ -54,7 +54,7 @@ def open_split(config: ml_collections.ConfigDict, split: str):
       num_frames=fields.num_frames,
       height=fields.height,
       width=fields.width,
-      photographs=fields.photographs,
+      images=fields.images,
     )
   if fields.name.partition('/')[0] == 'occlusion_track':
     return data.open_split(fields.name, split, fields.data_dir)
@@ -255,7 +255,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
 def run_of(workdir: pathlib.Path, trained: inference.Trained) -> dict[str, Any]:
   """What an entry of `results.json` says of the run."""
   return {
-    **results.of_run(workdir, trained.config, trained.step),
+    **results.from_run(workdir, trained.config, trained.step),
     'data': {
       'name': trained.config.data.name,
       'fingerprint': trained.fingerprint,

@@ -31,13 +31,13 @@ def counts(batch: dict[str, jax.Array]) -> jax.Array:
 
 
 def self_fed_share(
-  step: jax.Array | int, *, start: int, ramp: int, most: float
+  step: jax.Array | int, *, start: int, ramp: int, max_share: float
 ) -> jax.Array:
   """The share of sequences that are searched where the tracker found them.
 
-  None before `start`, then rising for `ramp` steps to `most`.
+  None before `start`, then rising for `ramp` steps to `max_share`.
   """
-  return most * jnp.clip((step - start + 1) / max(ramp, 1), 0.0, 1.0)
+  return max_share * jnp.clip((step - start + 1) / max(ramp, 1), 0.0, 1.0)
 
 
 def create(tracker: model.Tracker, config: ml_collections.ConfigDict):

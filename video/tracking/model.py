@@ -236,10 +236,10 @@ class Tracker(nn.Module):
         output = nn.relu(layer(output))
       return carry, output
     carries, output = [], None
-    for cell, old, driven in zip(self.memory, carry, projected, strict=True):
+    for cell, old, gates in zip(self.memory, carry, projected, strict=True):
       if output is not None:
-        driven = driven + cell.drive(output)
-      new, output = cell.step(old, driven)
+        gates = gates + cell.project_constant(output)
+      new, output = cell.step(old, gates)
       carries.append(new)
     return tuple(carries), output
 

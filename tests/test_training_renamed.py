@@ -1,0 +1,40 @@
+"""Fields of before are refused with the name that they have now."""
+
+import json
+
+import ml_collections
+import pytest
+
+from training import app
+from training import renamed
+
+
+@pytest.mark.parametrize(
+  'old, advice',
+  [
+    ({'average_decay': 0.9}, 'config.average_decay is config.ema_decay now'),
+    (
+      {'decoding': {'groups': 3}},
+      'config.decoding.groups is config.decoding.num_groups now',
+    ),
+    ({'data': {'rate': None}}, 'config.data.rate is gone'),
+  ],
+)
+def test_a_workdir_of_before_is_refused(tmp_path, old, advice):
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  with pytest.raises(ValueError, match=advice):
+    app.read_config(tmp_path)
+
+
+def test_a_config_of_today_is_not():
+  config = {'loss': {'kind': 'ctc'}, 'data': {'images': ''}, 'decoding': 3}
+  renamed.check_config(ml_collections.ConfigDict(config), 'it')
+
+
+def test_flags_and_options_of_before_are_refused():
+  with pytest.raises(ValueError, match='--config.loss.of=ctc: .*loss.kind now'):
+    renamed.check_arguments(['main.py', '--config=x', '--config.loss.of=ctc'])
+  renamed.check_arguments(['main.py', '--config.loss.kind=ctc', 'groups=3'])
+  fields = ml_collections.ConfigDict({'num_groups': 1})
+  with pytest.raises(ValueError, match='decoding.num_groups now'):
+    app.change_fields(fields, ['groups=3'], name='decoding')

@@ -1,0 +1,78 @@
+"""Config fields that have other names now.
+
+Earlier configs, workdirs and commands are refused with the new name: an alias
+would leave two names for one thing.
+"""
+
+from collections.abc import Sequence
+
+import ml_collections
+
+# Field of before -> what takes its place; None: nothing reads it.
+_FIELDS = {
+  'augmentation.least_span': 'augmentation.min_span',
+  'augmentation.turn': 'augmentation.rotation',
+  'average_decay': 'ema_decay',
+  'data.photographs': 'data.images',
+  'data.rate': None,
+  'decoding.diversity': 'decoding.diversity_penalty',
+  'decoding.forbid': 'decoding.forbidden_words',
+  'decoding.groups': 'decoding.num_groups',
+  'decoding.no_repeat': 'decoding.no_repeat_ngram',
+  'decoding.required': 'decoding.required_words',
+  'loss.of': 'loss.kind',
+  'loss.scheduled_sampling.most': 'loss.scheduled_sampling.max_probability',
+  'self_feeding.most': 'self_feeding.max_share',
+  'train_statistics': 'train_batch_stats',
+}
+
+
+def check_config(config: ml_collections.ConfigDict, origin: str):
+  """Raises a ValueError if a config has fields of before.
+
+  Args:
+    config: an experiment.
+    origin: where it comes from, for the error.
+  """
+  found = [name for name in _FIELDS if _has(config, name)]
+  if found:
+    raise ValueError(
+      f'{origin} was written by an earlier version: '
+      f'{"; ".join(_advice(name) for name in found)}'
+    )
+
+
+def check_arguments(arguments: Sequence[str]):
+  """Raises a ValueError if a flag --config.FIELD names a field of before."""
+  for argument in arguments:
+    name = argument.lstrip('-').partition('=')[0]
+    if name.startswith('config.') and name[len('config.') :] in _FIELDS:
+      raise ValueError(f'{argument}: {_advice(name[len("config.") :])}')
+
+
+def check_option(fields: str, option: str):
+  """Raises a ValueError if FIELD=VALUE of a part of a config is of before.
+
+  Args:
+    fields: name of the part, such as 'decoding'.
+    option: FIELD=VALUE.
+  """
+  name = f'{fields}.{option.partition("=")[0]}'
+  if name in _FIELDS:
+    raise ValueError(f'{option!r}: {_advice(name)}')
+
+
+def _has(config, name):
+  *parents, last = name.split('.')
+  for parent in parents:
+    config = config.get(parent)
+    if not isinstance(config, ml_collections.ConfigDict):
+      return False
+  return last in config
+
+
+def _advice(name):
+  new = _FIELDS[name]
+  if new is None:
+    return f'config.{name} is gone, since nothing read it: leave it out'
+  return f'config.{name} is config.{new} now'
