@@ -71,7 +71,7 @@ def test_scale_and_length_equal_the_published_codes(
     make_config(name=f'sketches/{name}', data_dir=str(prepared))
   )
   assert tuple(map(len, splits.values())) == counts
-  with np.load(golden_file('sketch_rnn/tf1_utils.npz')) as golden:
+  with np.load(golden_file('sketch_rnn/tf1_formulas.npz')) as golden:
     np.testing.assert_allclose(
       examples.scale, golden[f'norm/{name}'], rtol=1e-6
     )

@@ -91,7 +91,7 @@ def test_kl_divergence_is_the_integral():
 
 
 def test_kl_weight_of_the_published_code(golden_file):
-  with np.load(golden_file('sketch_rnn/tf1_utils.npz')) as golden:
+  with np.load(golden_file('sketch_rnn/tf1_formulas.npz')) as golden:
     for step, expected in zip(
       golden['sched/step'], golden['sched/kl'], strict=True
     ):
