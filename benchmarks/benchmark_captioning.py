@@ -19,8 +19,7 @@ has them scored, and takes a step of training on them; Att2in, on two cores. It
 is compared with the same drawing, all at once, and training alone. Other
 processes score, therefore wall time counts here.
 
-PyTorch needs an environment of its own, and the yardstick modules; Att2in and
-the best Up-Down are in torch_yardsticks.py:
+PyTorch needs an environment of its own; its modules are in torch_captioners.py.
 
   python3 -m venv .venv-torch && .venv-torch/bin/pip install torch
 """
@@ -35,8 +34,6 @@ import side_by_side
 
 # PyTorch's side runs this file too, in an environment without the rest of the
 # product: therefore each side imports its libraries in its own function.
-
-YARDSTICK = 'torch_captioners'
 
 BATCH = 32
 LOCATIONS = 14 * 14
@@ -320,12 +317,10 @@ def make_self_critical() -> side_by_side.Side:
   return side_by_side.Side(cases, compilations)
 
 
-def make_torch(yardsticks: str, side: str) -> side_by_side.Side:
+def make_torch(side: str) -> side_by_side.Side:
   """PyTorch: at its best, or what is there as usually written."""
-  sys.path.insert(0, yardsticks)
   import torch
   import torch_captioners
-  import torch_yardsticks
 
   torch.set_num_threads(1)
   torch.manual_seed(0)
@@ -333,24 +328,26 @@ def make_torch(yardsticks: str, side: str) -> side_by_side.Side:
   # BOS first, which is not predicted.
   tokens = torch.randint(0, VOCABULARY - 3, (BATCH, WORDS + 1))
 
-  def sizes(name):
-    decoder = MODELS[name].decoder
-    return CHANNELS, VOCABULARY, decoder['features'], decoder['attention']
-
   modules = {
     BEST: {
-      SOFT: lambda: torch_captioners.SoftAttNaive(hoist=True, late_vocab=True),
-      ATT2IN: lambda: torch_yardsticks.Att2in(*sizes(ATT2IN)),
-      UP_DOWN: lambda: torch_yardsticks.UpDown(*sizes(UP_DOWN)),
+      SOFT: torch_captioners.SoftAttention,
+      ATT2IN: torch_captioners.Att2in,
+      UP_DOWN: torch_captioners.UpDown,
     },
     PLAIN: {
-      SOFT: torch_captioners.SoftAttNaive,
-      UP_DOWN: torch_captioners.UpDown,
+      SOFT: torch_captioners.PlainSoftAttention,
+      UP_DOWN: torch_captioners.PlainUpDown,
     },
   }[side]
 
+  def create(name):
+    decoder = MODELS[name].decoder
+    return modules[name](
+      CHANNELS, VOCABULARY, decoder['features'], decoder['attention']
+    )
+
   def make_train(name):
-    module = modules[name]()
+    module = create(name)
     adam = torch.optim.Adam(module.parameters(), 5e-4)
 
     def train():
@@ -370,7 +367,7 @@ def make_torch(yardsticks: str, side: str) -> side_by_side.Side:
 
   @functools.cache
   def decoder(name):
-    return modules[name]().eval()
+    return create(name).eval()
 
   cases = {
     TRAIN[name]: side_by_side.on_first_call(functools.partial(make_train, name))
@@ -441,7 +438,7 @@ def compare(args: argparse.Namespace):
   """Runs all sides that are there; prints the tables and writes the JSON."""
   cores = sorted(os.sched_getaffinity(0))
   figures = {}
-  pythons = side_by_side.find_pythons(args, YARDSTICK, (BEST, PLAIN))
+  pythons = side_by_side.find_pythons(args, (BEST, PLAIN))
   groups = [[case] for case in BESIDE_TORCH]
   runs, compilations = run(args, pythons, cores[-1:], groups)
   if runs:
@@ -466,9 +463,7 @@ def run(
   groups = [[case for case in group if case in args.cases] for group in groups]
   if not any(groups):
     return {}, 0
-  with side_by_side.workers(
-    pythons, __file__, args.yardsticks, set(cores)
-  ) as workers:
+  with side_by_side.workers(pythons, __file__, set(cores)) as workers:
     return side_by_side.measure(
       workers, groups, args.rounds, args.warmup, in_a_row=2
     )
@@ -476,9 +471,7 @@ def run(
 
 def main():
   """Compares, or is one of the sides."""
-  args = side_by_side.parse(
-    __doc__, YARDSTICK, [*BESIDE_TORCH, SCST, ALONE, REWARDS]
-  )
+  args = side_by_side.parse(__doc__, [*BESIDE_TORCH, SCST, ALONE, REWARDS])
   if not args.side:
     compare(args)
   elif args.side == OURS:
@@ -486,7 +479,7 @@ def main():
   elif args.side == SELF_CRITICAL:
     side_by_side.work(make_self_critical)
   else:
-    side_by_side.work(lambda: make_torch(str(args.yardsticks), args.side))
+    side_by_side.work(lambda: make_torch(args.side))
 
 
 if __name__ == '__main__':

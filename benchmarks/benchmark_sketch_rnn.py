@@ -25,21 +25,19 @@ of float32 in JAX, which take their turns too.
 The published code (TensorFlow 1) does not run here: its figures were measured
 elsewhere, on two quiet cores.
 
-PyTorch needs an environment of its own, and the yardstick module:
+PyTorch needs an environment of its own; its module is in torch_sketch_rnn.py.
 
   python3 -m venv .venv-torch && .venv-torch/bin/pip install torch
 """
 
 import argparse
 import os
-import sys
 
 import side_by_side
 
 # PyTorch's side runs this file too, in an environment without the rest of the
 # product: therefore each side imports its libraries in its own function.
 
-YARDSTICK = 'torch_sketch_rnn'
 OURS = side_by_side.OURS
 TORCH = 'PyTorch, nn.LSTM'
 
@@ -210,9 +208,8 @@ def make_ours() -> side_by_side.Side:
   return side_by_side.Side(cases, compilations, facts)
 
 
-def make_torch(yardsticks: str) -> side_by_side.Side:
+def make_torch() -> side_by_side.Side:
   """PyTorch, at its best."""
-  sys.path.insert(0, yardsticks)
   import torch
   import torch_sketch_rnn
 
@@ -229,7 +226,7 @@ def make_torch(yardsticks: str) -> side_by_side.Side:
 
   def train():
     adam.zero_grad(set_to_none=True)
-    module(strokes, lengths).backward()
+    module(strokes).backward()
     torch.nn.utils.clip_grad_value_(module.parameters(), 1.0)
     adam.step()
 
@@ -349,13 +346,11 @@ def sampling_table(summary: dict, clock: str, cores: int) -> str:
 
 def compare(args: argparse.Namespace):
   """Runs all sides that are there; prints the tables and writes the JSON."""
-  pythons = side_by_side.find_pythons(args, YARDSTICK, [TORCH])
+  pythons = side_by_side.find_pythons(args, [TORCH])
   figures, compilations = {}, 0
   for clock, count in CLOCKS.items():
     cores = set(sorted(os.sched_getaffinity(0))[-count:])
-    with side_by_side.workers(
-      pythons, __file__, args.yardsticks, cores
-    ) as workers:
+    with side_by_side.workers(pythons, __file__, cores) as workers:
       cases, facts = workers[OURS].cases, workers[OURS].facts
       runs, compiled = side_by_side.measure(
         workers, [cases], args.rounds, args.warmup, in_a_row=2
@@ -393,13 +388,13 @@ def compare(args: argparse.Namespace):
 
 def main():
   """Compares, or is one of the sides."""
-  args = side_by_side.parse(__doc__, YARDSTICK)
+  args = side_by_side.parse(__doc__)
   if not args.side:
     compare(args)
   elif args.side == OURS:
     side_by_side.work(make_ours)
   else:
-    side_by_side.work(lambda: make_torch(str(args.yardsticks)))
+    side_by_side.work(make_torch)
 
 
 if __name__ == '__main__':

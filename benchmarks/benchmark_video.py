@@ -18,7 +18,7 @@ of the process: on a machine that does other work too, wall time tells little;
 on a quiet one they are the same, and frames a second are those of a stream.
 Linux.
 
-PyTorch needs an environment of its own:
+PyTorch needs an environment of its own; its modules are in torch_video.py.
 
   python3 -m venv .venv-torch && .venv-torch/bin/pip install torch
 """
@@ -29,7 +29,6 @@ import functools
 import itertools
 import math
 import os
-import pathlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +38,6 @@ import side_by_side
 # PyTorch's side runs this file too, in an environment without the rest of the
 # product: therefore each side imports its libraries in its own function.
 
-YARDSTICK = 'torch_yardsticks'
 OURS = side_by_side.OURS
 TORCH = 'PyTorch'
 
@@ -179,7 +177,7 @@ def make_ours() -> side_by_side.Side:
 def make_torch() -> side_by_side.Side:
   """PyTorch, eager."""
   import torch
-  import torch_yardsticks
+  import torch_video
 
   torch.set_num_threads(1)
   torch.inference_mode().__enter__()
@@ -197,7 +195,7 @@ def make_torch() -> side_by_side.Side:
 
   trackers = {
     'occlusion_track': functools.partial(
-      torch_yardsticks.Tracker,
+      torch_video.Tracker,
       side=32,
       context=2.0,
       filters=(16, 32, 32),
@@ -207,7 +205,7 @@ def make_torch() -> side_by_side.Side:
       reset_every=0,
     ),
     'otb_track': functools.partial(
-      torch_yardsticks.Tracker,
+      torch_video.Tracker,
       side=64,
       context=2.0,
       filters=(16, 32, 48, 64),
@@ -236,13 +234,11 @@ def make_torch() -> side_by_side.Side:
 
   runs = {name: tracker(name, video) for name, video in TRACK.items()}
   runs[GESTURES] = online(
-    torch_yardsticks.GestureStream(
-      24, (16, 32, 32), 96, 128, CLASSES[GESTURES]
-    ),
+    torch_video.GestureStream(24, (16, 32, 32), 96, 128, CLASSES[GESTURES]),
     frames(GESTURES, 24, 24, 1),
   )
   runs[SKELETONS] = online(
-    torch_yardsticks.Skeletons(JOINTS, SPINE, 10.0, 96, 64, CLASSES[SKELETONS]),
+    torch_video.Skeletons(JOINTS, SPINE, 10.0, 96, 64, CLASSES[SKELETONS]),
     [
       (pixels.double() / 127.5 - 1).float()
       for pixels in frames(SKELETONS, 3 * JOINTS)
@@ -340,12 +336,9 @@ def table(summary: dict) -> str:
 
 def compare(args: argparse.Namespace):
   """Runs the sides that are there; prints the table and writes the JSON."""
-  args.yardsticks = pathlib.Path(__file__).resolve().parent
-  pythons = side_by_side.find_pythons(args, YARDSTICK, [TORCH])
+  pythons = side_by_side.find_pythons(args, [TORCH])
   core = sorted(os.sched_getaffinity(0))[-1]
-  with side_by_side.workers(
-    pythons, __file__, args.yardsticks, {core}
-  ) as workers:
+  with side_by_side.workers(pythons, __file__, {core}) as workers:
     check({side: worker.facts for side, worker in workers.items()})
     runs, compilations = side_by_side.measure(
       workers,
@@ -369,7 +362,7 @@ def compare(args: argparse.Namespace):
 
 def main():
   """Compares, or is one of the sides."""
-  args = side_by_side.parse(__doc__, YARDSTICK, CASES)
+  args = side_by_side.parse(__doc__, CASES)
   if not args.side:
     compare(args)
   elif args.side == OURS:

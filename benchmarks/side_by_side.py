@@ -97,12 +97,11 @@ class Worker:
     python: str,
     script: str,
     side: str,
-    yardsticks: pathlib.Path,
     cores: set[int],
   ):
     """Starts it on its cores: libraries make one thread for each they see."""
     self._process = subprocess.Popen(
-      [python, script, f'--side={side}', f'--yardsticks={yardsticks}'],
+      [python, script, f'--side={side}'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
@@ -140,7 +139,6 @@ class Worker:
 def workers(
   pythons: dict[str, str],
   script: str,
-  yardsticks: pathlib.Path,
   cores: set[int],
 ) -> Iterator[dict[str, Worker]]:
   """All sides, on the same cores.
@@ -148,13 +146,12 @@ def workers(
   Args:
     pythons: the interpreter of each side; see `find_pythons`.
     script: what they run, which calls `work`.
-    yardsticks: where PyTorch's modules are.
     cores: what they share.
   """
   with contextlib.ExitStack() as stack:
     started = {}
     for side, python in pythons.items():
-      started[side] = Worker(python, script, side, yardsticks, cores)
+      started[side] = Worker(python, script, side, cores)
       stack.callback(started[side].close)
     yield started
 
@@ -224,14 +221,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   return '\n'.join(lines)
 
 
-def parse(
-  description: str, yardstick: str, cases: Sequence[str] = ()
-) -> argparse.Namespace:
+def parse(description: str, cases: Sequence[str] = ()) -> argparse.Namespace:
   """Reads the command line.
 
   Args:
     description: the docstring of the script.
-    yardstick: the name of PyTorch's module.
     cases: those of which `--cases` chooses some; see `choose`.
   """
   parser = argparse.ArgumentParser(
@@ -240,13 +234,6 @@ def parse(
   )
   default = os.environ.get('TORCH_PYTHON', ROOT / '.venv-torch/bin/python')
   parser.add_argument('--torch_python', default=default, metavar='PATH')
-  parser.add_argument(
-    '--yardsticks',
-    type=pathlib.Path,
-    default=ROOT.parent / 'shared' / 'bench',
-    metavar='DIR',
-    help=f'where {yardstick}.py is',
-  )
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--warmup', type=int, default=2)
   parser.add_argument('--output', type=pathlib.Path, metavar='F.json')
@@ -273,23 +260,18 @@ def choose(cases: Sequence[str], part: str) -> list[str]:
 
 
 def find_pythons(
-  args: argparse.Namespace, yardstick: str, torch_sides: Sequence[str]
+  args: argparse.Namespace, torch_sides: Sequence[str]
 ) -> dict[str, str]:
   """The interpreter of each side that is there; says which is not."""
   pythons = {OURS: sys.executable}
-  if not pathlib.Path(args.torch_python).exists():
+  if pathlib.Path(args.torch_python).exists():
+    pythons.update(dict.fromkeys(torch_sides, args.torch_python))
+  else:
     print(
       f'Ours alone: there is no PyTorch at {args.torch_python}. To compare:\n'
       '  python3 -m venv .venv-torch && .venv-torch/bin/pip install torch\n'
       'or pass --torch_python=PATH.\n'
     )
-  elif not (args.yardsticks / f'{yardstick}.py').exists():
-    print(
-      f'Ours alone: there is no {yardstick}.py in {args.yardsticks}. '
-      'Pass --yardsticks=DIR.\n'
-    )
-  else:
-    pythons.update(dict.fromkeys(torch_sides, args.torch_python))
   return pythons
 
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from collections.abc import Callable
 
 # Before jax is imported anywhere.
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
@@ -26,14 +27,34 @@ import pytest  # noqa: E402
 pytest.register_assert_rewrite('commands')
 
 SHARED = ROOT.parent / 'shared'
+GOLDEN = ROOT / 'tests' / 'golden'
 
 
 @pytest.fixture(scope='session')
 def shared() -> pathlib.Path:
-  """The folder of real data and golden numbers; skips where it is absent."""
+  """The folder of real data beside the checkout; skips where it is absent."""
   if not SHARED.is_dir():
-    pytest.skip(f'{SHARED} is absent: real data and golden numbers live there')
+    pytest.skip(f'{SHARED} is absent: the real data are there')
   return SHARED
+
+
+@pytest.fixture(scope='session')
+def golden_file() -> Callable[[str], pathlib.Path]:
+  """Finds golden numbers by their path, 'sketch_rnn/tf1_utils.npz'.
+
+  The few that tests/golden may not or need not hold are in ../shared; tests
+  of these skip where it is absent.
+  """
+
+  def find(name):
+    path = GOLDEN / name
+    if path.exists():
+      return path
+    if not SHARED.is_dir():
+      pytest.skip(f'{name} is neither in tests/golden nor at {SHARED}')
+    return SHARED / 'golden' / name
+
+  return find
 
 
 @pytest.fixture(scope='module', autouse=True)

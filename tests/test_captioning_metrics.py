@@ -1,6 +1,5 @@
 import json
 import math
-import pathlib
 import random
 import shutil
 import sys
@@ -11,9 +10,6 @@ import pytest
 from captioning import java_metrics
 from captioning import metrics
 
-_GOLDEN = (
-  pathlib.Path(__file__).parents[1] / '..' / 'shared' / 'golden' / 'captions'
-)
 _SETS = ['edge', 'coco_fakecap', 'flickr8k_test_human', 'flickr30k_test_human']
 _OFFICIAL = {
   'BLEU-1': 'Bleu_1',
@@ -32,11 +28,11 @@ _REFERENCES = {
 _CANDIDATES = {'b': 'the cats', 'c': 'an airplane in the sky', 'a': 'A horse!'}
 
 
-def _golden(name):
-  path = _GOLDEN / f'{name}.json'
-  if not path.exists():
-    pytest.skip(f'the golden captions are not at ../shared: no {name}.json')
-  return json.loads(path.read_text())
+@pytest.fixture
+def golden(golden_file):
+  return lambda name: json.loads(
+    golden_file(f'captions/{name}.json').read_text()
+  )
 
 
 def _assert_official(ours, official, names):
@@ -50,21 +46,21 @@ def _assert_official(ours, official, names):
 
 
 @pytest.mark.parametrize('name', _SETS)
-def test_scores_equal_the_official_ones(name):
-  captions = _golden(name)
+def test_scores_equal_the_official_ones(golden, name):
+  captions = golden(name)
   ours = metrics.score(captions['refs'], captions['cands'])
-  official = _golden(f'{name}.scores')
+  official = golden(f'{name}.scores')
   _assert_official(ours, official, set(_OFFICIAL) - {'METEOR'})
   assert set(ours['corpus']) == set(_OFFICIAL) - {'METEOR'}
 
 
-def test_meteor_equals_the_official_one():
+def test_meteor_equals_the_official_one(golden):
   reason = java_metrics.why_no_meteor()
   if reason:
     pytest.skip(reason)
-  captions = _golden('edge')
+  captions = golden('edge')
   ours = metrics.score(captions['refs'], captions['cands'], meteor=True)
-  _assert_official(ours, _golden('edge.scores'), ['METEOR'])
+  _assert_official(ours, golden('edge.scores'), ['METEOR'])
   assert ours['absent'] == {}
 
 

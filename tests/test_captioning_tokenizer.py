@@ -1,21 +1,16 @@
 import json
-import pathlib
 import time
 
 import pytest
 
 from captioning import tokenizer
 
-_GOLDEN = (
-  pathlib.Path(__file__).parents[1] / '..' / 'shared' / 'golden' / 'captions'
-)
 
-
-def _golden(name):
-  path = _GOLDEN / name
-  if not path.exists():
-    pytest.skip(f'the golden captions are not at ../shared: no {name}')
-  return json.loads(path.read_text())
+@pytest.fixture
+def golden(golden_file):
+  return lambda name: json.loads(
+    golden_file(f'captions/{name}.json').read_text()
+  )
 
 
 # What Stanford's PTBTokenizer 3.4.1 wrote for these, without the punctuation.
@@ -102,8 +97,8 @@ def test_tokenize_twice_is_tokenize_once():
   assert tokenizer.tokenize(' '.join(once)) == once
 
 
-def test_golden_pairs():
-  for caption, expected in _golden('ptb_pairs.json'):
+def test_golden_pairs(golden):
+  for caption, expected in golden('ptb_pairs'):
     assert ' '.join(tokenizer.tokenize(caption)) == expected, caption
 
 
@@ -111,9 +106,9 @@ def test_golden_pairs():
   'name',
   ['edge', 'coco_fakecap', 'flickr8k_test_human', 'flickr30k_test_human'],
 )
-def test_golden_captions(name):
-  captions = _golden(f'{name}.json')
-  official = _golden(f'{name}.scores.json')
+def test_golden_captions(golden, name):
+  captions = golden(name)
+  official = golden(f'{name}.scores')
   for i, references in captions['refs'].items():
     ours = [' '.join(tokenizer.tokenize(text)) for text in references]
     assert ours == official['tokenized_refs'][i]

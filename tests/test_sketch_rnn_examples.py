@@ -65,13 +65,13 @@ def prepared(shared, tmp_path_factory):
   [('aaron_sheep', (7400, 300, 300)), ('short_kanji', (10000, 600, 500))],
 )
 def test_scale_and_length_equal_the_published_codes(
-  prepared, shared, name, counts
+  prepared, golden_file, name, counts
 ):
   examples, splits = examples_lib.load(
     make_config(name=f'sketches/{name}', data_dir=str(prepared))
   )
   assert tuple(map(len, splits.values())) == counts
-  with np.load(shared / 'golden/sketch_rnn/tf1_utils.npz') as golden:
+  with np.load(golden_file('sketch_rnn/tf1_formulas.npz')) as golden:
     np.testing.assert_allclose(
       examples.scale, golden[f'norm/{name}'], rtol=1e-6
     )
@@ -79,12 +79,12 @@ def test_scale_and_length_equal_the_published_codes(
   assert examples.categories == (name,)
 
 
-def test_examples_equal_the_published_codes(prepared, shared):
+def test_examples_equal_the_published_codes(prepared, golden_file):
   """The recorded drawings are those of 20, 30, 58, 106 and 250 points."""
   examples, splits = examples_lib.load(
     make_config(name='sketches/aaron_sheep', data_dir=str(prepared))
   )
-  with np.load(shared / 'golden/sketch_rnn/tf1_utils.npz') as golden:
+  with np.load(golden_file('sketch_rnn/tf1_utils.npz')) as golden:
     for expected, length in zip(
       golden['pad_batch'], golden['pad_lengths'], strict=True
     ):

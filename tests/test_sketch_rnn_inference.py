@@ -104,11 +104,8 @@ def some_drawings(count, seed=0, most=LENGTH):
 # As published.
 
 
-def golden_model(shared, name):
-  golden = np.load(
-    shared / 'golden' / 'sketch_rnn' / f'tf1_small_{name}.npz',
-    allow_pickle=False,
-  )
+def golden_model(golden_file, name):
+  golden = np.load(golden_file(f'sketch_rnn/tf1_small_{name}.npz'))
   arguments, params = published.from_published(
     {key[2:]: golden[key] for key in golden if key.startswith('w/')}
   )
@@ -130,8 +127,8 @@ def golden_drawings(golden, sketcher):
 
 
 @pytest.mark.parametrize('name', GOLDEN)
-def test_greedy_drawings_are_the_published_ones(shared, name):
-  golden, sketcher = golden_model(shared, name)
+def test_greedy_drawings_are_the_published_ones(golden_file, name):
+  golden, sketcher = golden_model(golden_file, name)
   z = golden['z'][:1] if sketcher.model.conditional else None
   (drawing,) = sketcher.draw(
     jax.random.key(0), generation.Sampling(greedy=True), z=z, count=1
@@ -145,16 +142,16 @@ def test_greedy_drawings_are_the_published_ones(shared, name):
 
 
 @pytest.mark.parametrize('name', [n for n in GOLDEN if n.endswith('_lstm')])
-def test_posteriors_are_the_published_ones(shared, name):
-  golden, sketcher = golden_model(shared, name)
+def test_posteriors_are_the_published_ones(golden_file, name):
+  golden, sketcher = golden_model(golden_file, name)
   mean, sigma = sketcher.encode(golden_drawings(golden, sketcher))
   np.testing.assert_allclose(mean, golden['mean'], **TOLERANCE)
   np.testing.assert_allclose(sigma, np.exp(golden['presig'] / 2), **TOLERANCE)
 
 
 @pytest.mark.parametrize('name', GOLDEN)
-def test_predictions_are_the_published_ones(shared, name):
-  golden, sketcher = golden_model(shared, name)
+def test_predictions_are_the_published_ones(golden_file, name):
+  golden, sketcher = golden_model(golden_file, name)
   z = golden['z'] if sketcher.model.conditional else None
   found = sketcher.predict(golden_drawings(golden, sketcher), z=z)
   scale = sketcher.examples.scale

@@ -9,8 +9,8 @@ from sketch_rnn import latent
 
 
 @pytest.mark.parametrize('name', ['slerp', 'lerp'])
-def test_interpolations_are_the_published_ones(shared, name):
-  golden = np.load(shared / 'golden' / 'sketch_rnn' / 'tf1_utils.npz')
+def test_interpolations_are_the_published_ones(golden_file, name):
+  golden = np.load(golden_file('sketch_rnn/tf1_formulas.npz'))
   a, b = golden['slerp/p0'], golden['slerp/p1']
   np.testing.assert_allclose(
     [getattr(latent, name)(a, b, share) for share in golden['slerp/t']],

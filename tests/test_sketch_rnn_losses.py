@@ -90,8 +90,8 @@ def test_kl_divergence_is_the_integral():
   )
 
 
-def test_kl_weight_of_the_published_code(shared):
-  with np.load(shared / 'golden/sketch_rnn/tf1_utils.npz') as golden:
+def test_kl_weight_of_the_published_code(golden_file):
+  with np.load(golden_file('sketch_rnn/tf1_formulas.npz')) as golden:
     for step, expected in zip(
       golden['sched/step'], golden['sched/kl'], strict=True
     ):

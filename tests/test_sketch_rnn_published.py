@@ -1,4 +1,4 @@
-"""Against the authors' published code: the folder golden/sketch_rnn."""
+"""Against the authors' published code: the folder tests/golden/sketch_rnn."""
 
 import base64
 import json
@@ -131,8 +131,8 @@ class Golden:
 
 
 @pytest.fixture(scope='module', params=CONDITIONAL + UNCONDITIONAL)
-def golden(request, shared):
-  return Golden(shared / f'golden/sketch_rnn/tf1_small_{request.param}.npz')
+def golden(request, golden_file):
+  return Golden(golden_file(f'sketch_rnn/tf1_small_{request.param}.npz'))
 
 
 def test_parameters_are_all_of_ours(golden):
@@ -454,8 +454,8 @@ def test_one_error_names_all_that_is_wrong(tmp_path):
   )
 
 
-def test_missing_and_unexpected_variables_are_named(shared):
-  path = shared / 'golden/sketch_rnn/tf1_small_hyper_lstm.npz'
+def test_missing_and_unexpected_variables_are_named(golden_file):
+  path = golden_file('sketch_rnn/tf1_small_hyper_lstm.npz')
   with np.load(path) as arrays:
     weights = {
       name[2:]: x for name, x in arrays.items() if name.startswith('w/')

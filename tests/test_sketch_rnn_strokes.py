@@ -13,8 +13,8 @@ LINES = [
 
 
 @pytest.fixture(scope='module')
-def golden(shared):
-  with np.load(shared / 'golden/sketch_rnn/tf1_utils.npz') as arrays:
+def golden(golden_file):
+  with np.load(golden_file('sketch_rnn/tf1_utils.npz')) as arrays:
     return dict(arrays)
 
 

@@ -1,0 +1,497 @@
+"""Against published captioners: the folder tests/golden/captioners."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from captioning import att2in
+from captioning import losses
+from captioning import model
+from captioning import rewards
+from captioning import self_critical
+from captioning import show_attend_tell
+from captioning import vocabulary as vocabulary_lib
+from configs import ucm
+from recurrent import attention
+
+PAD, BOS, EOS, UNK = range(4)
+FIRST = len(vocabulary_lib.SPECIAL)
+IMPOSSIBLE = -1e9  # The logit of PAD and BOS, which theirs lack.
+
+
+def load(path):
+  with np.load(path) as arrays:
+    return dict(arrays)
+
+
+def part(arrays, prefix):
+  """The arrays under a prefix."""
+  return {
+    name.removeprefix(prefix): x
+    for name, x in arrays.items()
+    if name.startswith(prefix)
+  }
+
+
+def our_numbers(size):
+  """Of their words 0 (EOS), 1, ..., size - 1 (UNK), our numbers."""
+  return np.array([EOS, *range(FIRST, FIRST + size - 2), UNK])
+
+
+def our_tokens(captions, size):
+  """Captions that 0 ends -> i32, EOS and then PAD."""
+  ended = np.cumsum(captions == 0, axis=-1) - (captions == 0) > 0
+  return np.where(ended, PAD, our_numbers(size)[captions]).astype(np.int32)
+
+
+def rows(x, size, *, others):
+  """Their rows of words at our numbers, `others` at PAD and BOS."""
+  placed = np.full((size + 2, *x.shape[1:]), others, np.float32)
+  placed[our_numbers(size)] = x
+  return placed
+
+
+def assert_close(actual, expected, atol=1e-5):
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=atol)
+
+
+def assert_gradients_close(actual, expected):
+  """Within 1e-5 of the largest entry of each array."""
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  jax.tree_util.tree_map_with_path(
+    lambda path, x, y: np.testing.assert_allclose(
+      x, y, rtol=0, atol=1e-5 * max(np.abs(y).max(), 1), err_msg=str(path)
+    ),
+    actual,
+    expected,
+  )
+
+
+def loss_config(**changes):
+  """The mean over words of the cross-entropy, unless changed."""
+  config = ucm.get_config().loss
+  config.attention_penalty = 0.0
+  config.update(changes)
+  return config
+
+
+def loss_and_gradient(captioner, config, variables, batch):
+  """The loss, the gradient of the parameters, and the other variables."""
+  loss_fn = losses.create(captioner, config)
+  counts = losses.counts(batch)
+  others = {name: x for name, x in variables.items() if name != 'params'}
+
+  @jax.jit
+  def step(params):
+    return jax.value_and_grad(
+      lambda params: loss_fn(
+        {'params': params, **others}, batch, counts, 0, jax.random.key(0)
+      ),
+      has_aux=True,
+    )(params)
+
+  (loss, (_, updated)), gradient = step(variables['params'])
+  return loss, gradient, updated
+
+
+# Att2in.
+
+
+def att2in_params(arrays, *, gradient=False):
+  """Weights by their names, or gradients, in our tree.
+
+  Theirs has two biases where ours has the sum: of the gradients, which are
+  equal, one is taken.
+  """
+  w = {name: x.T for name, x in arrays.items()}
+  vocab, units = len(arrays['embed.weight']), arrays['core.h2h.weight'].shape[1]
+
+  def total(first, second):
+    if gradient:
+      np.testing.assert_allclose(w[first], w[second], rtol=1e-5, atol=1e-6)
+      return w[first]
+    return w[first] + w[second]
+
+  bias = total('core.i2h.bias', 'core.h2h.bias').copy()
+  output_bias = rows(w['logit.bias'], vocab, others=0)
+  embedding = rows(arrays['embed.weight'], vocab, others=0)
+  # They feed 0, which is EOS too.
+  embedding[BOS], embedding[EOS] = embedding[EOS], 0
+  if not gradient:
+    bias[units : 2 * units] -= 1  # Our forget gates add it.
+    output_bias[[PAD, BOS]] = IMPOSSIBLE
+  return {
+    'words': {'embedding': embedding},
+    'attend': {
+      'key_layers_0': {
+        'kernel': w['ctx2att.weight'],
+        'bias': total('ctx2att.bias', 'core.attention.h2att.bias'),
+      },
+      'query': {'kernel': w['core.attention.h2att.weight']},
+      'score': {'kernel': w['core.attention.alpha_net.weight']},
+    },
+    'cell': {
+      'input': {'kernel': w['core.i2h.weight'], 'bias': bias},
+      'recurrent': {'kernel': w['core.h2h.weight']},
+    },
+    'context_candidate': {
+      'kernel': w['core.a2c.weight'],
+      'bias': w['core.a2c.bias'],
+    },
+    'output': {
+      'kernel': rows(arrays['logit.weight'], vocab, others=0).T,
+      'bias': output_bias,
+    },
+  }
+
+
+class Att2in:
+  """The captioner with their weights, and what it was given."""
+
+  def __init__(self, arrays, masked):
+    self.theirs = part(arrays, 'masked/') if masked else arrays
+    weights = part(arrays, 'param/')
+    self.vocab, embedding = weights['embed.weight'].shape
+    self.captioner = model.Captioner(
+      att2in.Att2in(
+        vocab_size=self.vocab + 2,
+        features=weights['core.h2h.weight'].shape[1],
+        embedding=embedding,
+        attention=len(weights['ctx2att.bias']),
+        dropout_rate=0.0,
+      )
+    )
+    self.variables = {'params': {'decoder': att2in_params(weights)}}
+    self.numbers = our_numbers(self.vocab)
+    self.batch = {
+      'picture': arrays['input/att_feats'],
+      'tokens': our_tokens(arrays['input/seq'][..., 1:], self.vocab),
+    }
+    self.real = arrays['input/loss_mask'] > 0
+    np.testing.assert_array_equal(self.batch['tokens'] != PAD, self.real)
+    if masked:
+      self.batch['locations'] = (
+        arrays['input/att_masks'].sum(1).astype(np.int32)
+      )
+
+
+@pytest.fixture(scope='module', params=['all', 'masked'])
+def golden_att2in(request, golden_file):
+  arrays = load(golden_file('captioners/att2in.npz'))
+  return Att2in(arrays, request.param == 'masked')
+
+
+def test_att2in_log_probs_and_attention(golden_att2in):
+  golden = golden_att2in
+  logits, y = golden.captioner.apply(
+    golden.variables, *model.inputs(golden.batch), train=False
+  )
+  log_probs = jax.nn.log_softmax(logits)[..., golden.numbers]
+  real = golden.real
+  assert_close(log_probs[real], golden.theirs['log_probs'][real])
+  theirs = golden.theirs['attention']
+  real = real[..., : theirs.shape[2]]
+  assert_close(y['attention'][:, :, : theirs.shape[2]][real], theirs[real])
+
+
+def test_att2in_step_by_step(golden_att2in):
+  golden = golden_att2in
+  tokens = golden.batch['tokens']
+  apply = golden.captioner.apply
+  carry, context = apply(
+    golden.variables,
+    golden.batch['picture'],
+    golden.batch.get('locations'),
+    method='begin',
+  )
+  carry = jax.tree.map(lambda x: jnp.repeat(x, tokens.shape[1], 1), carry)
+  fed = np.full(tokens.shape[:2], BOS)
+  for t in range(tokens.shape[-1]):
+    carry, logits = apply(golden.variables, carry, fed, context, method='step')
+    log_probs = jax.nn.log_softmax(logits)[..., golden.numbers]
+    real = golden.real[..., t]
+    assert_close(log_probs[real], golden.theirs['log_probs'][:, :, t][real])
+    fed = tokens[..., t]
+
+
+def test_att2in_loss_and_gradients(golden_att2in):
+  golden = golden_att2in
+  loss, gradient, _ = loss_and_gradient(
+    golden.captioner, loss_config(), golden.variables, golden.batch
+  )
+  assert_close(loss, golden.theirs['loss'])
+  expected = att2in_params(part(golden.theirs, 'grad/'), gradient=True)
+  assert_gradients_close(gradient['decoder'], expected)
+
+
+# Show, Attend and Tell.
+
+
+def arctic_params(w, *, gradient=False):
+  """Weights by their names, or gradients, in our tree: see `att2in_params`."""
+  units = w['decoder_U'].shape[0]
+
+  def gates(x):
+    """Theirs are in the order i, f, o, g."""
+    i, f, o, g = np.split(x, 4, axis=-1)
+    return np.concatenate([i, f, g, o], axis=-1)
+
+  def dense(name):
+    return {'kernel': w[f'{name}_W'], 'bias': w[f'{name}_b']}
+
+  bias = gates(w['decoder_b'])
+  output_hidden = dense('ff_logit_lstm')
+  vocab = len(w['Wemb'])
+  embedding = rows(w['Wemb'], vocab, others=0)  # BOS: they feed zeros.
+  output_bias = rows(w['ff_logit_b'], vocab, others=0)
+  if gradient:
+    np.testing.assert_allclose(
+      w['ff_logit_lstm_b'], w['ff_logit_ctx_b'], rtol=1e-5, atol=1e-6
+    )
+  else:
+    bias[units : 2 * units] -= 1
+    output_hidden['bias'] = w['ff_logit_lstm_b'] + w['ff_logit_ctx_b']
+    output_bias[[PAD, BOS]] = IMPOSSIBLE
+  return {
+    'words': {'embedding': embedding},
+    'init_hidden_0': dense('ff_init_1'),
+    'init_state': {
+      'kernel': np.concatenate([w['ff_memory_W'], w['ff_state_W']], axis=-1),
+      'bias': np.concatenate([w['ff_memory_b'], w['ff_state_b']]),
+    },
+    'attend': {
+      'key_layers_0': {
+        'kernel': w['decoder_Wc_att'],
+        'bias': w['decoder_b_att'],
+      },
+      'key_layers_1': {
+        'kernel': w['decoder_W_att_1'],
+        'bias': w['decoder_b_att_1'],
+      },
+      'query': {'kernel': w['decoder_Wd_att']},
+      'score': {'kernel': w['decoder_U_att']},
+    },
+    'beta': {'kernel': w['decoder_W_sel'], 'bias': w['decoder_b_sel']},
+    'cell': {
+      'input': {'kernel': gates(w['decoder_W']), 'bias': bias},
+      'recurrent': {'kernel': gates(w['decoder_U'])},
+    },
+    'context_gates': {'kernel': gates(w['decoder_Wc'])},
+    'output_hidden': output_hidden,
+    'output_context': {'kernel': w['ff_logit_ctx_W']},
+    'output': {
+      'kernel': rows(w['ff_logit_W'].T, vocab, others=0).T,
+      'bias': output_bias,
+    },
+  }
+
+
+class Arctic:
+  """The captioner with their weights, and what it was given."""
+
+  def __init__(self, arrays, kind):
+    self.inputs = part(arrays, 'input/')
+    self.theirs = part(arrays, f'{kind}/')
+    weights = part(arrays, 'param/')
+    self.vocab, embedding = weights['Wemb'].shape
+    self.captioner = model.Captioner(
+      show_attend_tell.ShowAttendTell(
+        vocab_size=self.vocab + 2,
+        features=len(weights['decoder_U']),
+        embedding=embedding,
+        attention=len(weights['decoder_U_att']),
+        attention_layers=2,
+        init_layers=2,
+        dropout_rate=0.0,
+        hard=kind == 'hard',
+        expected=0.0,
+      )
+    )
+    self.variables = {'params': {'decoder': arctic_params(weights)}}
+    captions = self.inputs['x'].T
+    self.batch = {
+      'picture': self.inputs['ctx'],
+      'tokens': our_tokens(captions, self.vocab)[:, None],
+    }
+    self.real = self.inputs['mask'].T > 0
+    np.testing.assert_array_equal(self.batch['tokens'][:, 0] != PAD, self.real)
+
+  def assert_outputs_close(self):
+    """Of the words: log-probabilities, and attention at each."""
+    logits, self.y = self.captioner.apply(
+      self.variables,
+      *model.inputs(self.batch),
+      train=True,
+      rngs={'dropout': jax.random.key(0), 'attention': jax.random.key(0)},
+    )
+    log_probs, expected = (
+      jax.nn.log_softmax(x)[self.real]
+      for x in (
+        logits[:, 0][..., our_numbers(self.vocab)],
+        self.theirs['logits'],
+      )
+    )
+    assert_close(log_probs, expected)
+    self.assert_output_close('attention', self.theirs['attention'])
+
+  def assert_output_close(self, name, expected):
+    assert_close(self.y[name][:, 0][self.real], expected[self.real])
+
+  def assert_gradients_close(self, gradient):
+    gradient = jax.device_get(gradient['decoder'])
+    embedding = gradient['words']['embedding'].copy()
+    embedding[BOS] = 0  # Ours is learned, their zeros are not.
+    gradient['words'] = {'embedding': embedding}
+    expected = arctic_params(part(self.theirs, 'grad/'), gradient=True)
+    assert_gradients_close(gradient, expected)
+
+
+def test_soft_attention(golden_file):
+  golden = Arctic(load(golden_file('captioners/arctic.npz')), 'soft')
+  golden.assert_outputs_close()
+  cost, _, _ = loss_and_gradient(
+    golden.captioner, loss_config(per='caption'), golden.variables, golden.batch
+  )
+  assert_close(cost, golden.theirs['cost'])
+  # Theirs is summed over the captions, and the mean over the locations.
+  loss, gradient, _ = loss_and_gradient(
+    golden.captioner,
+    loss_config(
+      per='caption',
+      attention_penalty=float(len(golden.real)),
+      penalty_reduction='mean',
+    ),
+    golden.variables,
+    golden.batch,
+  )
+  assert_close(loss, golden.theirs['cost'] + golden.theirs['alpha_reg'])
+  golden.assert_gradients_close(gradient)
+
+
+def test_hard_attention(golden_file, monkeypatch):
+  golden = Arctic(load(golden_file('captioners/arctic.npz')), 'hard')
+  prefer = golden.inputs['prefer']
+  monkeypatch.setattr(
+    attention,
+    'draw',
+    lambda weights, uniform: attention.likeliest(weights * prefer),
+  )
+  baseline = jnp.float32(golden.theirs['baseline'])
+  golden.variables['baseline'] = {'cost': baseline}
+  golden.assert_outputs_close()
+  chosen = np.log(golden.theirs['attention'])[golden.theirs['drawn'] > 0]
+  golden.assert_output_close('log_chosen', chosen.reshape(golden.real.shape))
+  # Theirs is summed over the captions, with weights of 0.1 and 0.002.
+  captions = len(golden.real)
+  _, gradient, updated = loss_and_gradient(
+    golden.captioner,
+    loss_config(
+      per='caption',
+      hard_attention=dict(
+        reinforce=0.1 * captions, entropy=0.002 * captions, baseline_decay=0.9
+      ),
+    ),
+    golden.variables,
+    golden.batch,
+  )
+  golden.assert_gradients_close(gradient)
+  assert_close(updated['baseline']['cost'], golden.theirs['baseline_after'])
+
+
+# Self-critical training.
+
+
+class Rewards:
+  """Their captions in our numbers, and what they made of them."""
+
+  def __init__(self, arrays):
+    self.theirs = arrays
+    self.vocab = arrays['logits'].shape[-1]
+    self.vocabulary = vocabulary_lib.Vocabulary(
+      [*vocabulary_lib.SPECIAL, *map(self.word, range(1, self.vocab - 1))]
+    )
+    self.tokens = {
+      name: our_tokens(captions, self.vocab)
+      for name, captions in part(arrays, 'input/').items()
+    }
+
+  def word(self, number):
+    """Their last number is UNK: a word that the vocabulary lacks."""
+    return f'w{number}'
+
+  def train(self):
+    """The texts of the training split."""
+    for captions in self.theirs['input/train']:
+      assert (captions == 0).any(-1).all()  # None is cut.
+      yield [
+        ' '.join(self.word(n) for n in caption[: list(caption).index(0)])
+        for caption in captions
+      ]
+
+
+@pytest.fixture
+def golden_rewards(golden_file):
+  return Rewards(load(golden_file('captioners/rewards.npz')))
+
+
+def test_rewards_and_advantages(golden_rewards, tmp_path):
+  golden = golden_rewards
+  frequencies = rewards.count(
+    tmp_path / 'frequencies.npz',
+    golden.train(),
+    fingerprint='',
+    vocabulary=golden.vocabulary,
+    max_length=golden.tokens['train'].shape[-1],
+  )
+  references = golden.tokens['references']
+  for name, cider, bleu in (
+    ('cider', 1, 0),
+    ('bleu', 0, 1),
+    ('mixed', 1, 0.5),
+  ):
+    with rewards.Rewards(frequencies, cider=cider, bleu=bleu) as scorer:
+      found = scorer.submit(golden.tokens['samples'], references).result()
+      greedy = scorer.submit(golden.tokens['greedy'][:, None], references)
+      greedy = greedy.result()[:, 0]
+    assert_close(found, golden.theirs[name], atol=1e-6)
+    if name == 'cider':
+      assert_close(
+        self_critical.advantages(found, greedy),
+        golden.theirs['scst_advantage'],
+        atol=1e-6,
+      )
+      np.testing.assert_allclose(
+        found, golden.theirs['nsc_reward'], rtol=1e-5, atol=1e-6
+      )
+
+
+class Given:
+  """A captioner whose parameters are the logits."""
+
+  def apply(self, variables, *args, **kwargs):
+    del args, kwargs
+    return (variables['params'], {}), {}
+
+
+@pytest.mark.parametrize('name', ['scst', 'nsc'])
+def test_self_critical_loss_and_gradient(golden_rewards, name):
+  golden = golden_rewards
+  advantage = {
+    'scst': golden.theirs['scst_advantage'],
+    'nsc': self_critical.advantages(golden.theirs['nsc_reward'], None),
+  }[name].astype(np.float32)
+  tokens = golden.tokens['samples']
+  numbers = our_numbers(golden.vocab)
+  # Theirs have no PAD and BOS: any logit will do.
+  logits = np.ones((*tokens.shape, golden.vocab + 2), np.float32)
+  theirs = golden.theirs['logits'].reshape(*tokens.shape, golden.vocab)
+  logits[..., numbers] = theirs
+  batch = {'picture': None, 'tokens': tokens, 'advantage': advantage}
+  loss, gradient, _ = loss_and_gradient(
+    Given(), loss_config(), {'params': logits}, batch
+  )
+  assert_close(loss, golden.theirs[f'{name}_loss'], atol=1e-6)
+  np.testing.assert_array_equal(gradient[..., [PAD, BOS]], 0)
+  expected = golden.theirs[f'{name}_grad'].reshape(theirs.shape)
+  assert_close(gradient[..., numbers], expected, atol=1e-7)
