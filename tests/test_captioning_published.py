@@ -374,7 +374,7 @@ def test_hard_attention(golden_file, monkeypatch):
   prefer = golden.inputs['prefer']
   monkeypatch.setattr(
     attention,
-    'draw',
+    'sample',
     lambda weights, uniform: attention.likeliest(weights * prefer),
   )
   baseline = jnp.float32(golden.theirs['baseline'])
