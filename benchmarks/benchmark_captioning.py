@@ -232,7 +232,7 @@ def make_ours() -> side_by_side.Side:
 
 def make_self_critical() -> side_by_side.Side:
   """The product's self-critical training, with rewards and without."""
-  # One device for each core, as the README recommends.
+  # One device for each core, as docs/training.md recommends.
   cores = len(os.sched_getaffinity(0))
   os.environ.setdefault(
     'XLA_FLAGS', f'--xla_force_host_platform_device_count={cores}'

@@ -109,7 +109,7 @@ def load(config):
 
 def make_ours() -> side_by_side.Side:
   """The product."""
-  # One device for each core, as the README recommends.
+  # One device for each core, as docs/training.md recommends.
   cores = len(os.sched_getaffinity(0))
   os.environ.setdefault(
     'XLA_FLAGS', f'--xla_force_host_platform_device_count={cores}'

@@ -13,7 +13,7 @@ the frames.
 
 Wanted: motion_order at least 0.93 and exact at least 0.75; of the baseline
 motion_order at most 0.50, which is the bound of all that do not remember; of
-shuffled frames at most 0.35. Measured: see README.md.
+shuffled frames at most 0.35. Measured: see docs/results.md.
 """
 
 import ml_collections

@@ -9,7 +9,7 @@
 
 Paper (Xu et al. 2015, VGG-19, soft attention): BLEU-1..4 67 / 44.8 / 29.9 /
 19.5, METEOR 18.93. Measured on the whole data set: not run. On a subset of
-991 photographs: see README.md.
+991 photographs: see docs/results.md.
 """
 
 import ml_collections

@@ -13,9 +13,9 @@ After Gordon, Farhadi and Fox (2018), in small: a shallow network for crops of
 
 Wanted: success AUC at least 0.55, and after the occlusion 0.60 of the boxes
 right; 0.15 at most with a state that is zeroed, 0.35 frame by frame. Measured:
-see README.md. One seed each, 700 steps: with both crops before the convolutions
-(`fusion='early'`) the AUC was 0.53 at a learning rate of 2e-3 and 0.62 at 3e-3,
-with 'late' 0.38 at 2e-3.
+see docs/results.md. One seed each, 700 steps: with both crops before the
+convolutions (`fusion='early'`) the AUC was 0.53 at a learning rate of 2e-3 and
+0.62 at 3e-3, with 'late' 0.38 at 2e-3.
 """
 
 import ml_collections

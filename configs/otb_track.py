@@ -16,7 +16,7 @@ As in their published code the state becomes that after the first frame every 32
 frames.
 
 Published: OTB-100's success AUC of SiamFC 0.582; Re3 reports none. Measured,
-one seed, on two sequences of OTB: see README.md.
+one seed, on two sequences of OTB: see docs/results.md.
 """
 
 import ml_collections

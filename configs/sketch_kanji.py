@@ -9,7 +9,7 @@ few drawings learns most in a short time; weights small enough for two CPU
 cores. The latent vector is to be used early, therefore w_KL rises from near
 zero and stays low.
 
-Published: nothing for these sizes. Measured: see README.md.
+Published: nothing for these sizes. Measured: see docs/results.md.
 """
 
 import ml_collections

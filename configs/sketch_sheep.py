@@ -14,7 +14,7 @@ points dropped. What its authors trained on these drawings besides:
 Less padding is computed with --config.buckets="(64, 96, 128, 160, 200)"; the
 pen's loss then leaves the padding out that a batch does not have.
 
-Published: weights alone. Measured: see README.md (1,500 steps).
+Published: weights alone. Measured: see docs/results.md (1,500 steps).
 """
 
 import ml_collections

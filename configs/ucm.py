@@ -12,8 +12,8 @@ have 512 units and see what a ReLU layer makes of a ResNet's 2,048 features, as
 many as VGG-16's annotations have: 512.
 
 Published (Lu et al. 2018, VGG-16, as later papers quote it): soft attention
-BLEU-4 0.525, CIDEr 2.61; hard attention 0.618, 2.99. Measured: see README.md.
-All rows: python -m tables --table=ucm
+BLEU-4 0.525, CIDEr 2.61; hard attention 0.618, 2.99. Measured: see
+docs/results.md. All rows: python -m tables --table=ucm
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""Draws on the demo's page, and takes the pictures of it that are in docs/.
+"""Draws on the demo's page, and takes the pictures of it in docs/images/.
 
   python scripts/import_sketch_rnn.py --weights=dog.gen.json --workdir=runs/dog
   make demo-sketch demo
@@ -138,7 +138,7 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--workdir', action='append', required=True)
-  parser.add_argument('--output', default='docs')
+  parser.add_argument('--output', default='docs/images')
   parser.add_argument('--seed', type=int, default=8)
   parser.add_argument('--temperature', type=float, default=0.2)
   parser.add_argument(
