@@ -171,7 +171,7 @@ class Att2in:
     self.real = arrays['input/loss_mask'] > 0
     np.testing.assert_array_equal(self.batch['tokens'] != PAD, self.real)
     if masked:
-      self.batch['locations'] = (
+      self.batch['num_locations'] = (
         arrays['input/att_masks'].sum(1).astype(np.int32)
       )
 
@@ -202,7 +202,7 @@ def test_att2in_step_by_step(golden_att2in):
   carry, context = apply(
     golden.variables,
     golden.batch['picture'],
-    golden.batch.get('locations'),
+    golden.batch.get('num_locations'),
     method='begin',
   )
   carry = jax.tree.map(lambda x: jnp.repeat(x, tokens.shape[1], 1), carry)
