@@ -20,16 +20,16 @@ with 'late' 0.38 at 2e-3.
 
 import ml_collections
 
+from configs import common
+
 
 def get_config():
-  config = ml_collections.ConfigDict()
-  config.seed = 0
+  config = common.tracking()
 
   config.data = dict(
     name='occlusion_track',
     data_dir=ml_collections.config_dict.placeholder(str),
   )
-  config.sequences = ''
 
   config.model = dict(
     side=32,
@@ -43,28 +43,15 @@ def get_config():
     layers=1,
     reset_every=0,
   )
-  config.longest_side = 640
 
-  config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
   config.self_feeding = dict(start=250, ramp=1, max_share=0.7)
-  config.optimizer = dict(
-    learning_rate=3e-3,
-    schedule='cosine',
-    warmup_steps=30,
-    b1=0.9,
-    b2=0.999,
-    epsilon_hat=False,
-    weight_decay=1e-4,
-    clip_norm=1.0,
-    clip_value=0.0,
-    rates=(),
+  config.optimizer = common.optimizer(
+    learning_rate=3e-3, warmup_steps=30, weight_decay=1e-4, clip_norm=1.0
   )
   config.batch_size = 32
   config.num_steps = 800
 
   config.eval_batch_size = 50
-  config.best_metric = 'success_auc'
-  config.best_mode = 'max'
   config.log_every = 50
   config.eval_every = 400
   config.checkpoint_every = 400

@@ -21,10 +21,11 @@ one seed, on two sequences of OTB: see README.md.
 
 import ml_collections
 
+from configs import common
+
 
 def get_config():
-  config = ml_collections.ConfigDict()
-  config.seed = 0
+  config = common.tracking()
 
   config.data = dict(
     name='photo_track',
@@ -34,7 +35,6 @@ def get_config():
     height=96,
     width=128,
   )
-  config.sequences = ''
 
   config.model = dict(
     side=64,
@@ -48,28 +48,15 @@ def get_config():
     layers=1,
     reset_every=32,
   )
-  config.longest_side = 640
 
-  config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
   config.self_feeding = dict(start=1500, ramp=500, max_share=0.7)
-  config.optimizer = dict(
-    learning_rate=2e-3,
-    schedule='cosine',
-    warmup_steps=100,
-    b1=0.9,
-    b2=0.999,
-    epsilon_hat=False,
-    weight_decay=1e-4,
-    clip_norm=1.0,
-    clip_value=0.0,
-    rates=(),
+  config.optimizer = common.optimizer(
+    learning_rate=2e-3, warmup_steps=100, weight_decay=1e-4, clip_norm=1.0
   )
   config.batch_size = 16
   config.num_steps = 4000
 
   config.eval_batch_size = 16
-  config.best_metric = 'success_auc'
-  config.best_mode = 'max'
   config.log_every = 50
   config.eval_every = 500
   config.checkpoint_every = 500
