@@ -9,8 +9,8 @@
     --config.optimizer.rates="(('encoder/', 0.025),)" \
     --config.batch_size=16 --config.num_steps=212400
 
-The published code's setting: ResNet-152, 7 x 7 grids, 512 units, Adam at 4e-4
-with b1 = 0.8, gradients clipped to 0.1, dropout 0.5, batches of 20 photographs
+The published code's setting: ResNet-152, 7 x 7 locations, 512 units, Adam at
+4e-4 with b1 = 0.8, gradients clipped to 0.1, dropout 0.5, batches of 20 images
 for 20 epochs with the encoder frozen; then batches of 16 for 30 epochs with the
 encoder from its second stage on at 1e-5. Beams of 3.
 
@@ -47,7 +47,7 @@ def get_config():
   config.optimizer = common.optimizer(
     learning_rate=4e-4, schedule='constant', b1=0.8, clip_value=0.1
   )
-  config.batch_size = 20  # Pictures, with five captions each.
+  config.batch_size = 20  # Images, with five captions each.
   config.num_steps = 20 * _EPOCH
 
   config.decoding = common.decoding()

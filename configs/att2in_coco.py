@@ -6,14 +6,13 @@
   python -m captioning.main --config=configs/att2in_coco.py:self_critical \
     --workdir=runs/att2in_self_critical --config.start_from=runs/att2in
 
-The setting of self-critical.pytorch: ResNet-101 frozen, 14 x 14 grids, 512
+The setting of self-critical.pytorch: ResNet-101 frozen, 14 x 14 locations, 512
 units, words that occur more than five times, captions cut to 16 words, Adam at
 5e-4, times 0.8 every 3 epochs, gradients clipped to 0.1, every 5 epochs 5 %
 more words of the model's own, up to 25 %, 30 epochs; then 20 epochs at 5e-5 on
-CIDEr-D, 5 samples a photograph, the mean of the other four as the baseline.
-The paper's baseline is the greedy caption:
---config.self_critical.baseline=greedy. Batches here are of 16 photographs
-(there 10), which more numbers of devices divide.
+CIDEr-D, 5 samples an image, the mean of the other four as the baseline. The
+paper's baseline is the greedy caption: --config.self_critical.baseline=greedy.
+Batches here are of 16 images (there 10), which more numbers of devices divide.
 
 Annotations and words pass through a ReLU layer first, as there; without, as in
 the paper: --config.decoder.annotation_features=0. With imported features of
@@ -74,7 +73,7 @@ def get_config(phase='cross_entropy'):
     decay_steps=3 * _EPOCH,
     clip_value=0.1,
   )
-  config.batch_size = 16  # Pictures, with five captions each.
+  config.batch_size = 16  # Images, with five captions each.
   config.num_steps = 30 * _EPOCH
 
   config.decoding = common.decoding()

@@ -3,14 +3,14 @@
   tfds build coco_captions --file_format=array_record
   python -m captioning.main --config=configs/coco.py --workdir=runs/coco
 
-Karpathy's splits: 113,287 / 5,000 / 5,000 photographs. The paper's setting: 14
-x 14 grids of a frozen encoder (there VGG-19, here ResNet-101), LSTM of 1,800
+Karpathy's splits: 113,287 / 5,000 / 5,000 images. The paper's setting: 14 x 14
+locations of a frozen encoder (there VGG-19, here ResNet-101), LSTM of 1,800
 units, words of 512, the penalty's weight 1 on a loss by caption, batches of 64
-captions, dropout 0.5, Adam at 2e-4 (what its published code hard-wires).
+captions, dropout 0.5, Adam at 2e-4 (fixed in its published code).
 
 Paper: BLEU-1..4 70.7 / 49.2 / 34.4 / 24.3, METEOR 23.90. Measured: not run
-(needs the 20 GB data set and a GPU). Encoding once takes 0.8 MB a photograph
-on disk: --config.cache_features=True. To fine-tune the encoder afterwards:
+(needs the 20 GB data set and a GPU). Cached features take 0.8 MB an image on
+disk: --config.cache_features=True. To fine-tune the encoder afterwards:
 --config.frozen='()' with a lower learning rate.
 """
 

@@ -1,19 +1,19 @@
-"""The embedded default: temporal attention on `event_captions`, drawn clips.
+"""The embedded default: temporal attention on `event_captions`, SYNTHETIC.
 
   python -m video.caption --config=configs/event_captions.py \
     --workdir=runs/event_captions
   python -m video.caption --config=configs/event_captions.py:mean_pool \
     --workdir=runs/event_captions_mean_pool
 
-SYNTHETIC data: 6,000 drawn clips of 16 frames of 32 x 32 pixels, drawn at first
-use: 'the red square moves left then up'. A small CNN sees each frame beside
-what has changed since the frame before; it is trained along, helped by a label
-of every frame. The argument is one of `MODELS`: the baseline sees the mean of
-the frames.
+SYNTHETIC data: 6,000 clips of 16 frames of 32 x 32 pixels, generated at first
+use: 'the red square moves left then up'. A small CNN reads each frame and its
+difference from the frame before. It is trained together with the decoder, also
+on a label of every frame. The argument is one of `MODELS`; the baseline
+'mean_pool' reads the mean of the frames.
 
-Wanted: motion_order at least 0.93 and exact at least 0.75; of the baseline
-motion_order at most 0.50, which is the bound of all that do not remember; of
-shuffled frames at most 0.35. Measured: see README.md.
+Goals: motion_order at least 0.93 and exact at least 0.75; motion_order of the
+baseline at most 0.50, the bound of every model without memory; with shuffled
+frames at most 0.35. Measured: see docs/results.md.
 """
 
 from configs import common
@@ -51,7 +51,7 @@ def get_config(model='temporal_attention'):
   config.encoder = dict(channels=(16, 32, 64), features=128)
   config.encoder_weights = ''
   config.difference = 1.0
-  config.frame_labels = 49  # What event_captions tells of a frame.
+  config.frame_labels = 49  # Of event_captions.
   config.decoder = common.chosen(MODELS, model)
 
   config.loss = dict(label_smoothing=0.0, frame_labels=1.0)

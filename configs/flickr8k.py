@@ -5,11 +5,11 @@
   python -m captioning.main --config=configs/flickr8k.py \
     --workdir=runs/flickr8k --config.encoder_weights=resnet50.safetensors
 
---skip_bad leaves out the photographs that none of the lists name.
+--skip_bad leaves out the images that are in none of the lists.
 
 Paper (Xu et al. 2015, VGG-19, soft attention): BLEU-1..4 67 / 44.8 / 29.9 /
 19.5, METEOR 18.93. Measured on the whole data set: not run. On a subset of
-991 photographs: see README.md.
+991 images: see docs/results.md.
 """
 
 from configs import common
@@ -37,8 +37,8 @@ def get_config():
   config.optimizer = common.optimizer(
     learning_rate=5e-4, warmup_steps=100, clip_norm=5.0
   )
-  config.batch_size = 16  # Pictures, with five captions each.
-  config.num_steps = 12_000  # 32 epochs of 6,000 photographs.
+  config.batch_size = 16  # Images, with five captions each.
+  config.num_steps = 12_000  # 32 epochs of 6,000 images.
 
   config.decoding = common.decoding(beam_size=5)
   config.eval_batch_size = 30

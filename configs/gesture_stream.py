@@ -2,15 +2,15 @@
 
   python -m video.classify --config=configs/gesture_stream.py --workdir=runs/ctc
 
-SYNTHETIC data: 3,000 drawn streams of 48 frames of 24 x 24 grey pixels, drawn
-at first use. A fingertip leaves no trace, and no frame says which gesture it is
-part of. A GRU reads frame by frame and never waits; half of the steps learn
-from labels of frames, the others by CTC (Graves et al. 2006) from the order of
-the gestures alone.
+SYNTHETIC data: 3,000 streams of 48 frames of 24 x 24 grey pixels, generated at
+first use. A fingertip leaves no trace, and no single frame shows which gesture
+it is part of. A GRU reads frame by frame, without looking ahead. The first half
+of the steps learns the labels of the frames, the second half by CTC (Graves et
+al. 2006) from the order of the gestures alone.
 
-The argument is one of `MODELS`. The aim: edit accuracy at least 0.92 and 0.85
-of the streams exact, frame by frame at most 0.10. Measured, three seeds: GRU
-0.954 and 0.868, frame by frame 0; the LSTM was not run.
+The argument is one of `MODELS`. Goals: edit accuracy at least 0.92 and 0.85 of
+the streams exact; the frame-wise model at most 0.10. Measured, three seeds: GRU
+0.954 and 0.868, frame-wise 0; the LSTM was not run.
 """
 
 from configs import common

@@ -1,4 +1,4 @@
-"""Gestures of a fingertip before a webcam: 16 places, four classes.
+"""Gestures of a fingertip before a webcam: 16 positions, four classes.
 
   python scripts/prepare_clips.py --name=skeletons/hand_gestures \
     --input=point_history.csv
@@ -7,15 +7,15 @@
   python -m video.classify --config=configs/hand_gestures.py:bag \
     --workdir=runs/bag_of_points
 
-The places of a fingertip in 16 frames, seen from the first, as shares of the
-picture's size: stands still, draws a circle clockwise or counterclockwise, or
-moves. The rows overlap, so that the splits are contiguous blocks of the
-recording with a gap between; the people are the same in all.
+The positions of a fingertip in 16 frames, relative to the first one, as shares
+of the image size. It stands still, moves, or draws a circle clockwise or
+counterclockwise. The rows overlap; therefore the splits are contiguous blocks
+of the recording with a gap between them. The people are the same in all splits.
 
-The argument is one of `MODELS`. The aim: recurrent at least 0.92 on the test
-split, a bag of points at most 0.80; circles played backwards are taken for the
-other circle in at least 0.93 of the cases. Measured, three seeds: GRU 0.967 and
-0.971, bag 0.642.
+The argument is one of `MODELS`. Goals: recurrent at least 0.92 on the test
+split, a bag of points at most 0.80; at least 0.93 of the circles played
+backwards are classified as the other circle. Measured, three seeds: GRU 0.967
+and 0.971, bag 0.642.
 """
 
 from configs import common

@@ -8,9 +8,9 @@
 
 MSR-VTT has 10,000 clips with 20 sentences each, in three splits of 6,513, 497
 and 2,990. Sizes are those of an open reproduction (hobincar/SA-LSTM): 28 frames
-spread over the clip, words of 468 numbers, 512 units, 256 of attention, dropout
-0.5, 30 epochs, the best CIDEr on the validation split. That has no recurrent
-encoder; here an LSTM of 512 units reads the frames first.
+spread over the clip, word embeddings of 468, 512 units, 256 of attention,
+dropout 0.5, 30 epochs, the best CIDEr on the validation split. That has no
+recurrent encoder; here an LSTM of 512 units reads the frames first.
 
 Published there, ResNet-152: BLEU-4 36.4, METEOR 25.5, CIDEr 41.3, ROUGE-L 57.6.
 Measured: not run (needs the clips and one GPU).

@@ -4,18 +4,18 @@
     --workdir=runs/occlusion_track
 
 SYNTHETIC data: 2,000 / 100 / 300 sequences of 24 frames of 64 x 64 pixels, in
-each of which the target is hidden for a while, drawn at first use. Without its
-state the tracker loses what it cannot see; the frame-wise model that cannot
-have one is `--config.model.cell=none`.
+each of which the target is hidden for a while, generated at first use. Without
+its state the tracker loses a hidden target. `--config.model.cell=none` is the
+frame-wise model, which has no state.
 
-After Gordon, Farhadi and Fox (2018), in small: a shallow network for crops of
-32 x 32, one LSTM, and self-fed training from a third of the steps on.
+After Gordon, Farhadi and Fox (2018), smaller: a shallow network for crops of
+32 x 32, one LSTM, and training on its own boxes from a third of the steps on.
 
-Wanted: success AUC at least 0.55, and after the occlusion 0.60 of the boxes
-right; 0.15 at most with a state that is zeroed, 0.35 frame by frame. Measured:
-see README.md. One seed each, 700 steps: with both crops before the convolutions
-(`fusion='early'`) the AUC was 0.53 at a learning rate of 2e-3 and 0.62 at 3e-3,
-with 'late' 0.38 at 2e-3.
+Goals: success AUC at least 0.55, and 0.60 of the boxes right after the
+occlusion; at most 0.15 with the state zeroed, 0.35 frame-wise. Measured: see
+docs/results.md. One seed each, 700 steps: with both crops before the
+convolutions (`fusion='early'`) the AUC was 0.53 at a learning rate of 2e-3 and
+0.62 at 3e-3, with 'late' 0.38 at 2e-3.
 """
 
 import ml_collections

@@ -1,24 +1,24 @@
-"""The embedded default of classification: which way, and then which way.
+"""The embedded default of classification: two directions, one after the other.
 
   python -m video.classify --config=configs/ordered_motion.py --workdir=runs/gru
   python -m video.classify --config=configs/ordered_motion.py:bag \
     --workdir=runs/bag
 
-SYNTHETIC data: 6,000 drawn clips of 16 frames of 32 x 32 pixels, drawn at first
-use. The frames of a clip are those of another class in another order, so that
-no bag of frames is right more than half of the time.
+SYNTHETIC data: 6,000 clips of 16 frames of 32 x 32 pixels, generated at first
+use. The frames of a clip, in another order, are a clip of another class. No bag
+of frames can therefore be right more than half of the time.
 
-The argument is one of `MODELS`; 'lrcn' is as in Donahue et al. 2015 but for the
-size: an LSTM that is to know the class at every frame. The aim: GRU at least
-0.90 on the test split, a bag at most 0.55; played backwards at least 0.90 of
-the clips are taken for what they are then; shuffled, at most 0.20 for what they
-were. Measured, three seeds: GRU 0.996, 0.996 and 0.188; bag 0.408. The others
+The argument is one of `MODELS`; 'lrcn' is as in Donahue et al. 2015 except for
+the size: an LSTM whose loss is that of every frame. Goals: accuracy of the GRU
+at least 0.90 on the test split, of a bag at most 0.55; of clips played
+backwards, against their new class, at least 0.90; of shuffled clips at most
+0.20. Measured, three seeds: GRU 0.996, 0.996 and 0.188; bag 0.408. The others
 were not run.
 """
 
 from configs import common
 
-# Classes that are each other's, played backwards.
+# Pairs of classes that change places when clips are played backwards.
 REVERSALS = (
   ('left then up', 'down then right'),
   ('left then down', 'up then right'),

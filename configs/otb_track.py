@@ -1,22 +1,22 @@
 """A recurrent regression tracker for real sequences, in OTB's layout.
 
   python -m video.track --config=configs/otb_track.py --workdir=runs/otb_track \
-    --config.data.images=photographs/ --config.sequences=otb/
+    --config.data.images=images/ --config.sequences=otb/
 
-It is trained on `photo_track`, SYNTHETIC motion over the photographs of a
-directory (drawn textures where there is none), and follows the real sequences
-of another one in one pass from the first box; no frame of these is trained on.
+It is trained on `photo_track`, SYNTHETIC motion over the images of a directory
+(SYNTHETIC textures without one). It is scored on the real sequences of another
+directory, in one pass from the first box; it is not trained on their frames.
 
 After Re3 (Gordon, Farhadi and Fox 2018), smaller: crops of 64 x 64 instead of
-227 x 227, a network that starts from scratch instead of from ImageNet and sees
-both crops together (`--config.model.fusion=late` sees each for itself), one
-layer of memory instead of two with peepholes
+227 x 227; a network trained from scratch instead of from ImageNet, which reads
+both crops together (`--config.model.fusion=late`: each crop alone); one LSTM
+layer instead of two with peepholes
 (`--config.model.cell=peephole --config.model.layers=2`).
-As in their published code the state becomes that after the first frame every 32
-frames.
+As in their published code the state is reset to that after the first frame
+every 32 frames.
 
 Published: OTB-100's success AUC of SiamFC 0.582; Re3 reports none. Measured,
-one seed, on two sequences of OTB: see README.md.
+one seed, on two sequences of OTB: see docs/results.md.
 """
 
 import ml_collections

@@ -1,9 +1,9 @@
-"""The embedded default: soft attention on `scenes`, small drawn pictures.
+"""The embedded default: soft attention on `scenes`, SYNTHETIC.
 
   python -m captioning.main --config=configs/scenes.py --workdir=runs/scenes
 
-SYNTHETIC data: 6,000 drawn pictures of 64 x 64 pixels, drawn at first use; half
-of the test pictures show pairs of colour and shape that training never shows.
+SYNTHETIC data: 6,000 images of 64 x 64 pixels, generated at first use; half of
+the test images show pairs of colour and shape that training never shows.
 The whole captioner, a small ResNet included, is trained from scratch.
 """
 

@@ -36,7 +36,7 @@ def get_config():
     decay_steps=21_240,  # 3 epochs.
     clip_norm=5.0,
   )
-  config.batch_size = 16  # Pictures, with five captions each.
+  config.batch_size = 16  # Images, with five captions each.
   config.num_steps = 212_400  # 30 epochs.
 
   config.decoding = common.decoding()

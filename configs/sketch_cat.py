@@ -12,8 +12,8 @@ M = 20, N_z = 128, w_KL = 1, learning rate 1e-4, drawings stretched by up to
   cat and pig          --config.data.name=quickdraw_sketches
                        --config.data.categories="('cat', 'pig')"
 
-What the published code's defaults are instead: LSTM decoder of 512 and encoder
-of 256 units, its schedules and its augmentation, see configs/sketch_sheep.py.
+The published code has other defaults (LSTM decoder of 512 and encoder of 256
+units, schedules, augmentation): see configs/sketch_sheep.py.
 
 Paper, test set (recalled, not confirmed): L_R -0.98, L_KL 0.29; w_KL = 0.5:
 -1.33, 0.70; w_KL = 0.25: -1.46, 1.01; decoder-only: L_R -0.57. Measured: not

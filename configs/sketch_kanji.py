@@ -4,12 +4,11 @@
     --workdir=runs/kanji
 
 The strokes are those of KanjiVG (CC BY-SA 3.0), 5,161 / 626 / 635 characters.
-`make demo-sketch` runs this. The decoder is the layer-norm LSTM, which on so
-few drawings learns most in a short time; weights small enough for two CPU
-cores. The latent vector is to be used early, therefore w_KL rises from near
-zero and stays low.
+`make demo-sketch` runs this. The decoder is the layer-norm LSTM, which learns
+fastest on so few drawings. The model is small enough for two CPU cores. w_KL
+rises from near zero and stays low, so that the latent vector is used early.
 
-Published: nothing for these sizes. Measured: see README.md.
+Published: nothing for these sizes. Measured: see docs/results.md.
 """
 
 from configs import common

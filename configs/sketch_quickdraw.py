@@ -1,10 +1,10 @@
-"""Sketch-RNN on any category of QuickDraw, or on several, as published code.
+"""Sketch-RNN on one category of QuickDraw or several, as in the published code.
 
   python -m sketch_rnn.main --config=configs/sketch_quickdraw.py \
     --config.data.categories="('cat', 'pig')" --workdir=runs/cat_pig
 
 Several categories are one data set without labels, as in the paper. With
---config.model.num_classes=2 the decoder is told the category besides.
+--config.model.num_classes=2 the category is an input of the decoder.
 Drawings that are on disk already (.npz, .ndjson) are prepared by
 `python scripts/prepare_sketches.py --name=quickdraw_sketches --input=DIR`.
 

@@ -6,15 +6,15 @@
 
 The published code's defaults: LSTM encoder of 256 and decoder of 512 units,
 w_KL = 0.5 and its schedules, drawings stretched by up to 15 %, a tenth of the
-points dropped. What its authors trained on these drawings besides:
+points dropped. Its authors also trained on these drawings:
 
   layer-norm decoder   --config.model.decoder=layer_norm
   decoder-only         --config.model.conditional=False
 
 Less padding is computed with --config.buckets="(64, 96, 128, 160, 200)"; the
-pen's loss then leaves the padding out that a batch does not have.
+pen's loss then counts less padding.
 
-Published: weights alone. Measured: see README.md (1,500 steps).
+Published: weights alone. Measured: see docs/results.md (1,500 steps).
 """
 
 from configs import common

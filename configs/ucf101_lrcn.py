@@ -6,10 +6,10 @@
     --config.encoder_weights=resnet18.safetensors
 
 Paper, three splits, RGB: 67.37 % by single frames, 68.20 % with the LSTM: this
-data set hardly asks for memory. As there: windows of 16 frames, an LSTM of 256
-units that is to know the class at every frame, and the mean over the windows of
-a clip and over their frames. Unlike there the CNN is a ResNet-18 of ImageNet,
-and sees 12 frames per second. Not trained yet: the data set has 7 GB.
+data set hardly needs memory. As there: windows of 16 frames, an LSTM of 256
+units, a loss at every frame, and the mean of the predictions over the windows
+of a clip and their frames. Unlike there the CNN is a ResNet-18 of ImageNet, and
+the clips have 12 frames per second. Not trained yet: the data set has 7 GB.
 """
 
 from configs import common

@@ -1,4 +1,4 @@
-"""The captioners on UCM-Captions: 2,100 aerial photographs, frozen ResNet-50.
+"""The captioners on UCM-Captions: 2,100 aerial images, frozen ResNet-50.
 
   python scripts/prepare_captions.py --name=ucm --images=UCM/images \
     --captions=UCM/dataset_ucm.json
@@ -8,12 +8,12 @@
     --config.start_from=runs/att2in --workdir=runs/att2in_self_critical
 
 The argument is one of `MODELS`, and after a slash one of `PHASES`. All models
-have 512 units and see what a ReLU layer makes of a ResNet's 2,048 features, as
-many as VGG-16's annotations have: 512.
+have 512 units. A ReLU layer reduces a ResNet's 2,048 features to 512, as many
+as VGG-16's annotations have.
 
 Published (Lu et al. 2018, VGG-16, as later papers quote it): soft attention
-BLEU-4 0.525, CIDEr 2.61; hard attention 0.618, 2.99. Measured: see README.md.
-All rows: python -m tables --table=ucm
+BLEU-4 0.525, CIDEr 2.61; hard attention 0.618, 2.99. Measured: see
+docs/results.md. All rows: python -m tables --table=ucm
 """
 
 from configs import common
@@ -25,9 +25,9 @@ _ATTENDS = dict(
   annotation_features=512,
   dropout_rate=0.5,
 )
-# To look at one location drawn is noise enough: with a dropout of 0.5 beside it
-# CIDEr on the validation split was 2.59 instead of 2.94 at step 400 of 1,000,
-# and 3.06 instead of 3.33 in the end (seed 0).
+# One sampled location is noise enough: with a dropout of 0.5 besides, CIDEr on
+# the validation split was 2.59 instead of 2.94 at step 400 of 1,000, and 3.06
+# instead of 3.33 at the end (seed 0).
 _HARD = dict(_ATTENDS, hard=True, dropout_rate=0.2)
 # Name -> the key of `model.DECODERS`, its arguments, and the number of steps by
 # cross-entropy: until the score on the validation split hardly rises.
@@ -45,8 +45,8 @@ MODELS = {
 }
 PHASES = {
   'cross_entropy': dict(),
-  # Without dropout: with it, what learns is another policy than what is used,
-  # one that prefers short captions, in which less can go wrong.
+  # Without dropout: with it, the policy that learns is not the policy that is
+  # used; it prefers short captions, in which less can go wrong.
   'self_critical': {
     'decoder.dropout_rate': 0.0,
     'loss.attention_penalty': 0.0,
@@ -80,7 +80,7 @@ def get_config(model_and_phase='soft'):
   config.optimizer = common.optimizer(
     learning_rate=1e-3, warmup_steps=100, clip_norm=5.0
   )
-  config.batch_size = 16  # Pictures, with five captions each.
+  config.batch_size = 16  # Images, with five captions each.
   config.num_steps = num_steps
 
   config.decoding = common.decoding(beam_size=5)

@@ -6,8 +6,8 @@
   python -m captioning.main --config=configs/up_down_coco.py:self_critical \
     --workdir=runs/up_down_self_critical --config.start_from=runs/up_down
 
-As it stands this is the paper's ResNet baseline: 10 x 10 grids of ResNet-101.
-The paper's own features of regions are imported once, and read with
+As it stands this is the paper's ResNet baseline: 10 x 10 locations of
+ResNet-101. The paper's own features of regions are imported once, and read with
 --config.regions=bottom_up.
 
 The paper's 1,000 units, words of 1,000, attention of 512, words that occur at
@@ -16,9 +16,9 @@ here, as in self-critical.pytorch, by Adam at 5e-4, times 0.8 every 3 epochs,
 gradients clipped to 0.1, every 5 epochs 5 % more words of the model's own, up
 to 25 %, 30 epochs; then 20 epochs at 5e-5 on CIDEr-D.
 
-Paper, CIDEr / BLEU-4 / SPICE: grids 105.4 / 33.4 / 19.2, self-critical 111.1 /
-34.0 / 20.2 (recalled); regions 113.5 / 36.2 / 20.3, self-critical 120.1 / 36.3
-/ 21.4. Measured: not run (needs the 20 GB data set and a GPU).
+Paper, CIDEr / BLEU-4 / SPICE: locations 105.4 / 33.4 / 19.2, self-critical
+111.1 / 34.0 / 20.2 (recalled); regions 113.5 / 36.2 / 20.3, self-critical 120.1
+/ 36.3 / 21.4. Measured: not run (needs the 20 GB data set and a GPU).
 """
 
 from configs import common
@@ -67,7 +67,7 @@ def get_config(phase='cross_entropy'):
     decay_steps=3 * _EPOCH,
     clip_value=0.1,
   )
-  config.batch_size = 16  # Pictures, with five captions each.
+  config.batch_size = 16  # Images, with five captions each.
   config.num_steps = 30 * _EPOCH
 
   config.decoding = common.decoding(beam_size=5)

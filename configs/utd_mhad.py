@@ -7,13 +7,14 @@
     --workdir=runs/gestures
 
 As published, subjects 1, 3, 5 and 7 train and 2, 4, 6 and 8 test. Subject 7 is
-held out to choose by, and such a run is scored on that subject alone. With
-'all_subjects' nothing is left to choose: subject 7 is trained on, too, and the
+held out for validation, and such a run is scored on that subject alone. With
+'all_subjects' subject 7 is trained on, too; nothing is chosen any more, and the
 last step is scored on the test subjects.
 
-The joints are seen from the spine's first place, beside what moved since the
-frame before; trained on random parts, turned about the vertical and scaled. Two
-bidirectional layers of GRUs, and attention over time.
+The joints are relative to the spine of the first frame, and stand beside their
+differences from the frame before. Training uses random parts of recordings,
+rotated about the vertical and scaled. Two bidirectional GRU layers, and
+attention over time.
 
 Published: 66.1 % from depth, 79.1 % with inertial sensors (the data set's
 paper); later skeleton methods between about 85 % and 97 %. Measured: 96.7 %
