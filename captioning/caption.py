@@ -1,4 +1,4 @@
-"""Captions photographs with a trained captioner.
+r"""Captions photographs with a trained captioner.
 
   python -m captioning.caption --workdir=runs/coco photo.jpg folder/
   python -m captioning.caption --workdir=runs/coco photo.jpg --json

@@ -1,4 +1,4 @@
-"""Scores the best checkpoint of a run; needs its workdir and nothing else.
+r"""Scores the best checkpoint of a run; needs its workdir and nothing else.
 
   python -m captioning.evaluate --workdir=runs/coco --split=test --page
   python -m captioning.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \

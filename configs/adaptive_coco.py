@@ -1,4 +1,4 @@
-"""Adaptive attention (Lu et al. 2017) on COCO, and then its encoder's tuning.
+r"""Adaptive attention (Lu et al. 2017) on COCO, and then its encoder's tuning.
 
   tfds build coco_captions --file_format=array_record
   python -m captioning.main --config=configs/adaptive_coco.py \

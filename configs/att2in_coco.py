@@ -1,4 +1,4 @@
-"""Att2in (Rennie et al. 2017) on COCO: cross-entropy, then self-critical.
+r"""Att2in (Rennie et al. 2017) on COCO: cross-entropy, then self-critical.
 
   tfds build coco_captions --file_format=array_record
   python -m captioning.main --config=configs/att2in_coco.py \

@@ -1,4 +1,4 @@
-"""The embedded default: temporal attention on `event_captions`, SYNTHETIC.
+r"""The embedded default: temporal attention on `event_captions`, SYNTHETIC.
 
   python -m video.caption --config=configs/event_captions.py \
     --workdir=runs/event_captions

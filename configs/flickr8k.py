@@ -1,4 +1,4 @@
-"""Soft attention on Flickr8k with its official splits, frozen ResNet-50.
+r"""Soft attention on Flickr8k with its official splits, frozen ResNet-50.
 
   python scripts/prepare_captions.py --name=flickr8k --images=Flickr8k/images \
     --captions=Flickr8k/Flickr8k.token.txt --splits=Flickr8k --skip_bad

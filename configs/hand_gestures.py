@@ -1,4 +1,4 @@
-"""Gestures of a fingertip before a webcam: 16 positions, four classes.
+r"""Gestures of a fingertip before a webcam: 16 positions, four classes.
 
   python scripts/prepare_clips.py --name=skeletons/hand_gestures \
     --input=point_history.csv

@@ -1,4 +1,4 @@
-"""Temporal attention (Yao et al. 2015) on MSR-VTT, frozen ResNet-152.
+r"""Temporal attention (Yao et al. 2015) on MSR-VTT, frozen ResNet-152.
 
   python scripts/prepare_clips.py --name=captioned_clips/msrvtt \
     --input=videos --captions train_val_videodatainfo.json \

@@ -1,4 +1,4 @@
-"""S2VT (Venugopalan et al. 2015) on MSVD, frozen ResNet-50.
+r"""S2VT (Venugopalan et al. 2015) on MSVD, frozen ResNet-50.
 
   python scripts/prepare_clips.py --name=captioned_clips/msvd \
     --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists \

@@ -1,4 +1,4 @@
-"""The embedded default of tracking: a small Re3 on `occlusion_track`.
+r"""The embedded default of tracking: a small Re3 on `occlusion_track`.
 
   python -m video.track --config=configs/occlusion_track.py \
     --workdir=runs/occlusion_track

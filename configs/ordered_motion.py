@@ -1,4 +1,4 @@
-"""The embedded default of classification: two directions, one after the other.
+r"""The embedded default of classification: two directions, one after the other.
 
   python -m video.classify --config=configs/ordered_motion.py --workdir=runs/gru
   python -m video.classify --config=configs/ordered_motion.py:bag \

@@ -1,4 +1,4 @@
-"""A recurrent regression tracker for real sequences, in OTB's layout.
+r"""A recurrent regression tracker for real sequences, in OTB's layout.
 
   python -m video.track --config=configs/otb_track.py --workdir=runs/otb_track \
     --config.data.images=images/ --config.sequences=otb/

@@ -1,4 +1,4 @@
-"""Show and Tell (Vinyals et al. 2015) on COCO.
+r"""Show and Tell (Vinyals et al. 2015) on COCO.
 
   tfds build coco_captions --file_format=array_record
   python -m captioning.main --config=configs/show_and_tell_coco.py \

@@ -1,4 +1,4 @@
-"""Sketch-RNN on Kanji: small, and everything it needs is installed with it.
+r"""Sketch-RNN on Kanji: small, and everything it needs is installed with it.
 
   python -m sketch_rnn.main --config=configs/sketch_kanji.py \
     --workdir=runs/kanji

@@ -1,4 +1,4 @@
-"""Sketch-RNN on one category of QuickDraw or several, as in the published code.
+r"""Sketch-RNN on one category of QuickDraw or several, as the published code.
 
   python -m sketch_rnn.main --config=configs/sketch_quickdraw.py \
     --config.data.categories="('cat', 'pig')" --workdir=runs/cat_pig

@@ -1,4 +1,4 @@
-"""Sketch-RNN on sheep, 7,400 drawings, as the published code trains.
+r"""Sketch-RNN on sheep, 7,400 drawings, as the published code trains.
 
   python scripts/prepare_sketches.py --name=sheep --input=aaron_sheep.npz
   python -m sketch_rnn.main --config=configs/sketch_sheep.py \

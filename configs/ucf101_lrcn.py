@@ -1,4 +1,4 @@
-"""LRCN (Donahue et al. 2015) on UCF101's first split, with a ResNet-18.
+r"""LRCN (Donahue et al. 2015) on UCF101's first split, with a ResNet-18.
 
   python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \
     --input=UCF-101 --lists=ucfTrainTestlist --resize=256 --rate=12

@@ -1,4 +1,4 @@
-"""The captioners on UCM-Captions: 2,100 aerial images, frozen ResNet-50.
+r"""The captioners on UCM-Captions: 2,100 aerial images, frozen ResNet-50.
 
   python scripts/prepare_captions.py --name=ucm --images=UCM/images \
     --captions=UCM/dataset_ucm.json

@@ -1,4 +1,4 @@
-"""Up-Down (Anderson et al. 2018) on COCO: cross-entropy, then self-critical.
+r"""Up-Down (Anderson et al. 2018) on COCO: cross-entropy, then self-critical.
 
   tfds build coco_captions --file_format=array_record
   python -m captioning.main --config=configs/up_down_coco.py \

@@ -1,4 +1,4 @@
-"""UTD-MHAD (Chen et al. 2015): 27 actions from the joints of a Kinect.
+r"""UTD-MHAD (Chen et al. 2015): 27 actions from the joints of a Kinect.
 
   python scripts/prepare_clips.py --name=skeletons/utd_mhad \
     --layout=utd_mhad --input=UTD-MHAD

@@ -1,4 +1,4 @@
-"""UTD-MHAD (Chen et al. 2015) from depth alone: 27 actions, 48 x 64 pixels.
+r"""UTD-MHAD (Chen et al. 2015) from depth alone: 27 actions, 48 x 64 pixels.
 
   python scripts/prepare_clips.py --name=clips/utd_mhad_depth \
     --layout=utd_mhad --input=UTD-MHAD

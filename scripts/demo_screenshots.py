@@ -1,8 +1,8 @@
-"""Draws on the demo's page, and takes the pictures of it that are in docs/.
+r"""Draws on the demo's page, and takes the pictures of it that are in docs/.
 
   python scripts/import_sketch_rnn.py --weights=dog.gen.json --workdir=runs/dog
   make demo-sketch demo
-  python scripts/demo_screenshots.py --workdir=runs/dog \\
+  python scripts/demo_screenshots.py --workdir=runs/dog \
       --workdir=runs/demo-sketch --workdir=runs/demo
 
 The first workdir is the model that goes on with a circle, a head; the last is a

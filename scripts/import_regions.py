@@ -1,8 +1,8 @@
-"""Checks features of regions of pictures and writes them beside a data set.
+r"""Checks features of regions of pictures and writes them beside a data set.
 
-  python scripts/import_regions.py --name=coco_captions --regions=bottom_up \\
+  python scripts/import_regions.py --name=coco_captions --regions=bottom_up \
       --input karpathy_*_resnet101_faster_rcnn_genome.tsv*
-  python scripts/import_regions.py --name=captioned_images/ucm \\
+  python scripts/import_regions.py --name=captioned_images/ucm \
       --regions=bottom_up --input cocobu_att
 
 The input is any number of `.tsv` files as the authors of bottom-up attention

@@ -1,8 +1,8 @@
-"""Makes a workdir of a published Sketch-RNN model, to draw from.
+r"""Makes a workdir of a published Sketch-RNN model, to draw from.
 
-  python scripts/import_sketch_rnn.py --weights=dog.gen.json \\
+  python scripts/import_sketch_rnn.py --weights=dog.gen.json \
       --workdir=runs/published_dog
-  python -m sketch_rnn.sample sample --workdir=runs/published_dog \\
+  python -m sketch_rnn.sample sample --workdir=runs/published_dog \
       --output=dogs --temperature=0.1,0.4,0.8
 
 The weights are a JSON file of the authors' web page: `NAME.gen.json`, or

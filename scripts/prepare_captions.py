@@ -1,8 +1,8 @@
-"""Checks a directory of captioned pictures and prepares it for training.
+r"""Checks a directory of captioned pictures and prepares it for training.
 
-  python scripts/prepare_captions.py --name=ucm --images=ucm/images \\
+  python scripts/prepare_captions.py --name=ucm --images=ucm/images \
       --captions=ucm/dataset_ucm.json
-  python scripts/prepare_captions.py --name=flickr8k --images=flickr8k/images \\
+  python scripts/prepare_captions.py --name=flickr8k --images=flickr8k/images \
       --captions=flickr8k/Flickr8k.token.txt --splits=flickr8k --skip_bad
 
 Afterwards the data set is called 'captioned_images/NAME'.

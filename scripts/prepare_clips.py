@@ -1,21 +1,21 @@
-"""Checks video files, frames or sequences and prepares them for training.
+r"""Checks video files, frames or sequences and prepares them for training.
 
   python scripts/prepare_clips.py --name=clips/mine --input=mine/
-  python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \\
+  python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \
       --input=UCF-101 --lists=ucfTrainTestlist --resize=128 --rate=12
-  python scripts/prepare_clips.py --name=captioned_clips/msrvtt \\
-      --input=videos --captions train_val_videodatainfo.json \\
+  python scripts/prepare_clips.py --name=captioned_clips/msrvtt \
+      --input=videos --captions train_val_videodatainfo.json \
       test_videodatainfo.json --resize=256 --rate=3
-  python scripts/prepare_clips.py --name=captioned_clips/msvd \\
+  python scripts/prepare_clips.py --name=captioned_clips/msvd \
       --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists
-  python scripts/prepare_clips.py --name=skeletons/utd_mhad \\
+  python scripts/prepare_clips.py --name=skeletons/utd_mhad \
       --layout=utd_mhad --input=UTD-MHAD
-  python scripts/prepare_clips.py --name=clips/utd_mhad_depth \\
+  python scripts/prepare_clips.py --name=clips/utd_mhad_depth \
       --layout=utd_mhad --input=UTD-MHAD
-  python scripts/prepare_clips.py --name=skeletons/hand_gestures \\
+  python scripts/prepare_clips.py --name=skeletons/hand_gestures \
       --input=hand_gestures/point_history.csv
   python scripts/prepare_clips.py --name=tracks/otb --input=OTB100
-  python scripts/prepare_clips.py --name=occlusion_track/photographs \\
+  python scripts/prepare_clips.py --name=occlusion_track/photographs \
       --images=flickr8k/images
 
 Clips are a folder per class, of video files or of folders of frames, unless the

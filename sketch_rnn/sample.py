@@ -1,4 +1,4 @@
-"""Draws with a trained Sketch-RNN; the pictures are NAME.svg and NAME.png.
+r"""Draws with a trained Sketch-RNN; the pictures are NAME.svg and NAME.png.
 
   python -m sketch_rnn.sample MODE [INPUT...] --workdir=runs/cat --output=NAME
 
@@ -18,7 +18,7 @@ drawing.svg, drawing.json, cat.ndjson:3, cat.npz:0-7 (counted from 0; of the
 whole file without a number). A LATENT is z.npz or z.npz:3, as encode writes
 them; interpolate and analogy take those in place of drawings.
 
-  python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \\
+  python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \
       --count=20 --temperature=0.1,0.4,0.8
   python -m sketch_rnn.sample complete head.svg --workdir=runs/cat --output=ends
 """

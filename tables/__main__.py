@@ -1,9 +1,9 @@
-"""Runs the tables of the papers and prints them beside what was published.
+r"""Runs the tables of the papers and prints them beside what was published.
 
   python -m tables --table=ucm
-  python -m tables --table=ucm --run \\
+  python -m tables --table=ucm --run \
     --set encoder_weights=resnet50.safetensors
-  python -m tables --table=ordered_motion,gesture_stream \\
+  python -m tables --table=ordered_motion,gesture_stream \
     --run --jobs=2
 
 Without --run it reads what there is: every measured number comes from the

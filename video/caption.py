@@ -1,4 +1,4 @@
-"""Trains a video captioner and evaluates it; or captions a person's own clips.
+r"""Trains a video captioner and evaluates it; or captions a person's own clips.
 
   python -m video.caption --config=configs/event_captions.py --workdir=runs/v
   python -m video.caption --workdir=runs/v

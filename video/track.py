@@ -1,4 +1,4 @@
-"""Trains a tracker, evaluates it, and follows things in people's own clips.
+r"""Trains a tracker, evaluates it, and follows things in people's own clips.
 
   python -m video.track --config=configs/occlusion_track.py --workdir=runs/track
 
