@@ -114,9 +114,24 @@ def main():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--workdir', action='append', required=True)
-  parser.add_argument('--repeats', type=int, default=50, help='one by one')
-  parser.add_argument('--together', type=int, default=200, help='at once')
+  parser.add_argument(
+    '--workdir',
+    action='append',
+    required=True,
+    help='workdir of a trained model; may be repeated',
+  )
+  parser.add_argument(
+    '--repeats',
+    type=int,
+    default=50,
+    help='number of requests, one after the other (default: 50)',
+  )
+  parser.add_argument(
+    '--together',
+    type=int,
+    default=200,
+    help='number of requests at once (default: 200)',
+  )
   args = parser.parse_args()
   command = [sys.executable, '-m', 'demo', '--port=0', '--no_browser']
   command += [f'--workdir={workdir}' for workdir in args.workdir]

@@ -239,17 +239,31 @@ def parse(
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   default = os.environ.get('TORCH_PYTHON', ROOT / '.venv-torch/bin/python')
-  parser.add_argument('--torch_python', default=default, metavar='PATH')
+  parser.add_argument(
+    '--torch_python',
+    default=default,
+    metavar='PATH',
+    help='Python interpreter with PyTorch',
+  )
   parser.add_argument(
     '--yardsticks',
     type=pathlib.Path,
     default=ROOT.parent / 'shared' / 'bench',
     metavar='DIR',
-    help=f'where {yardstick}.py is',
+    help=f'directory of {yardstick}.py',
   )
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--warmup', type=int, default=2)
-  parser.add_argument('--output', type=pathlib.Path, metavar='F.json')
+  parser.add_argument(
+    '--rounds', type=int, default=5, help='number of rounds (default: 5)'
+  )
+  parser.add_argument(
+    '--warmup',
+    type=int,
+    default=2,
+    help='rounds before those that count (default: 2)',
+  )
+  parser.add_argument(
+    '--output', type=pathlib.Path, metavar='F.json', help='file to write'
+  )
   parser.add_argument('--side', help=argparse.SUPPRESS)
   if cases:
     parser.add_argument(
@@ -257,7 +271,7 @@ def parse(
       type=lambda part: choose(cases, part),
       default=list(cases),
       metavar='PART',
-      help='only those with this in their name: ' + '; '.join(cases),
+      help='run the cases whose name contains PART: ' + '; '.join(cases),
     )
   return parser.parse_args()
 
