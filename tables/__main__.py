@@ -77,25 +77,29 @@ def main(argv: Sequence[str] | None = None):
   try:
     if args.jobs < 1:
       raise ValueError(f'--jobs={args.jobs} must be at least 1')
-    places = [
-      runs_lib.Place(_table(name), args.workdirs, tuple(args.set))
+    all_runs = [
+      runs_lib.TableRuns(_table(name), args.workdirs, tuple(args.set))
       for name in args.table.split(',')
     ]
     seeds = [int(seed) for seed in args.seeds.split(',')]
     names = [name for name in args.rows.split(',') if name]
-    rows = runs_lib.select(places, names)
-    for place in places:
-      for row in place.table.rows:
-        runs_lib.load_config(place.arguments(row, 0))  # All, before any runs.
+    rows = runs_lib.select(all_runs, names)
+    for table_runs in all_runs:
+      for row in table_runs.table.rows:
+        runs_lib.load_config(
+          table_runs.arguments(row, 0)
+        )  # All, before any runs.
   except ValueError as error:
     parser.error(str(error))
   if args.run:
     reasons = runs_lib.run_missing(
-      rows, seeds, jobs=args.jobs, find_obstacles=requirements.find
+      rows, seeds, jobs=args.jobs, missing_requirements=requirements.missing
     )
-  for place in places:
+  for table_runs in all_runs:
     print(
-      report_lib.report(place, seeds, args.output or args.workdirs, reasons)
+      report_lib.report(
+        table_runs, seeds, args.output or args.workdirs, reasons
+      )
     )
 
 
