@@ -1,14 +1,4 @@
-# make demo         trains a captioner on drawn pictures, shows what it says
-# make demo-sketch  trains Sketch-RNN on Kanji and shows what it draws
-# make studio       serves a page to draw with, and to have photographs described,
-#                   with these two models (trained first if they are absent) or
-#                   others: make studio STUDIO='--workdir=runs/dog'
-# make video        trains the four drawn tasks of video/, three seeds of each,
-#                   and prints their tables beside the aims
-# make test         runs the tests
-# make lint         checks style
-# make bench        times training, decoding, drawing and streaming, beside
-#                   PyTorch where it is installed
+# `make help` lists the targets: the lines with two number signs.
 # Each sets up .venv first, unless it is current. All are safe to repeat.
 # The demos run on two devices, which on a CPU are two of its cores.
 
@@ -18,15 +8,23 @@ DEMO ?= runs/demo
 DEMO_SKETCH ?= runs/demo-sketch
 STUDIO ?=
 TABLES ?= runs/tables
-# Those that take longest come first, so that both cores end at about the same
-# time. Leave VIDEO_ROWS empty to train all rows of the tables.
+# The longest first, so that both cores end at about the same time. Leave
+# VIDEO_ROWS empty to train all rows of the tables.
 VIDEO ?= event_captions,occlusion_track,gesture_stream,ordered_motion
 VIDEO_ROWS ?= temporal_attention,mean_pool,tracker,framewise,gru,bag
 export TF_CPP_MIN_LOG_LEVEL ?= 2
-# Huge pages for large buffers, which saves the time of page faults.
+# Huge pages for large buffers: fewer page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo demo-sketch studio video test test-slow lint bench
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-sketch studio video test test-slow lint bench
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
+	  $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "For another model: make studio STUDIO='--workdir=runs/dog'"
+	@echo 'In another directory: make demo DEMO=DIR'
 
 .venv/current: pyproject.toml
 	@echo 'Setting up .venv (once, and when pyproject.toml changes)'
@@ -34,15 +32,15 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
-demo: .venv/current
-	@echo 'Training a captioner on SYNTHETIC drawn pictures in $(DEMO)'
+demo: .venv/current ## Train an image captioner on SYNTHETIC images; caption its test split
+	@echo 'Training a captioner on SYNTHETIC images in $(DEMO)'
 	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
 	  $(BIN)/python -m captioning.main --config=configs/scenes.py \
 	  --workdir=$(DEMO)
 	@echo 'Scores: $(DEMO)/results.json'
 	@echo 'Captions with attention: $(DEMO)/results/test.png'
 
-demo-sketch: .venv/current
+demo-sketch: .venv/current ## Train Sketch-RNN on Kanji; draw with it
 	@echo 'Training Sketch-RNN on Kanji in $(DEMO_SKETCH)'
 	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
 	  $(BIN)/python -m sketch_rnn.main --config=configs/sketch_kanji.py \
@@ -50,28 +48,28 @@ demo-sketch: .venv/current
 	@echo 'Losses: $(DEMO_SKETCH)/results.json'
 	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
 
-studio: .venv/current
+studio: .venv/current ## Serve a web page for drawing and captioning with these models
 	$(BIN)/python -m demo $(STUDIO)
 
-# Runs that differ in the seed alone find what the first one has compiled.
-video: .venv/current
-	@echo 'Training on SYNTHETIC drawn clips in $(TABLES), two runs at once'
+# Runs that differ in the seed alone share one compilation.
+video: .venv/current ## Train the four SYNTHETIC tasks of video/; print their tables
+	@echo 'Training on SYNTHETIC clips in $(TABLES), two runs at once'
 	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR-$(TABLES)/compiled}" \
 	  $(BIN)/python -m tables --table=$(VIDEO) \
 	  --rows=$(VIDEO_ROWS) --seeds=0,1,2 --workdirs=$(TABLES) --run --jobs=2
 
-test: .venv/current
+test: .venv/current ## Run the tests, but the slow ones
 	scripts/install_chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: .venv/current
+test-slow: .venv/current ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
 
-lint: .venv/current
+lint: .venv/current ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/current
+bench: .venv/current ## Time training and inference, beside PyTorch where it is installed
 	$(BIN)/python benchmarks/benchmark_captioning.py --output=runs/benchmark.json
 	$(BIN)/python benchmarks/benchmark_sketch_rnn.py \
 	  --output=runs/benchmark_sketch_rnn.json

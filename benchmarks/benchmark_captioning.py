@@ -1,23 +1,24 @@
-"""Times captioners beside PyTorch, and what the rewards of SCST cost.
+"""Times captioners beside PyTorch, and the rewards of self-critical training.
 
   python benchmarks/benchmark_captioning.py --output=runs/benchmark.json
 
 Soft attention (Show, Attend and Tell), Att2in and Up-Down on cached 14x14x2048
-grids, with 9,490 words: training on 32 captions of 20 words (loss, gradient,
+features, with 9,490 words: training on 32 captions of 20 words (loss, gradient,
 clipping, Adam), and 5 beams for 20 words. The first two have 512 units in the
-LSTM, the attention and the embedding, Up-Down 1,000 in all but the attention.
-Ours is what the product runs, from float16 grids on the host to the updated
-state; PyTorch starts from float32 tensors.
+LSTM, the attention and the embedding; Up-Down has 1,000 except in the
+attention. Ours is the code of captioning.main, from float16 features on the
+host to the updated state; PyTorch starts from float32 tensors. The ratio is our
+time over PyTorch's.
 
-Each side is a process on one core, the same, and they take turns step by step.
-A turn is two runs, of which the second counts: of a process that waits the
-machine may take the memory back. What counts is the CPU time of the process: on
-a machine that does other work too, wall time tells little. Linux.
+Each side is a process, all on the same core; they run in alternation. A round
+is two runs of each side, and the second run counts, since the memory of a
+waiting process may be taken back. Times are CPU times of the process: wall
+times depend on the other work of the machine. Linux.
 
-Self-critical training draws 5 captions for each of 10 pictures, as published,
-has them scored, and takes a step of training on them; Att2in, on two cores. It
-is compared with the same drawing, all at once, and training alone. Other
-processes score, therefore wall time counts here.
+Self-critical training samples 5 captions for each of 10 images, as published,
+scores them, and takes a training step; Att2in, on two cores. It is compared
+with the same sampling, all at once, and a step without rewards. Other processes
+compute the scores; therefore wall time is measured here.
 
 PyTorch needs an environment of its own; its modules are in torch_captioners.py.
 
@@ -74,7 +75,7 @@ MODELS = {
 # The cases: of each model, and of self-critical training.
 TRAIN = {model: f'{model}: train step, batch {BATCH}' for model in MODELS}
 DECODE = {
-  (model, size): f'{model}: beam {BEAMS}, {size} picture{"s" * (size > 1)}'
+  (model, size): f'{model}: beam {BEAMS}, {size} image{"s" * (size > 1)}'
   for model in MODELS
   for size in (1, BATCH)
 }
@@ -88,7 +89,7 @@ SCST = f'SCST step, {PICTURES} x {SAMPLES} captions'
 ALONE = 'SCST: drawing and training alone'
 REWARDS = 'SCST: rewards alone, one process'
 CORES = 2
-DOCUMENTS = 1000  # Pictures whose captions make the document frequencies.
+DOCUMENTS = 1000  # Images whose captions make the document frequencies.
 
 # The sides, and the share of a side's time that ours may take at most.
 OURS = side_by_side.OURS
@@ -397,7 +398,7 @@ def table(summary: dict) -> str:
       'side',
       'median',
       'min-max',
-      'ours / it',
+      'ratio',
       'goal',
     ],
     rows,
@@ -405,7 +406,7 @@ def table(summary: dict) -> str:
 
 
 def self_critical_table(summary: dict, cores: int) -> str:
-  """Markdown: what rewards add to a step, and how much work they are."""
+  """Markdown: the time of a step with and without rewards."""
   rows = []
   for case, sides in summary.items():
     times = sides[SELF_CRITICAL]
@@ -422,7 +423,7 @@ def self_critical_table(summary: dict, cores: int) -> str:
       'median',
       'min-max',
       'CPU seconds, without other processes',
-      'it / without rewards',
+      'ratio to a step without rewards',
       'goal',
     ],
     rows,
@@ -430,7 +431,7 @@ def self_critical_table(summary: dict, cores: int) -> str:
 
 
 def seconds(times: dict) -> list[str]:
-  """The median, and least-most."""
+  """The median, and min-max."""
   return [f'{times["median"]:.3f}', '{min:.3f}-{max:.3f}'.format(**times)]
 
 

@@ -2,10 +2,10 @@
 
   python benchmarks/benchmark_demo.py --workdir=runs/dog --workdir=runs/kanji
 
-For each model of sketch_rnn: one person who draws a circle and waits, again
-and again, and then many who lift their pens at the same moment. Latencies are
-those of a client on this machine, JSON included. `CPU` is the server's time on
-its processors for one request, which other programs do not lengthen.
+For each model of sketch_rnn: requests one after the other, and then many at
+once. A request is a circle, as drawn by hand. Latencies are those of a client
+on this machine, JSON included. `CPU` is the CPU time of the server for one
+request, which does not depend on other programs.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _POLL = 0.5  # Seconds.
 def request(
   name: str, size: float, number: int, count: int, **others: Any
 ) -> dict[str, Any]:
-  """A circle as a hand draws it, no two alike: 60 points."""
+  """Makes a request with a circle of 60 points, each another one."""
   rng = np.random.default_rng(number)
   angles = np.linspace(0, 6, 60) + rng.uniform(0, 6)
   radius = size * rng.uniform(0.2, 0.35) * (1 + 0.05 * np.sin(3 * angles))
@@ -51,13 +51,13 @@ def request(
 async def one_by_one(
   address: str, messages: Sequence[dict[str, Any]]
 ) -> list[load.Answer]:
-  """Each when the one before it is answered."""
+  """Sends each message when the one before it is answered."""
   async with load.Connection(address) as connection:
     return [await connection.draw(message) for message in messages]
 
 
 def wait_until_ready(address: str) -> dict[str, Any]:
-  """What /api/models says at last."""
+  """Waits, and returns the answer of /api/models."""
   while True:
     with urllib.request.urlopen(f'{address}api/models') as response:
       models = json.load(response)
@@ -110,13 +110,28 @@ def measure(
 
 
 def main():
-  """Reads the command line and does what it asks for."""
+  """Runs the command."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--workdir', action='append', required=True)
-  parser.add_argument('--repeats', type=int, default=50, help='one by one')
-  parser.add_argument('--together', type=int, default=200, help='at once')
+  parser.add_argument(
+    '--workdir',
+    action='append',
+    required=True,
+    help='workdir of a trained model; may be repeated',
+  )
+  parser.add_argument(
+    '--repeats',
+    type=int,
+    default=50,
+    help='number of requests, one after the other (default: 50)',
+  )
+  parser.add_argument(
+    '--together',
+    type=int,
+    default=200,
+    help='number of requests at once (default: 200)',
+  )
   args = parser.parse_args()
   command = [sys.executable, '-m', 'demo', '--port=0', '--no_browser']
   command += [f'--workdir={workdir}' for workdir in args.workdir]

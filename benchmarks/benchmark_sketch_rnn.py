@@ -4,23 +4,22 @@
 
 The work is that of configs/sketch_sheep.py: 100 drawings of 250 points, an LSTM
 encoder of 256 units in each direction, a decoder of 512. A training step is
-what the product runs, from a batch on the host to the updated state: loss,
-gradient, clipping, Adam; preparing the batch is not in it. PyTorch does the
-same with nn.LSTM, but without recurrent dropout, from tensors that are there.
-Sampling draws 250 points with a decoder alone, of random weights.
+that of sketch_rnn.main, from a batch on the host to the updated state: loss,
+gradient, clipping, Adam. It does not include preparing the batch. PyTorch does
+the same with nn.LSTM, but without recurrent dropout, and starts from tensors.
+Sampling generates 250 points with a decoder alone, of random weights.
 
-Each side is a process, and they take turns step by step: at first on two
-cores, where wall time counts, and then on one of them, where the CPU time of
-the process does, since on a machine that does other work too wall time tells
-little. A turn is two runs, of which the second counts: a training goes on step
-after step, while of a process that waits the machine may take the memory back.
+Each side is a process; they run in alternation: first on two cores, in wall
+time, then on one of them, in CPU time of the process, since wall times depend
+on the other work of the machine. A round is two runs of each side, and the
+second run counts, since the memory of a waiting process may be taken back.
 Linux.
 
 GFLOP/s are those of the published network, which multiplies z by the kernel at
-every point. We do it once for a drawing and thus do less: "GFLOP done" is what
-is left of the same network's products, without those that are computed again.
-PyTorch does as published. The peak is that of products of 2048 x 2048 matrices
-of float32 in JAX, which take their turns too.
+every point. Ours multiplies once for a drawing: "GFLOP done" counts its
+products, without those that are recomputed. PyTorch does as published. The peak
+is that of products of 2048 x 2048 float32 matrices in JAX, which are timed in
+the same alternation.
 
 The published code (TensorFlow 1) does not run here: its figures were measured
 elsewhere, on two quiet cores.
@@ -187,7 +186,7 @@ def make_ours() -> side_by_side.Side:
     if size != POINTS:
       cases[BUCKET[size]] = lambda size=size: steps[LSTM](batch[size])
 
-  # No drawing ends: all of the 250 points are drawn.
+  # No drawing ends: all of the 250 points are sampled.
   model, variables = create({'conditional': False})
   bias = variables['params']['output']['bias']
   variables['params']['output']['bias'] = bias.at[2].set(-1e9)
@@ -279,7 +278,7 @@ def training_table(summary: dict, clock: str, cores: int) -> str:
     'of the peak',
     'GFLOP done',
     'of the peak',
-    'ours / it',
+    'ratio',
   ]
   if clock == 'wall':
     head.append('published code, measured elsewhere')
@@ -304,10 +303,10 @@ def drawings_per_second(summary: dict, batches: dict[str, int]) -> list[float]:
 def buckets_table(
   summary: dict, batches: dict[str, int], clock: str, cores: int
 ) -> str:
-  """Markdown: drawings a second, at full length and in buckets."""
+  """Markdown: drawings per second, at full length and in buckets."""
   full, bucketed = drawings_per_second(summary, batches)
   return side_by_side.table(
-    [f'training, {described(clock, cores)}', 'drawings / s', 'of the first'],
+    [f'training, {described(clock, cores)}', 'drawings / s', 'ratio'],
     [
       [f'lstm, all of {POINTS} points', f'{full:.1f}', ''],
       [
@@ -320,7 +319,7 @@ def buckets_table(
 
 
 def sampling_table(summary: dict, clock: str, cores: int) -> str:
-  """Markdown: milliseconds until each drawing has a point more."""
+  """Markdown: milliseconds for one more point of each drawing."""
   rows = []
   for count, name in SAMPLE.items():
     times = summary[name][OURS]

@@ -5,17 +5,17 @@
 The tracker of configs/otb_track.py on frames of 360 x 240 and of 1280 x 720
 pixels, that of configs/occlusion_track.py on 64 x 64; the recogniser of
 configs/gesture_stream.py, and that of configs/utd_mhad.py, made to read
-forwards alone, on skeletons. One thing, one stream, as each frame comes: from a
-frame on the host to a box, or to probabilities, on the host. Frames are noise
-and parameters random, on which the speed does not depend.
+forwards alone, on skeletons. One target or stream, frame by frame: from a frame
+on the host to a box, or to probabilities, on the host. Frames are noise and
+parameters random; the speed does not depend on them.
 
-PyTorch has the same networks with the same parameters; that both find the same
-in the first frames is checked before anything is timed.
+PyTorch has the same networks with the same parameters. Before the timing both
+must find the same in the first frames. The ratio is our time over PyTorch's.
 
-Each side is a process on one core, the same, and they take turns. A turn is two
-runs over some frames, of which the second counts. What counts is the CPU time
-of the process: on a machine that does other work too, wall time tells little;
-on a quiet one they are the same, and frames a second are those of a stream.
+Each side is a process, all on the same core; they run in alternation. A round
+is two runs over some frames of each side, and the second run counts. Times are
+CPU times of the process: wall times depend on the other work of the machine. On
+a quiet one both are the same, and frames per second are those of a stream.
 Linux.
 
 PyTorch needs an environment of its own; its modules are in torch_video.py.
@@ -108,7 +108,7 @@ def make_ours() -> side_by_side.Side:
     return list(pixels.reshape(DISTINCT, *shape))
 
   def variables(init, *args):
-    """In place of those that `init` would make."""
+    """Replaces the parameters that `init` would make."""
 
     def draw(path, x):
       name = '/'.join(key.key for key in path[1:])
@@ -258,7 +258,7 @@ def side(runs: dict[str, Callable], compilations=lambda: 0):
   """A side whose facts are what it finds in the first frames.
 
   Args:
-    runs: by case, what yields as many findings as it is told to.
+    runs: case -> a function that yields this many outputs.
     compilations: see `side_by_side.Side`.
   """
 
@@ -328,7 +328,7 @@ def table(summary: dict) -> str:
       'frames / s',
       f'of {REAL_TIME} / s',
       'frames / s of wall time',
-      'ours / it',
+      'ratio',
     ],
     rows,
   )

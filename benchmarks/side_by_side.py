@@ -1,8 +1,8 @@
-"""What the benchmarks share: sides that take turns, each a process of its own.
+"""Times several sides in alternation, each a process of its own.
 
-A script makes its `Side` by name and calls `work` where it runs as one, else
-`workers`, `measure` and `finish`. A turn of one side is followed by a turn of
-the other, so that what else the machine does falls on both.
+A script makes its `Side` by name and calls `work` where it runs as a side, else
+`workers`, `measure` and `finish`. The sides alternate, so that the other work
+of the machine slows both down.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def count_compilations() -> Callable[[], int]:
 
 
 def on_first_call(make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
-  """A case of a `Side` that is made when its first turn comes.
+  """A case of a `Side` that is made at its first run.
 
   Those that are not measured then cost nothing.
   """
@@ -90,7 +90,7 @@ def work(make: Callable[[], Side]):
 
 
 class Worker:
-  """One side, alive from the first turn to the last."""
+  """One side, alive from the first run to the last."""
 
   def __init__(
     self,
@@ -163,38 +163,37 @@ def measure(
   warmup: int,
   in_a_row: int = 1,
 ) -> tuple[dict, int]:
-  """Lets the sides take turns: {case: {side: runs}}, compilations of ours.
+  """Runs the sides in alternation: {case: {side: runs}}, our compilations.
 
   Args:
     workers: by side.
-    groups: of cases that take turns as well, one group after the other.
-    rounds: turns that count.
-    warmup: turns before, of which the first run may compile.
-    in_a_row: runs of a turn, of which the last counts.
+    groups: groups of cases that alternate, too, one after the other.
+    rounds: number of rounds that count.
+    warmup: rounds before these; the first run may compile.
+    in_a_row: runs of a side in a round, of which the last counts.
   """
   runs, compilations = {}, 0
   for cases in groups:
-    for turn in range(warmup + rounds):
+    for number in range(warmup + rounds):
       for case in cases:
         for side, worker in workers.items():
           if case not in worker.cases:
             continue
           for i in range(in_a_row):
             run = worker.run(case)
-            if turn or i:
+            if number or i:
               compilations += run['compilations']
-          if turn >= warmup:
+          if number >= warmup:
             runs.setdefault(case, {}).setdefault(side, []).append(run)
   return runs, compilations
 
 
 def summarize(runs: dict, clock: str = 'cpu') -> dict:
-  """{case: {side: runs}} with, instead of the runs, what sums them up.
+  """Summarises runs: {case: {side: runs}} -> {case: {side: summary}}.
 
   Args:
     runs: of `measure`.
-    clock: 'cpu' or 'wall', of which the median, the least and the most seconds
-      are taken.
+    clock: 'cpu' or 'wall': the median, minimum and maximum are of its seconds.
   """
 
   def sum_up(runs):
@@ -215,7 +214,7 @@ def summarize(runs: dict, clock: str = 'cpu') -> dict:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Markdown."""
+  """Makes a table in Markdown."""
   lines = ['| ' + ' | '.join(row) + ' |' for row in (head, *rows)]
   lines.insert(1, '|' + '---|' * len(head))
   return '\n'.join(lines)
@@ -226,17 +225,31 @@ def parse(description: str, cases: Sequence[str] = ()) -> argparse.Namespace:
 
   Args:
     description: the docstring of the script.
-    cases: those of which `--cases` chooses some; see `choose`.
+    cases: for --cases; see `choose`.
   """
   parser = argparse.ArgumentParser(
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   default = os.environ.get('TORCH_PYTHON', ROOT / '.venv-torch/bin/python')
-  parser.add_argument('--torch_python', default=default, metavar='PATH')
-  parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--warmup', type=int, default=2)
-  parser.add_argument('--output', type=pathlib.Path, metavar='F.json')
+  parser.add_argument(
+    '--torch_python',
+    default=default,
+    metavar='PATH',
+    help='Python interpreter with PyTorch',
+  )
+  parser.add_argument(
+    '--rounds', type=int, default=5, help='number of rounds (default: 5)'
+  )
+  parser.add_argument(
+    '--warmup',
+    type=int,
+    default=2,
+    help='rounds before those that count (default: 2)',
+  )
+  parser.add_argument(
+    '--output', type=pathlib.Path, metavar='F.json', help='file to write'
+  )
   parser.add_argument('--side', help=argparse.SUPPRESS)
   if cases:
     parser.add_argument(
@@ -244,17 +257,17 @@ def parse(description: str, cases: Sequence[str] = ()) -> argparse.Namespace:
       type=lambda part: choose(cases, part),
       default=list(cases),
       metavar='PART',
-      help='only those with this in their name: ' + '; '.join(cases),
+      help='run the cases whose name contains PART: ' + '; '.join(cases),
     )
   return parser.parse_args()
 
 
 def choose(cases: Sequence[str], part: str) -> list[str]:
-  """The cases whose name holds `part`."""
+  """Returns the cases whose name contains `part`."""
   chosen = [case for case in cases if part in case]
   if not chosen:
     raise argparse.ArgumentTypeError(
-      f'{part!r} is in no name of {"; ".join(cases)}'
+      f'{part!r} is in none of the names {"; ".join(cases)}'
     )
   return chosen
 
@@ -262,7 +275,7 @@ def choose(cases: Sequence[str], part: str) -> list[str]:
 def find_pythons(
   args: argparse.Namespace, torch_sides: Sequence[str]
 ) -> dict[str, str]:
-  """The interpreter of each side that is there; says which is not."""
+  """Returns the interpreter of each side; prints which is missing."""
   pythons = {OURS: sys.executable}
   if pathlib.Path(args.torch_python).exists():
     pythons.update(dict.fromkeys(torch_sides, args.torch_python))

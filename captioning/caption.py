@@ -1,16 +1,16 @@
-"""Captions photographs with a trained captioner.
+r"""Captions images with a trained captioner.
 
   python -m captioning.caption --workdir=runs/coco photo.jpg folder/
   python -m captioning.caption --workdir=runs/coco photo.jpg --json
   python -m captioning.caption --workdir=runs/coco *.jpg --attention=out.png
   python -m captioning.caption --workdir=runs/coco photo.jpg --n_best=5 \
-    --decoding="required=('dog',)" --decoding=no_repeat_ngram=3
+    --decoding="required_words=('dog',)" --decoding=no_repeat_ngram=3
   python -m captioning.caption --workdir=runs/a --workdir=runs/b photo.jpg
 
-Prints a line for each caption: path, caption, log-probability (natural). A file
-that is no picture gets an error line, the others their captions; the exit
-status is then 1. Of a folder all files with the ending of a picture are taken.
-Several workdirs caption as an ensemble.
+Prints a line for each caption: path, caption, log-probability (natural). Files
+that cannot be read are reported on stderr and the rest are captioned; the exit
+status is then 1. A directory stands for all image files below it. Several
+workdirs caption as an ensemble.
 """
 
 import argparse
@@ -127,28 +127,36 @@ def main(argv: list[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('paths', nargs='+', help='pictures and folders')
+  parser.add_argument(
+    'paths', nargs='+', help='images and directories of images'
+  )
   parser.add_argument(
     '--workdir',
     required=True,
     action='append',
-    help='of a trained captioner; of several, an ensemble',
+    help='workdir of a trained captioner; repeat it for an ensemble',
   )
   parser.add_argument(
-    '--n_best', type=int, default=1, help='how many captions of a picture'
+    '--n_best',
+    type=int,
+    default=1,
+    help='number of captions per image (default: 1)',
   )
   parser.add_argument(
     '--decoding',
     metavar='FIELD=VALUE',
     action='append',
     default=[],
-    help="a field of the config's `decoding`, as Python writes its value",
+    help="changes a field of the config's `decoding`; a Python literal, such "
+    'as beam_size=5; may be repeated',
   )
-  parser.add_argument('--json', action='store_true', help='print JSON')
+  parser.add_argument(
+    '--json', action='store_true', help='print JSON instead of lines'
+  )
   parser.add_argument(
     '--attention',
     metavar='OUT.png',
-    help='draw the pictures, with where each word looked',
+    help='write the images with the attention at each word',
   )
   arguments = parser.parse_args(argv)
   if arguments.attention:

@@ -1,4 +1,4 @@
-"""Scores the best checkpoint of a run; needs its workdir and nothing else.
+r"""Scores the best checkpoint of a run.
 
   python -m captioning.evaluate --workdir=runs/coco --split=test --page
   python -m captioning.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \
@@ -17,27 +17,29 @@ from captioning import evaluation
 from training import app
 
 _SPICE_JAR = flags.DEFINE_string(
-  'spice_jar', None, "SPICE's jar, to score by it too; takes minutes."
+  'spice_jar',
+  None,
+  'Path of the SPICE jar, to compute SPICE too; takes minutes.',
 )
 _SPLIT = flags.DEFINE_enum(
-  'split', 'test', ['validation', 'test'], 'Which pictures to describe.'
+  'split', 'test', ['validation', 'test'], 'Split to evaluate.'
 )
 _NAME = flags.DEFINE_string(
-  'name', None, 'Of the entry in results.json; by default the split.'
+  'name', None, 'Name of the entry in results.json; default: the split.'
 )
 _DECODING = flags.DEFINE_multi_string(
   'decoding',
   [],
-  "FIELD=VALUE of the config's `decoding`, for this evaluation alone.",
+  "FIELD=VALUE changes a field of the config's `decoding` for this evaluation.",
 )
 _ENSEMBLE = flags.DEFINE_list(
-  'ensemble', [], 'Workdirs of captioners that join that of --workdir.'
+  'ensemble', [], 'Workdirs of further captioners of an ensemble.'
 )
 _DIVERSITY = flags.DEFINE_bool(
-  'diversity', False, 'Score how much the captions of a picture differ.'
+  'diversity', False, 'Also score the diversity of the captions of each image.'
 )
 _PAGE = flags.DEFINE_bool(
-  'page', False, 'Write a web page of all pictures, results/NAME.html.'
+  'page', False, 'Write a web page of all images: results/NAME.html.'
 )
 
 

@@ -1,4 +1,4 @@
-"""Trains an image captioner, evaluates it on the way and on the test split.
+r"""Trains an image captioner, evaluates it on the way and on the test split.
 
   python -m captioning.main --config=configs/coco.py --workdir=runs/coco
 

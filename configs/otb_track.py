@@ -1,19 +1,19 @@
-"""A recurrent regression tracker for real sequences, in OTB's layout.
+r"""A recurrent regression tracker for real sequences, in OTB's layout.
 
   python -m video.track --config=configs/otb_track.py --workdir=runs/otb_track \
-    --config.data.images=photographs/ --config.sequences=otb/
+    --config.data.images=images/ --config.sequences=otb/
 
-It is trained on `photo_track`, SYNTHETIC motion over the photographs of a
-directory (drawn textures where there is none), and follows the real sequences
-of another one in one pass from the first box; no frame of these is trained on.
+It is trained on `photo_track`, SYNTHETIC motion over the images of a directory
+(SYNTHETIC textures without one). It is scored on the real sequences of another
+directory, in one pass from the first box; it is not trained on their frames.
 
 After Re3 (Gordon, Farhadi and Fox 2018), smaller: crops of 64 x 64 instead of
-227 x 227, a network that starts from scratch instead of from ImageNet and sees
-both crops together (`--config.model.fusion=late` sees each for itself), one
-layer of memory instead of two with peepholes
+227 x 227; a network trained from scratch instead of from ImageNet, which reads
+both crops together (`--config.model.fusion=late`: each crop alone); one LSTM
+layer instead of two with peepholes
 (`--config.model.cell=peephole --config.model.layers=2`).
-As in their published code the state becomes that after the first frame every 32
-frames.
+As in their published code the state is reset to that after the first frame
+every 32 frames.
 
 Published: OTB-100's success AUC of SiamFC 0.582; Re3 reports none. Measured,
 one seed, on two sequences of OTB: see docs/results.md.
@@ -21,10 +21,11 @@ one seed, on two sequences of OTB: see docs/results.md.
 
 import ml_collections
 
+from configs import common
+
 
 def get_config():
-  config = ml_collections.ConfigDict()
-  config.seed = 0
+  config = common.tracking()
 
   config.data = dict(
     name='photo_track',
@@ -34,7 +35,6 @@ def get_config():
     height=96,
     width=128,
   )
-  config.sequences = ''
 
   config.model = dict(
     side=64,
@@ -48,28 +48,15 @@ def get_config():
     layers=1,
     reset_every=32,
   )
-  config.longest_side = 640
 
-  config.jitter = dict(correlation=0.8, centre=0.12, size=0.06)
   config.self_feeding = dict(start=1500, ramp=500, max_share=0.7)
-  config.optimizer = dict(
-    learning_rate=2e-3,
-    schedule='cosine',
-    warmup_steps=100,
-    b1=0.9,
-    b2=0.999,
-    epsilon_hat=False,
-    weight_decay=1e-4,
-    clip_norm=1.0,
-    clip_value=0.0,
-    rates=(),
+  config.optimizer = common.optimizer(
+    learning_rate=2e-3, warmup_steps=100, weight_decay=1e-4, clip_norm=1.0
   )
   config.batch_size = 16
   config.num_steps = 4000
 
   config.eval_batch_size = 16
-  config.best_metric = 'success_auc'
-  config.best_mode = 'max'
   config.log_every = 50
   config.eval_every = 500
   config.checkpoint_every = 500

@@ -1,4 +1,4 @@
-"""The captioners on UCM-Captions: 2,100 aerial photographs, frozen ResNet-50.
+r"""The captioners on UCM-Captions: 2,100 aerial images, frozen ResNet-50.
 
   python scripts/prepare_captions.py --name=ucm --images=UCM/images \
     --captions=UCM/dataset_ucm.json
@@ -8,15 +8,15 @@
     --config.start_from=runs/att2in --workdir=runs/att2in_self_critical
 
 The argument is one of `MODELS`, and after a slash one of `PHASES`. All models
-have 512 units and see what a ReLU layer makes of a ResNet's 2,048 features, as
-many as VGG-16's annotations have: 512.
+have 512 units. A ReLU layer reduces a ResNet's 2,048 features to 512, as many
+as VGG-16's annotations have.
 
 Published (Lu et al. 2018, VGG-16, as later papers quote it): soft attention
 BLEU-4 0.525, CIDEr 2.61; hard attention 0.618, 2.99. Measured: see
 docs/results.md. All rows: python -m tables --table=ucm
 """
 
-import ml_collections
+from configs import common
 
 _ATTENDS = dict(
   features=512,
@@ -25,9 +25,9 @@ _ATTENDS = dict(
   annotation_features=512,
   dropout_rate=0.5,
 )
-# To look at one location drawn is noise enough: with a dropout of 0.5 beside it
-# CIDEr on the validation split was 2.59 instead of 2.94 at step 400 of 1,000,
-# and 3.06 instead of 3.33 in the end (seed 0).
+# One sampled location is noise enough: with a dropout of 0.5 besides, CIDEr on
+# the validation split was 2.59 instead of 2.94 at step 400 of 1,000, and 3.06
+# instead of 3.33 at the end (seed 0).
 _HARD = dict(_ATTENDS, hard=True, dropout_rate=0.2)
 # Name -> the key of `model.DECODERS`, its arguments, and the number of steps by
 # cross-entropy: until the score on the validation split hardly rises.
@@ -45,8 +45,8 @@ MODELS = {
 }
 PHASES = {
   'cross_entropy': dict(),
-  # Without dropout: with it, what learns is another policy than what is used,
-  # one that prefers short captions, in which less can go wrong.
+  # Without dropout: with it, the policy that learns is not the policy that is
+  # used; it prefers short captions, in which less can go wrong.
   'self_critical': {
     'decoder.dropout_rate': 0.0,
     'loss.attention_penalty': 0.0,
@@ -60,78 +60,35 @@ PHASES = {
 
 def get_config(model_and_phase='soft'):
   model, _, phase = model_and_phase.partition('/')
-  config = ml_collections.ConfigDict()
-  config.seed = 0
-  config.start_from = ''
+  config = common.captioning()
 
-  config.data = dict(
+  config.data = common.captioned_images(
     name='captioned_images/ucm',
-    data_dir=ml_collections.config_dict.placeholder(str),
     vocabulary_threshold=1,
-    captions_per_image=5,
     max_length=20,  # 99.7 % of the captions, EOS included.
     resize=224,
     crop=224,
-    flip=False,
   )
-  config.regions = ''
   config.cache_features = True
 
-  config.model, decoder, num_steps = MODELS[model]
+  config.model, decoder, num_steps = common.chosen(MODELS, model)
   config.encoder = dict(depth=50, grid_size=7)
   config.encoder_weights = 'hf://timm/resnet50.tv_in1k'
-  config.train_batch_stats = False
   config.decoder = decoder
-  config.frozen = ()
-  config.dtype = 'float32'
 
-  config.loss = dict(
-    per='token',
-    label_smoothing=0.0,
-    attention_penalty=0.02,
-    penalty_reduction='sum',
-    scheduled_sampling=dict(
-      start=0, every=1, increase=0.0, max_probability=0.0
-    ),
-    hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
+  config.loss = common.captioning_loss(attention_penalty=0.02)
+  config.optimizer = common.optimizer(
+    learning_rate=1e-3, warmup_steps=100, clip_norm=5.0
   )
-  config.self_critical = dict(
-    num_samples=0, baseline='leave_one_out', cider=1.0, bleu=0.0, workers=2
-  )
-  config.optimizer = dict(
-    learning_rate=1e-3,
-    schedule='cosine',
-    warmup_steps=100,
-    b1=0.9,
-    b2=0.999,
-    epsilon_hat=False,
-    weight_decay=0.0,
-    clip_norm=5.0,
-    clip_value=0.0,
-    rates=(),
-  )
-  config.ema_decay = 0.0
-  config.microbatches = 1
-  config.batch_size = 16  # Pictures, with five captions each.
+  config.batch_size = 16  # Images, with five captions each.
   config.num_steps = num_steps
 
-  config.decoding = dict(
-    beam_size=5,
-    length_penalty=0.0,
-    max_length=20,
-    num_groups=1,
-    diversity_penalty=0.0,
-    min_length=0,
-    no_repeat_ngram=0,
-    bad_endings=(),
-    forbidden_words=(),
-    required_words=(),
-  )
+  config.decoding = common.decoding(beam_size=5)
   config.eval_batch_size = 30
-  config.best_metric = 'CIDEr'
-  config.best_mode = 'max'
   config.log_every = 50
   config.eval_every = 100
   config.checkpoint_every = 100
-  config.update_from_flattened_dict(PHASES[phase or 'cross_entropy'])
+  config.update_from_flattened_dict(
+    common.chosen(PHASES, phase or 'cross_entropy')
+  )
   return config

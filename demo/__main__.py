@@ -1,15 +1,15 @@
-"""Serves a page to draw with, and to have photographs described.
+"""Serves a web page for drawing with a model and for captioning images.
 
   python -m demo
   python -m demo --workdir=runs/dog --workdir=runs/kanji --workdir=runs/coco
   python -m demo --workdir=runs/dog --host=0.0.0.0 --name=studio.example
 
-A workdir is of sketch_rnn, of captioning or of video.caption. Without any, the
-small models of `make demo-sketch` and `make demo` are used, and trained first
-if they are absent; the page shows how far they are.
+A workdir is of sketch_rnn, captioning or video.caption. The default is the
+small models of `make demo-sketch` and `make demo`, which are trained first if
+they are absent; the page shows the progress.
 
-The page is for this machine alone unless --host says otherwise. There is no
-password: whoever reaches the port can use it.
+Only this machine can open the page, unless --host is passed. There is no
+password: everybody who reaches the port can use it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from demo import server
 from demo import studio as studio_lib
 from training import app
 
-# What is used without --workdir: `make` trains the same.
+# Workdirs by default, and how they are trained: as by `make`.
 DEFAULTS = (
   (
     pathlib.Path('runs/demo-sketch'),
@@ -50,19 +50,27 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument(
-    '--workdir', action='append', default=[], help='of a trained model'
+    '--workdir',
+    action='append',
+    default=[],
+    help='workdir of a trained model; may be repeated',
   )
   parser.add_argument(
-    '--host', default='127.0.0.1', help='address to listen at'
+    '--host',
+    default='127.0.0.1',
+    help='address to listen at (default: 127.0.0.1)',
   )
   parser.add_argument(
-    '--port', type=int, default=8000, help='0: any that is free'
+    '--port',
+    type=int,
+    default=8000,
+    help='port; 0 for any free one (default: 8000)',
   )
   parser.add_argument(
     '--name',
     action='append',
     default=[],
-    help='another name under which browsers may ask for the page',
+    help='further host name of the page; may be repeated',
   )
   parser.add_argument(
     '--no_browser', action='store_true', help='do not open the page'

@@ -1,12 +1,12 @@
-"""Draws on the demo's page, and takes the pictures of it in docs/images/.
+r"""Takes the screenshots of the demo that are in docs/images/.
 
   python scripts/import_sketch_rnn.py --weights=dog.gen.json --workdir=runs/dog
   make demo-sketch demo
-  python scripts/demo_screenshots.py --workdir=runs/dog \\
+  python scripts/demo_screenshots.py --workdir=runs/dog \
       --workdir=runs/demo-sketch --workdir=runs/demo
 
-The first workdir is the model that goes on with a circle, a head; the last is a
-captioner's, which sees a test picture of `scenes`. Chromium is needed
+The first workdir is of the model that completes a circle (a head); the last is
+of a captioner, which captions a test image of `scenes`. It needs Chromium
 (scripts/install_chromium.sh).
 """
 
@@ -34,14 +34,14 @@ SIZES = {
   '': {'width': 1280, 'height': 800},
   '_phone': {'width': 360, 'height': 740},
 }
-# Where the head is, and its radius: there is to be room for the dog.
+# Centre and radius of the head; the rest of the dog needs space.
 HEADS = {'': (0.36, 0.42, 0.13), '_phone': (0.27, 0.42, 0.09)}
-PATIENCE = 600  # Seconds, until the models are compiled.
+PATIENCE = 600  # Seconds for compiling the models.
 
 
 @contextlib.contextmanager
 def serve(workdirs: Sequence[str]) -> Iterator[str]:
-  """The address of a server whose models are ready."""
+  """Runs a server and yields its address once its models are ready."""
   command = [sys.executable, '-m', 'demo', '--port=0', '--no_browser']
   command += [f'--workdir={pathlib.Path(path).resolve()}' for path in workdirs]
   with subprocess.Popen(
@@ -67,11 +67,11 @@ def serve(workdirs: Sequence[str]) -> Iterator[str]:
 
 
 def draw_circle(page: sync_api.Page, x: float, y: float, radius: float):
-  """From the top, against the clock, as most people do.
+  """Draws a circle from the top, counterclockwise, as most people do.
 
   Args:
-    page: with the room to draw in.
-    x: of the centre, in shares of the square in the middle of the paper.
+    page: the page, with its drawing room open.
+    x: centre, as a share of the side of the central square of the paper.
     y: likewise.
     radius: likewise.
   """
@@ -94,10 +94,10 @@ def draw_circle(page: sync_api.Page, x: float, y: float, radius: float):
 def take_all(
   browser: sync_api.Browser,
   address: str,
-  photograph: pathlib.Path,
+  image: pathlib.Path,
   arguments: argparse.Namespace,
 ):
-  """Both rooms, in both schemes, in both sizes."""
+  """Takes both rooms in both colour schemes and both sizes."""
   output = pathlib.Path(arguments.output)
   for (size, viewport), ending in zip(
     SIZES.items(), arguments.ending, strict=True
@@ -106,7 +106,7 @@ def take_all(
       context = browser.new_context(
         viewport=viewport, color_scheme=scheme, reduced_motion='reduce'
       )
-      # The same pictures each time.
+      # The same samples each time.
       context.add_init_script(
         f'crypto.getRandomValues = (array) => array.fill(2 * {arguments.seed})'
       )
@@ -122,7 +122,7 @@ def take_all(
       page.screenshot(path=output / f'demo_draw{size}_{scheme}.png')
 
       page.get_by_role('tab', name='Caption').click()
-      page.locator('#photographs').set_input_files(photograph)
+      page.locator('#photographs').set_input_files(image)
       words = page.locator('.sentence .word')
       words.first.wait_for()
       words.nth(min(arguments.word, words.count() - 1)).hover()
@@ -133,26 +133,38 @@ def take_all(
 
 
 def main():
-  """Takes the pictures."""
+  """Runs the command."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--workdir', action='append', required=True)
-  parser.add_argument('--output', default='docs/images')
-  parser.add_argument('--seed', type=int, default=8)
-  parser.add_argument('--temperature', type=float, default=0.2)
+  parser.add_argument(
+    '--workdir',
+    action='append',
+    required=True,
+    help='workdir of a trained model; may be repeated',
+  )
+  parser.add_argument(
+    '--output', default='docs/images', help='directory to write to'
+  )
+  parser.add_argument('--seed', type=int, default=8, help='random seed')
+  parser.add_argument(
+    '--temperature', type=float, default=0.2, help='of the sampling'
+  )
   parser.add_argument(
     '--ending',
     type=int,
     nargs=2,
     default=(5, 0),
-    help='that is pointed at, from 0, on a desktop and on a phone',
+    help='index of the completion that is pointed at: on a desktop, on a phone',
   )
   parser.add_argument(
-    '--word', type=int, default=3, help='that is pointed at, from 0'
+    '--word', type=int, default=3, help='index of the word that is pointed at'
   )
   parser.add_argument(
-    '--picture', type=int, default=12, help='of the test split of scenes'
+    '--picture',
+    type=int,
+    default=12,
+    help='index of the image in the test split of scenes',
   )
   arguments = parser.parse_args()
   with (
@@ -160,13 +172,13 @@ def main():
     serve(arguments.workdir) as address,
     sync_api.sync_playwright() as playwright,
   ):
-    photograph = pathlib.Path(directory) / 'scene.png'
-    scenes.example('test', arguments.picture)[1].save(photograph)
+    image = pathlib.Path(directory) / 'scene.png'
+    scenes.example('test', arguments.picture)[1].save(image)
     browser = playwright.chromium.launch(
       executable_path=shutil.which('chromium'),
       args=['--no-sandbox', '--disable-gpu'],
     )
-    take_all(browser, address, photograph, arguments)
+    take_all(browser, address, image, arguments)
     browser.close()
 
 

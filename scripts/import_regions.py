@@ -1,13 +1,13 @@
-"""Checks features of regions of pictures and writes them beside a data set.
+r"""Checks region features of images and writes them beside a data set.
 
-  python scripts/import_regions.py --name=coco_captions --regions=bottom_up \\
+  python scripts/import_regions.py --name=coco_captions --regions=bottom_up \
       --input karpathy_*_resnet101_faster_rcnn_genome.tsv*
-  python scripts/import_regions.py --name=captioned_images/ucm \\
+  python scripts/import_regions.py --name=captioned_images/ucm \
       --regions=bottom_up --input cocobu_att
 
 The input is any number of `.tsv` files as the authors of bottom-up attention
-published them, or directories of ID.npz (an array `feat`) or ID.npy. ID is what
-the data set calls the picture. Afterwards --config.regions=NAME trains on them.
+published them, or directories of ID.npz (an array `feat`) or ID.npy. ID is the
+id of the image in the data set. Then train with --config.regions=NAME.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from training import app
 
 
 def main():
-  """Checks everything before anything is written."""
+  """Runs the command; checks everything before it writes."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--name', required=True, help='of the data set')
-  parser.add_argument('--regions', required=True, help='the name that they get')
+  parser.add_argument('--name', required=True, help='name of the data set')
+  parser.add_argument('--regions', required=True, help='name of the features')
   parser.add_argument(
-    '--input', required=True, nargs='+', help='files .tsv, or directories'
+    '--input', required=True, nargs='+', help='.tsv files or directories'
   )
   parser.add_argument(
-    '--data_dir', help='where the data set is; the default is that of TFDS'
+    '--data_dir', help='root of the data sets; default: that of TFDS'
   )
   args = parser.parse_args()
   app.set_up_logging()

@@ -1,12 +1,12 @@
-"""Checks published ResNet weights on pictures, and converts them.
+"""Checks published ResNet weights on images and converts them.
 
   python scripts/import_resnet.py --weights=resnet50.safetensors --check=DIR
   python scripts/import_resnet.py --weights=timm/resnet50.a1_in1k --output=F
 
-The weights are a `.safetensors` or `.npz` in torchvision's naming, or such a
-file of the Hugging Face hub. DIR holds pictures whose names begin with the
+The weights are a `.safetensors` or `.npz` file in torchvision's naming, or such
+a file of the Hugging Face hub. DIR holds images whose names begin with the
 index of their ImageNet class, `0207_golden_retriever.jpg`. The output is a
-`.safetensors` in torchvision's naming, float32.
+`.safetensors` file in torchvision's naming, float32.
 """
 
 import argparse
@@ -70,13 +70,27 @@ def accuracy(
 
 
 def main():
-  """Reads the command line and does what it asks for."""
+  """Runs the command."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--weights', required=True)
-  parser.add_argument('--check', type=pathlib.Path, metavar='DIR')
-  parser.add_argument('--output', type=pathlib.Path, metavar='F.safetensors')
+  parser.add_argument(
+    '--weights',
+    required=True,
+    help='file, or name of the Hugging Face hub',
+  )
+  parser.add_argument(
+    '--check',
+    type=pathlib.Path,
+    metavar='DIR',
+    help='print the accuracy on these images',
+  )
+  parser.add_argument(
+    '--output',
+    type=pathlib.Path,
+    metavar='F.safetensors',
+    help='file to write',
+  )
   args = parser.parse_args()
   network = pretrained.architecture(args.weights)
   variables = pretrained.load(args.weights, network.depth)

@@ -1,6 +1,6 @@
-"""Draws our validation curves over those of the published code.
+r"""Plots validation curves of runs over those of the published code.
 
-  python scripts/plot_sketch_curves.py --published=DIR --output=curves.png \\
+  python scripts/plot_sketch_curves.py --published=DIR --output=curves.png \
       --runs layer_norm=runs/curve_0 layer_norm=runs/curve_1
 
 The published curves are `curve_DECODER_seedN.json`, each with `valid`: rows of
@@ -35,9 +35,27 @@ def main():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--published', type=pathlib.Path, required=True)
-  parser.add_argument('--runs', nargs='+', required=True)
-  parser.add_argument('--output', type=pathlib.Path, required=True)
+  parser.add_argument(
+    '--published',
+    type=pathlib.Path,
+    required=True,
+    metavar='DIR',
+    help='directory of the published curves',
+  )
+  parser.add_argument(
+    '--runs',
+    nargs='+',
+    required=True,
+    metavar='DECODER=WORKDIR',
+    help='runs to plot',
+  )
+  parser.add_argument(
+    '--output',
+    type=pathlib.Path,
+    required=True,
+    metavar='F.png',
+    help='file to write',
+  )
   args = parser.parse_args()
 
   runs = collections.defaultdict(list)

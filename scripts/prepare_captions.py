@@ -1,11 +1,11 @@
-"""Checks a directory of captioned pictures and prepares it for training.
+r"""Checks a directory of captioned images and prepares it for training.
 
-  python scripts/prepare_captions.py --name=ucm --images=ucm/images \\
+  python scripts/prepare_captions.py --name=ucm --images=ucm/images \
       --captions=ucm/dataset_ucm.json
-  python scripts/prepare_captions.py --name=flickr8k --images=flickr8k/images \\
+  python scripts/prepare_captions.py --name=flickr8k --images=flickr8k/images \
       --captions=flickr8k/Flickr8k.token.txt --splits=flickr8k --skip_bad
 
-Afterwards the data set is called 'captioned_images/NAME'.
+The data set is then named 'captioned_images/NAME'.
 """
 
 import argparse
@@ -16,23 +16,25 @@ from training import app
 
 
 def main():
-  """Checks everything before anything is written."""
+  """Runs the command; checks everything before it writes."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--name', required=True, help='of the data set')
-  parser.add_argument('--images', required=True, help='directory of pictures')
+  parser.add_argument('--name', required=True, help='name of the data set')
+  parser.add_argument('--images', required=True, help='directory of images')
   parser.add_argument(
-    '--captions', required=True, help='dataset_*.json or Flickr8k.token.txt'
+    '--captions',
+    required=True,
+    help='file: dataset_*.json or Flickr8k.token.txt',
   )
   parser.add_argument(
     '--splits', help='directory of *trainImages.txt and the other two lists'
   )
   parser.add_argument(
-    '--data_dir', help='where to write; the default is that of TFDS'
+    '--data_dir', help='root of the data sets; default: that of TFDS'
   )
   parser.add_argument(
-    '--skip_bad', action='store_true', help='leave out what is wrong'
+    '--skip_bad', action='store_true', help='leave out images that are wrong'
   )
   args = parser.parse_args()
   app.set_up_logging()

@@ -1,27 +1,26 @@
-"""Checks video files, frames or sequences and prepares them for training.
+r"""Checks video files, frames or sequences and prepares them for training.
 
   python scripts/prepare_clips.py --name=clips/mine --input=mine/
-  python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \\
+  python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \
       --input=UCF-101 --lists=ucfTrainTestlist --resize=128 --rate=12
-  python scripts/prepare_clips.py --name=captioned_clips/msrvtt \\
-      --input=videos --captions train_val_videodatainfo.json \\
+  python scripts/prepare_clips.py --name=captioned_clips/msrvtt \
+      --input=videos --captions train_val_videodatainfo.json \
       test_videodatainfo.json --resize=256 --rate=3
-  python scripts/prepare_clips.py --name=captioned_clips/msvd \\
+  python scripts/prepare_clips.py --name=captioned_clips/msvd \
       --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists
-  python scripts/prepare_clips.py --name=skeletons/utd_mhad \\
+  python scripts/prepare_clips.py --name=skeletons/utd_mhad \
       --layout=utd_mhad --input=UTD-MHAD
-  python scripts/prepare_clips.py --name=clips/utd_mhad_depth \\
+  python scripts/prepare_clips.py --name=clips/utd_mhad_depth \
       --layout=utd_mhad --input=UTD-MHAD
-  python scripts/prepare_clips.py --name=skeletons/hand_gestures \\
+  python scripts/prepare_clips.py --name=skeletons/hand_gestures \
       --input=hand_gestures/point_history.csv
   python scripts/prepare_clips.py --name=tracks/otb --input=OTB100
-  python scripts/prepare_clips.py --name=occlusion_track/photographs \\
+  python scripts/prepare_clips.py --name=occlusion_track/textured \
       --images=flickr8k/images
 
-Clips are a folder per class, of video files or of folders of frames, unless the
-layout says otherwise; see video/sources.py, video/recordings.py,
-video/utd_mhad.py and video/tracks.py. Afterwards the data set is called as
---name says.
+Clips are a directory per class, of video files or of directories of frames,
+unless --layout is passed; see video/sources/. The data set is then named as
+--name.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from video.sources import utd_mhad
 
 
 def read(args: argparse.Namespace) -> tuple[list, str]:
-  """What is to be prepared, and what is wrong with the rest."""
+  """Returns the items to prepare, and the problems of those left out."""
   kind = args.name.partition('/')[0]
   skip = {'skip_bad': args.skip_bad}
   if kind == 'tracks':
@@ -54,38 +53,48 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
 
 
 def main():
-  """Checks everything before anything is written."""
+  """Runs the command; checks everything before it writes."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--name', required=True, help='KIND/NAME, as above')
+  parser.add_argument(
+    '--name', required=True, help='name of the data set, KIND/NAME'
+  )
   parser.add_argument('--input', help='directory or file to read')
   parser.add_argument(
-    '--layout', choices=('ucf101', 'utd_mhad'), help='of a published data set'
+    '--layout',
+    choices=('ucf101', 'utd_mhad'),
+    help='layout of a published data set',
   )
   parser.add_argument(
-    '--captions', nargs='+', help='JSON, or AllVideoDescriptions.txt'
+    '--captions',
+    nargs='+',
+    help='files of captions: .json or AllVideoDescriptions.txt',
   )
   parser.add_argument('--lists', help='directory of the lists of the splits')
   parser.add_argument(
-    '--number', type=int, default=1, help="of UCF101's official split"
+    '--number', type=int, default=1, help="number of UCF101's official split"
   )
   parser.add_argument(
-    '--images', help='directory of pictures, for what is drawn'
-  )
-  parser.add_argument('--resize', type=int, help='short side of the frames')
-  parser.add_argument(
-    '--rate', type=float, help='frames per second to keep of video files'
+    '--images', help='directory of images that texture a SYNTHETIC data set'
   )
   parser.add_argument(
-    '--data_dir', help='where to write; the default is that of TFDS'
+    '--resize', type=int, help='short side of the stored frames, in pixels'
   )
   parser.add_argument(
-    '--skip_bad', action='store_true', help='leave out what is wrong'
+    '--rate',
+    type=float,
+    help='frames per second that are stored of video files',
+  )
+  parser.add_argument(
+    '--data_dir', help='root of the data sets; default: that of TFDS'
+  )
+  parser.add_argument(
+    '--skip_bad', action='store_true', help='leave out items that are wrong'
   )
   args = parser.parse_args()
   if (args.input is None) == (args.images is None):
-    parser.error('pass --input, or --images for what is drawn')
+    parser.error('pass --input, or --images for a SYNTHETIC data set')
   if args.name.startswith('captioned_clips/') and args.captions is None:
     parser.error('pass --captions')
   if args.layout == 'ucf101' and args.lists is None:

@@ -1,4 +1,4 @@
-"""Losses of a run's best checkpoint; needs its workdir and nothing else.
+"""Computes the losses of a run's best checkpoint.
 
 python -m sketch_rnn.evaluate --workdir=runs/cat --split=test
 """
@@ -9,7 +9,7 @@ from sketch_rnn import evaluation
 from training import app
 
 _SPLIT = flags.DEFINE_enum(
-  'split', 'test', ['validation', 'test'], 'Which drawings.'
+  'split', 'test', ['validation', 'test'], 'Split to evaluate.'
 )
 
 

@@ -1,4 +1,4 @@
-"""Draws with a trained Sketch-RNN; the pictures are NAME.svg and NAME.png.
+r"""Draws with a trained Sketch-RNN; the pictures are NAME.svg and NAME.png.
 
   python -m sketch_rnn.sample MODE [INPUT...] --workdir=runs/cat --output=NAME
 
@@ -18,7 +18,7 @@ drawing.svg, drawing.json, cat.ndjson:3, cat.npz:0-7 (counted from 0; of the
 whole file without a number). A LATENT is z.npz or z.npz:3, as encode writes
 them; interpolate and analogy take those in place of drawings.
 
-  python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \\
+  python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \
       --count=20 --temperature=0.1,0.4,0.8
   python -m sketch_rnn.sample complete head.svg --workdir=runs/cat --output=ends
 """
@@ -60,56 +60,66 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument('mode', choices=_MODES)
   parser.add_argument('inputs', nargs='*', metavar='INPUT')
-  parser.add_argument('--workdir', required=True, help='of a trained model')
   parser.add_argument(
-    '--output', required=True, metavar='NAME', help='files to write, no ending'
+    '--workdir', required=True, help='workdir of a trained model'
   )
-  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument(
+    '--output',
+    required=True,
+    metavar='NAME',
+    help='files to write, without an extension',
+  )
+  parser.add_argument('--seed', type=int, default=0, help='random seed')
   parser.add_argument(
     '--temperature',
     metavar='T[,T...]',
-    help='below 1 less random; the picture has a section for each',
+    help='below 1 is less random; several make a section for each',
   )
   parser.add_argument(
-    '--greedy', action='store_true', help='always the likeliest point'
+    '--greedy', action='store_true', help='always take the most probable point'
   )
   parser.add_argument(
     '--sigma',
     choices=mixture.SIGMAS,
     default='paper',
-    help='what the temperature multiplies: the variance as in the paper, or '
-    'the standard deviation as in the TensorFlow code',
+    help='the temperature scales the variance (paper) or the standard '
+    'deviation (tf1, as in the TensorFlow code)',
   )
   parser.add_argument(
     '--choices',
     choices=generation.CHOICES,
     default='paper',
-    help='the temperature of component and pen: the same, or half-way to 1 as '
-    "on the authors' page",
+    help='temperature of component and pen: the same, or half-way to 1, as on '
+    "the authors' page",
   )
   parser.add_argument(
     '--count',
     type=int,
-    help='how many: drawings of each input or class; points of predict; steps '
-    'of interpolate',
+    help='number of drawings per input or class, of points (predict) or of '
+    'steps (interpolate)',
   )
-  parser.add_argument('--category', help='class, of a model with several')
   parser.add_argument(
-    '--data_dir', help="of the run's data, if not where its config says"
+    '--category', help='category to draw, for a model with several'
+  )
+  parser.add_argument(
+    '--data_dir',
+    help="root of the data sets; default: that of the run's config",
   )
   parser.add_argument(
     '--method',
     choices=latent.INTERPOLATIONS,
     default='spherical',
-    help='of interpolate',
+    help='interpolate: path between the latent vectors',
   )
   parser.add_argument(
-    '--points', type=int, help='of complete: so many are the beginning'
+    '--points',
+    type=int,
+    help='complete: number of points that are kept as the beginning',
   )
   parser.add_argument(
     '--pen_down',
     action='store_true',
-    help='of complete: do not lift the pen after the beginning',
+    help='complete: do not lift the pen after the beginning',
   )
   return parser
 

@@ -1,18 +1,17 @@
-"""Runs the tables of the papers and prints them beside what was published.
+r"""Trains the rows of tables and prints them beside the published scores.
 
   python -m tables --table=ucm
-  python -m tables --table=ucm --run \\
+  python -m tables --table=ucm --run \
     --set encoder_weights=resnet50.safetensors
-  python -m tables --table=ordered_motion,gesture_stream \\
+  python -m tables --table=ordered_motion,gesture_stream \
     --run --jobs=2
 
-Without --run it reads what there is: every measured number comes from the
-`results.json` of a workdir, WORKDIRS/TABLE/ROW_SEED. With --run it first trains
-and evaluates the runs that are missing and can be made here, JOBS at once; a
-run that was interrupted goes on. What cannot be made here says why, and the
-commands of all that is missing are printed.
+Every measured number comes from the `results.json` of a workdir,
+WORKDIRS/TABLE/ROW_SEED. --run first trains and evaluates the missing runs, JOBS
+at once, and resumes interrupted ones. Runs whose data or weights are missing
+are left out, with the reason. The commands of all missing runs are printed.
 
-OUTPUT gets TABLE.md, TABLE.json and TABLE.png.
+The tables are written to OUTPUT as TABLE.md, TABLE.json and TABLE.png.
 """
 
 import argparse
@@ -28,41 +27,49 @@ from training import app
 
 
 def main(argv: Sequence[str] | None = None):
-  """Runs what is missing if asked to, then reports."""
+  """Runs the command."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument(
     '--table',
     required=True,
-    help=f'with commas: {", ".join(published_lib.TABLES)}',
+    help='names of tables, separated by commas: '
+    + ', '.join(published_lib.TABLES),
   )
   parser.add_argument(
-    '--workdirs', type=pathlib.Path, default=pathlib.Path('runs/tables')
+    '--workdirs',
+    type=pathlib.Path,
+    default=pathlib.Path('runs/tables'),
+    help='directory of the workdirs (default: runs/tables)',
   )
   parser.add_argument(
-    '--output', type=pathlib.Path, help='the default is WORKDIRS'
+    '--output',
+    type=pathlib.Path,
+    help='directory of the tables; default: WORKDIRS',
   )
   parser.add_argument(
-    '--run', action='store_true', help='train and evaluate what is missing'
+    '--run', action='store_true', help='train and evaluate missing runs'
   )
   parser.add_argument(
-    '--rows', default='', help='names, with commas: run these; default all'
+    '--rows', default='', help='rows to run, separated by commas; default: all'
   )
   parser.add_argument(
     '--jobs',
     type=int,
     default=1,
-    help='runs at once; of several each has a core and a thread of its own',
+    help='number of runs at once; each of several has one core',
   )
-  parser.add_argument('--seeds', default='0,1,2', help='with commas')
+  parser.add_argument(
+    '--seeds', default='0,1,2', help='random seeds of each row (default: 0,1,2)'
+  )
   parser.add_argument(
     '--set',
     nargs='+',
     action='extend',
     default=[],
     metavar='NAME=VALUE',
-    help='fields of the configs of all rows',
+    help='changes fields of the configs of all rows',
   )
   args = parser.parse_args(argv)
   app.set_up_logging()
@@ -70,25 +77,29 @@ def main(argv: Sequence[str] | None = None):
   try:
     if args.jobs < 1:
       raise ValueError(f'--jobs={args.jobs} must be at least 1')
-    places = [
-      runs_lib.Place(_table(name), args.workdirs, tuple(args.set))
+    all_runs = [
+      runs_lib.TableRuns(_table(name), args.workdirs, tuple(args.set))
       for name in args.table.split(',')
     ]
     seeds = [int(seed) for seed in args.seeds.split(',')]
     names = [name for name in args.rows.split(',') if name]
-    rows = runs_lib.select(places, names)
-    for place in places:
-      for row in place.table.rows:
-        runs_lib.load_config(place.arguments(row, 0))  # All, before any runs.
+    rows = runs_lib.select(all_runs, names)
+    for table_runs in all_runs:
+      for row in table_runs.table.rows:
+        runs_lib.load_config(
+          table_runs.arguments(row, 0)
+        )  # All, before any runs.
   except ValueError as error:
     parser.error(str(error))
   if args.run:
     reasons = runs_lib.run_missing(
-      rows, seeds, jobs=args.jobs, find_obstacles=requirements.find
+      rows, seeds, jobs=args.jobs, missing_requirements=requirements.missing
     )
-  for place in places:
+  for table_runs in all_runs:
     print(
-      report_lib.report(place, seeds, args.output or args.workdirs, reasons)
+      report_lib.report(
+        table_runs, seeds, args.output or args.workdirs, reasons
+      )
     )
 
 

@@ -1,7 +1,7 @@
-"""The tables that are reproduced: rows, their commands, what was published.
+"""The tables: rows, their configs, published scores.
 
-Those of video/ are in published_video.py. How numbers are given, and where they
-are known from, says rows.py.
+Those of video/ are in published_video.py. Units and origins of the numbers are
+explained in rows.py.
 """
 
 from tables import published_video
@@ -19,7 +19,7 @@ UCM = DataSet('UCM-Captions', 1_680, 210, accelerator=False)
 
 _HARD = {'decoder.hard': 'True'}
 _REGIONS = {'regions': 'bottom_up'}
-# What configs/att2in_coco.py:self_critical changes, for other configs.
+# The changes of configs/att2in_coco.py:self_critical, for other configs.
 _SELF_CRITICAL = {
   'self_critical.num_samples': '5',
   'optimizer.learning_rate': '5e-5',
@@ -53,7 +53,7 @@ def _show_and_tell() -> Table:
     'Show and Tell (Vinyals et al. 2015)',
     'Published with an Inception encoder, fine-tuned, an ensemble and beams of '
     '20; measured with a frozen ResNet, one model and beams of 3. On COCO the '
-    'paper tested on 4,000 photographs of its own choice, and measured is '
+    'paper tested on 4,000 images of its own choice, and measured is '
     "Karpathy's test split.",
     (*BLEU, 'METEOR', 'CIDEr'),
     [
@@ -439,7 +439,7 @@ def _ucm() -> Table:
   rows.insert(0, short)
   return _captions(
     'ucm',
-    'UCM-Captions, 210 test photographs (Lu et al. 2018)',
+    'UCM-Captions, 210 test images (Lu et al. 2018)',
     'Published with VGG-16, measured with a frozen ResNet-50.',
     names,
     rows,

@@ -1,7 +1,7 @@
-"""The tables of video/: drawn data sets with aims, real ones, published ones.
+"""The tables of video/: SYNTHETIC data sets with aims, real and published ones.
 
-Aims are those that the data sets were made for: with a memory the task is to be
-solved, and without one it must not be.
+The aims are those that the data sets were made for: a model with memory solves
+the task, one without memory does not.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ UTD_MHAD = DataSet(
   accelerator=False,
   prepare='--layout=utd_mhad --input=UTD-MHAD',
 )
-# What the settings are chosen by: of the subjects that train, one.
+# The subject held out of training, for choosing the settings.
 UTD_MHAD_SUBJECT_7 = dataclasses.replace(UTD_MHAD, test=108)
 HAND_GESTURES = DataSet(
   'the fingertips',
@@ -34,7 +34,7 @@ HAND_GESTURES = DataSet(
   accelerator=False,
   prepare='--input=point_history.csv',
 )
-# Trained on what is drawn, as many sequences as the config says.
+# Trained on SYNTHETIC sequences; their number is in the config.
 OTB = DataSet('OTB-100', 20_000, 100, accelerator=False)
 MSVD = DataSet(
   'MSVD',
@@ -90,7 +90,7 @@ def _table(
   return Table(name, title, about, module, columns, 100, 1, rows)
 
 
-# Drawn data sets.
+# SYNTHETIC data sets.
 
 
 def _ordered_motion() -> Table:
@@ -302,7 +302,7 @@ def _hand_gestures() -> Table:
   return _table(
     'hand_gestures',
     'Gestures of a fingertip before a webcam',
-    'Four classes, 16 places each. The rows overlap, and so the splits are '
+    'Four classes, 16 positions each. The rows overlap, and so the splits are '
     'contiguous blocks of each class with a gap between; the people are the '
     'same in all. Backwards: circles, which are to be taken for the other one.',
     'video.classify',
@@ -324,7 +324,7 @@ def _otb() -> Table:
   return _table(
     'otb',
     'Real sequences in the layout of OTB, one pass from the first box',
-    'Trained on synthetic motion over photographs, on no frame of these. '
+    'Trained on SYNTHETIC motion over images, not on these frames. '
     'Published are the 100 sequences of OTB-100.',
     'video.track',
     _TRACKING,

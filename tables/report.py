@@ -1,4 +1,4 @@
-"""What was measured, beside what was published: as text, JSON and a picture."""
+"""Measured beside published scores: as Markdown, JSON and a plot."""
 
 import collections
 import dataclasses
@@ -17,12 +17,12 @@ from matplotlib.backends import backend_agg
 from tables import rows as rows_lib
 from tables import runs as runs_lib
 
-Row, Table, Place = rows_lib.Row, rows_lib.Table, runs_lib.Place
+Row, Table, TableRuns = rows_lib.Row, rows_lib.Table, runs_lib.TableRuns
 Reasons = runs_lib.Reasons
 
 _OURS, _PUBLISHED, _AIM = '#d1495b', '#8d95a5', '#30638e'
 _MARK = '†'
-# Fields in which a run may differ from its row without a word.
+# Fields in which a run may differ from its row without a note.
 _FREE = (
   'seed',
   'start_from',
@@ -33,7 +33,7 @@ _FREE = (
   'sequences',
   'data.images',
 )
-# What `results.json` calls the number of test examples.
+# Names of the number of test examples in `results.json`.
 _COUNTS = (
   'num_pictures',
   'num_drawings',
@@ -45,18 +45,18 @@ _COUNTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-  """What the runs of a row gave.
+  """Scores of the runs of a row.
 
   Attributes:
     row: the row.
-    seeds: of the runs that have ended.
-    mean: by name of a score, in the table's scale; of those that all runs have.
-    std: the sample standard deviation, where there are several runs.
-    seconds: that training took, a run; None where it was not recorded. Nothing
-      for a row that is not trained.
-    runs: what is said of each: workdir, commit, hardware, step, scores.
-    notes: how runs differ from the row -> the seeds of these; of those that
-      other rows share, one row tells.
+    seeds: seeds of the runs that have ended.
+    mean: score -> mean, in the table's scale, for scores that all runs have.
+    std: score -> sample standard deviation, if there are several runs.
+    seconds: training time of each run; None if it was not recorded. Empty for a
+      row that is not trained.
+    runs: workdir, commit, hardware, step and scores of each run.
+    notes: a difference of runs from the row -> their seeds. Runs that several
+      rows share are noted at one of them.
   """
 
   row: Row
@@ -68,30 +68,30 @@ class Measured:
   notes: Mapping[str, tuple[str, ...]]
 
   def judged(self) -> dict[str, bool | None]:
-    """Score -> whether its aim is met; None where it was not measured."""
+    """Score -> True if its aim is met, None if it was not measured."""
     return {
       score: aim.is_met(self.mean[score]) if score in self.mean else None
       for score, aim in self.row.aims.items()
     }
 
 
-def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
+def measure(table_runs: TableRuns, row: Row, seeds: Sequence[int]) -> Measured:
   """Reads the results of a row's runs."""
-  entries = place.entries(row, seeds)
+  entries = table_runs.entries(row, seeds)
   mean, std = {}, {}
-  for name in place.table.columns.values():
+  for name in table_runs.table.columns.values():
     if entries and all(name in entry['scores'] for entry in entries.values()):
       scores = [entry['scores'][name] for entry in entries.values()]
-      scores = place.table.scale * np.array(scores)
+      scores = table_runs.table.scale * np.array(scores)
       mean[name] = float(np.mean(scores))
       if len(scores) > 1:
         std[name] = float(np.std(scores, ddof=1))
   notes = collections.defaultdict(list)
   trained = {} if row.trained_as else entries
   for seed, entry in trained.items():
-    for note in _differences(place, row, seed, entry):
+    for note in _differences(table_runs, row, seed, entry):
       notes[note].append(str(seed))
-  told = ('step', 'seed', 'commit', 'hardware', 'data', 'scores')
+  kept = ('step', 'seed', 'commit', 'hardware', 'data', 'scores')
   return Measured(
     row,
     tuple(entries),
@@ -100,8 +100,8 @@ def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
     tuple(entry.get('training_seconds') for entry in trained.values()),
     tuple(
       {
-        'workdir': str(place.workdir(row, seed)),
-        **{name: entry[name] for name in told if name in entry},
+        'workdir': str(table_runs.workdir(row, seed)),
+        **{name: entry[name] for name in kept if name in entry},
       }
       for seed, entry in entries.items()
     ),
@@ -109,8 +109,10 @@ def measure(place: Place, row: Row, seeds: Sequence[int]) -> Measured:
   )
 
 
-def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
-  """In what a run is not what its row says."""
+def _differences(
+  table_runs: TableRuns, row: Row, seed: int, entry: dict
+) -> list[str]:
+  """Differences between a run and its row."""
   found = []
   count = next((entry[name] for name in _COUNTS if name in entry), None)
   if count is not None and count < row.data.test:
@@ -119,15 +121,15 @@ def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
       f'{row.data.label}'
     )
   stored = entry.get('config')
-  path = place.workdir(row, seed) / 'config.json'
+  path = table_runs.workdir(row, seed) / 'config.json'
   if stored is None and path.exists():
     stored = json.loads(path.read_text())
   if stored is None:
     return [*found, 'the config of the run is not known']
   was = _flat(stored)
   if was.get('data.images', '') is None:
-    found.append('trained on drawn textures instead of photographs')
-  own = dataclasses.replace(place, settings=())
+    found.append('trained on SYNTHETIC textures instead of images')
+  own = dataclasses.replace(table_runs, settings=())
   expected = _flat(runs_lib.load_config(own.arguments(row, seed)).to_dict())
   return found + [
     f'{name}={was[name]} instead of {expected[name]}'
@@ -137,7 +139,7 @@ def _differences(place: Place, row: Row, seed: int, entry: dict) -> list[str]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  """Dotted names -> values as JSON has them."""
+  """Dotted names -> values as in JSON."""
   found = {}
   for name, value in config.items():
     if isinstance(value, Mapping):
@@ -148,13 +150,13 @@ def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def markdown(
-  place: Place,
+  table_runs: TableRuns,
   measured: Sequence[Measured],
   seeds: Sequence[int],
   reasons: Reasons,
 ) -> str:
-  """The table, what to know about it, and the commands of what is missing."""
-  table = place.table
+  """The table, its notes, and the commands of the missing runs."""
+  table = table_runs.table
   names = list(table.columns.values())
   lines = [
     f'## {table.title}',
@@ -193,7 +195,7 @@ def markdown(
   if lines[-1]:
     lines.append('')
   missing = [
-    (row, [seed for seed in seeds if not place.ended(row, seed)])
+    (row, [seed for seed in seeds if not table_runs.ended(row, seed)])
     for row in table.rows
     if not row.trained_as
   ]
@@ -205,7 +207,7 @@ def markdown(
       for reason in reasons.get((table.name, row.name), ()):
         first, *more = reason.splitlines()
         lines += [f'# Not here: {first}', *(f'# {line}' for line in more)]
-      lines.append(place.command(row, absent))
+      lines.append(table_runs.command(row, absent))
     lines += ['```', '']
   lines += _judgement(table, measured)
   return '\n'.join(lines).rstrip() + '\n'
@@ -250,7 +252,7 @@ def _legend(table: Table, measured: Sequence[Measured]) -> list[str]:
 
 
 def _judgement(table: Table, measured: Sequence[Measured]) -> list[str]:
-  """Which aims are met, in a line; none where there are no aims."""
+  """One line about the aims that are met; empty without aims."""
   headings = {score: heading for heading, score in table.columns.items()}
   said = {True: [], False: [], None: []}
   for found in measured:
@@ -268,33 +270,35 @@ def _judgement(table: Table, measured: Sequence[Measured]) -> list[str]:
 
 
 def to_json(
-  place: Place,
+  table_runs: TableRuns,
   measured: Sequence[Measured],
   seeds: Sequence[int],
   reasons: Reasons,
 ) -> dict[str, Any]:
-  """All of it, for other programs."""
+  """The same for other programs."""
   return {
-    'table': place.table.name,
-    'title': place.table.title,
-    'about': place.table.about,
-    'scale': place.table.scale,
+    'table': table_runs.table.name,
+    'title': table_runs.table.title,
+    'about': table_runs.table.about,
+    'scale': table_runs.table.scale,
     'rows': [
       {
         **dataclasses.asdict(found),
         'aims_met': found.judged(),
         'commands': {
-          seed: shlex.join(['python', *place.arguments(found.row, seed)])
+          seed: shlex.join(['python', *table_runs.arguments(found.row, seed)])
           for seed in seeds
         },
-        'not_here': list(reasons.get((place.table.name, found.row.name), ())),
+        'not_here': list(
+          reasons.get((table_runs.table.name, found.row.name), ())
+        ),
       }
       for found in measured
     ],
   }
 
 
-# Kinds of points in a plot -> how they are drawn.
+# Kinds of points in a plot -> their style.
 _MARKS = {
   'measured': {'fmt': 'o', 'color': _OURS},
   'published': {'fmt': 'D', 'color': _PUBLISHED},
@@ -309,7 +313,7 @@ _MARKS = {
 
 
 def _points(found: Measured) -> Iterator[tuple[str, str, float, float | None]]:
-  """Of a row: the score, the kind of point, the value, its deviation."""
+  """Points of a row: score, kind, value, standard deviation."""
   for row in found.row.published:
     for score, value in row.scores.items():
       recalled = row.origin_of(score) == rows_lib.MEMORY
@@ -325,7 +329,7 @@ def _points(found: Measured) -> Iterator[tuple[str, str, float, float | None]]:
 
 
 def plot(table: Table, measured: Sequence[Measured], path: pathlib.Path):
-  """Draws what is measured, published and aimed at, a panel for a score."""
+  """Plots measured and published scores and aims, a panel for each score."""
   points = [(y, *x) for y, found in enumerate(measured) for x in _points(found)]
   known = {score for _, score, _, _, _ in points}
   columns = [x for x in table.columns.items() if x[1] in known]
@@ -336,8 +340,8 @@ def plot(table: Table, measured: Sequence[Measured], path: pathlib.Path):
   canvas = backend_agg.FigureCanvasAgg(sheet)
   panels = sheet.subplots(1, len(columns), sharey=True, squeeze=False)[0]
   for panel, (heading, score) in zip(panels, columns, strict=True):
-    for y, of, kind, value, deviation in points:
-      if of == score:
+    for y, name, kind, value, deviation in points:
+      if name == score:
         panel.errorbar(value, y, xerr=deviation, capsize=3, **_MARKS[kind])
     panel.set_title(heading)
     panel.grid(alpha=0.3)
@@ -358,19 +362,19 @@ def plot(table: Table, measured: Sequence[Measured], path: pathlib.Path):
 
 
 def report(
-  place: Place,
+  table_runs: TableRuns,
   seeds: Sequence[int],
   output: pathlib.Path,
   reasons: Reasons,
 ) -> str:
   """Writes the Markdown, the JSON and the plot; returns the Markdown."""
-  measured = [measure(place, row, seeds) for row in place.table.rows]
-  text = markdown(place, measured, seeds, reasons)
+  measured = [measure(table_runs, row, seeds) for row in table_runs.table.rows]
+  text = markdown(table_runs, measured, seeds, reasons)
   output.mkdir(parents=True, exist_ok=True)
-  path = output / place.table.name
+  path = output / table_runs.table.name
   path.with_suffix('.md').write_text(text)
   path.with_suffix('.json').write_text(
-    json.dumps(to_json(place, measured, seeds, reasons), indent=2) + '\n'
+    json.dumps(to_json(table_runs, measured, seeds, reasons), indent=2) + '\n'
   )
-  plot(place.table, measured, path.with_suffix('.png'))
+  plot(table_runs.table, measured, path.with_suffix('.png'))
   return text

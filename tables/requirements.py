@@ -1,4 +1,4 @@
-"""What keeps runs from being made here, and what to do about it."""
+"""Missing requirements of runs, and how to get them."""
 
 import functools
 import pathlib
@@ -22,9 +22,9 @@ _WEIGHTS = 'pass --set encoder_weights=FILE.safetensors'
 
 @functools.cache
 def accelerated() -> bool:
-  """Whether JAX finds a GPU or a TPU.
+  """Returns True if JAX finds a GPU or a TPU.
 
-  Asked of another process: this one would keep the memory of the device.
+  Another process looks: this one would keep the memory of the device.
   """
   code = 'import jax; print(jax.default_backend())'
   found = subprocess.run(
@@ -33,26 +33,26 @@ def accelerated() -> bool:
   return found.stdout.split()[-1] != 'cpu'
 
 
-def find(place: runs_lib.Place, row: runs_lib.Row) -> list[str]:
-  """Why a row cannot be run here, and what to do about it."""
-  config = runs_lib.load_config(place.arguments(row, 0))
+def missing(table_runs: runs_lib.TableRuns, row: runs_lib.Row) -> list[str]:
+  """Returns what a row needs and does not find here, and how to get it."""
+  config = runs_lib.load_config(table_runs.arguments(row, 0))
   found = []
   if row.data.accelerator and not accelerated():
     found.append(
       f'{row.data.label} needs a GPU or a TPU, and JAX finds none here'
     )
   try:
-    match place.table.module:
+    match table_runs.table.module:
       case 'captioning.main':
-        found += _of_captions(config)
+        found += _missing_features(config)
         size = _captions(config)
       case 'sketch_rnn.main':
         size = _sketches(config)
       case 'video.track':
-        found += _of_sequences(config, row)
+        found += _missing_sequences(config, row)
         size = _tracks(config)
       case _:
-        found += _of_weights(config)
+        found += _missing_weights(config)
         size = _clips(config, row)
   except (FileNotFoundError, ValueError) as error:
     return [*found, str(error)]
@@ -64,8 +64,8 @@ def find(place: runs_lib.Place, row: runs_lib.Row) -> list[str]:
   return found
 
 
-def _of_weights(config: ml_collections.ConfigDict) -> list[str]:
-  """Of the encoder's published weights."""
+def _missing_weights(config: ml_collections.ConfigDict) -> list[str]:
+  """The pretrained weights of the encoder."""
   weights = config.encoder_weights
   if weights.startswith('hf://'):
     owner, name, *file = weights.removeprefix('hf://').split('/', 2)
@@ -83,27 +83,27 @@ def _of_weights(config: ml_collections.ConfigDict) -> list[str]:
   return []
 
 
-def _of_captions(config: ml_collections.ConfigDict) -> list[str]:
-  """Of the weights and the imported regions."""
+def _missing_features(config: ml_collections.ConfigDict) -> list[str]:
+  """The pretrained weights, or the imported region features."""
   if not config.regions:
-    return _of_weights(config)
+    return _missing_weights(config)
   name, data_dir = config.data.name, config.data.data_dir
   regions_lib.open_split(name, config.regions, 'train', data_dir)
   return []
 
 
-def _of_sequences(
+def _missing_sequences(
   config: ml_collections.ConfigDict, row: runs_lib.Row
 ) -> list[str]:
-  """Of the real sequences that a tracker is scored on."""
+  """The real sequences on which a tracker is scored."""
   if row.found_at[0] != 'sequences':
     return []
   advice = (
-    "pass --set sequences=DIRECTORY, of OTB's layout, and, to train on "
-    'photographs instead of drawn textures, data.images=DIRECTORY'
+    "pass --set sequences=DIRECTORY, in OTB's layout, and, to train on images "
+    'instead of SYNTHETIC textures, data.images=DIRECTORY'
   )
   if not config.sequences:
-    return [f'the sequences are not named: {advice}']
+    return [f'no sequences are given: {advice}']
   paths = {
     'sequences': config.sequences,
     'data.images': config.data.images,
@@ -115,7 +115,7 @@ def _of_sequences(
   ]
 
 
-# How many examples there are to train on; an error where there are none.
+# The number of training examples; an error if there are none.
 
 
 def _captions(config: ml_collections.ConfigDict) -> int:
@@ -124,7 +124,7 @@ def _captions(config: ml_collections.ConfigDict) -> int:
 
 
 def _sketches(config: ml_collections.ConfigDict) -> int:
-  """They are not downloaded, if they are not there."""
+  """Missing data sets are not downloaded."""
   name, data_dir = config.data.name, config.data.data_dir
   parts = [name]
   if name == 'quickdraw_sketches':
@@ -137,8 +137,8 @@ def _sketches(config: ml_collections.ConfigDict) -> int:
     if not builder.data_path.exists():
       raise FileNotFoundError(
         f'{part} is not in {builder.data_dir_root}: download it with\n'
-        '  python -c "from sketch_rnn import sources; '
-        f"sources.open_builder('{part}', {data_dir!r})\"\n"
+        '  python -c "from sketch_rnn import builders; '
+        f"builders.open_builder('{part}', {data_dir!r})\"\n"
         'or, if you have its file, prepare it with\n'
         '  python scripts/prepare_sketches.py --name=quickdraw_sketches '
         '--input=...'
@@ -149,22 +149,22 @@ def _sketches(config: ml_collections.ConfigDict) -> int:
 
 
 def _tracks(config: ml_collections.ConfigDict) -> int:
-  if config.data.name == 'photo_track':  # Drawn while it is read.
+  if config.data.name == 'photo_track':  # Generated while it is read.
     return config.data.sequences.train
-  return _drawn(config.data.name)
+  return _synthetic(config.data.name)
 
 
-def _drawn(name: str) -> int:
-  """Those of a data set that is drawn at first use, which is not now."""
+def _synthetic(name: str) -> int:
+  """Of a SYNTHETIC data set, which is generated at first use, not now."""
   return builders.DRAWN[name].module.SIZES['train']
 
 
 def _clips(config: ml_collections.ConfigDict, row: runs_lib.Row) -> int:
   name, data_dir = config.data.name, config.data.data_dir
   if name in builders.DRAWN:
-    return _drawn(name)
-  # What is published without a validation split lends it some of its training
-  # split.
+    return _synthetic(name)
+  # Data sets published without a validation split: it is a part of their
+  # training split.
   lends = 'train_split' in config.data
   try:
     return len(

@@ -1,7 +1,7 @@
-"""What a table is made of: its rows, what was published, what is aimed at.
+"""The parts of a table: rows, published scores, aims.
 
-Numbers are as tables print them: scores times 100, losses as they are. What was
-published is known from one of
+Numbers are as tables print them: scores times 100, losses as they are. The
+origin of a published score is one of
 
   CODE    the README or the model list of the published code
   READ    the paper, or a text that quotes it
@@ -18,15 +18,15 @@ BLEU = ('BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4')
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A row of somebody's table."""
+  """A row of a published table."""
 
   source: str
   scores: Mapping[str, float]
   origin: str
-  recalled: tuple[str, ...] = ()  # Scores that are MEMORY all the same.
+  recalled: tuple[str, ...] = ()  # Scores that are MEMORY nevertheless.
 
   def origin_of(self, score: str) -> str:
-    """CODE, READ or MEMORY."""
+    """CODE, READ or MEMORY, for a score."""
     return MEMORY if score in self.recalled else self.origin
 
 
@@ -37,7 +37,7 @@ def published(
   origin: str = READ,
   recalled: tuple[str, ...] = (),
 ) -> Published:
-  """A row of numbers below the names of their scores."""
+  """Makes a row from the names and the values of its scores."""
   return Published(
     source, dict(zip(names, values, strict=True)), origin, recalled
   )
@@ -45,13 +45,13 @@ def published(
 
 @dataclasses.dataclass(frozen=True)
 class Aim:
-  """What the mean of a score over the seeds is to be; one of the two."""
+  """A bound for the mean of a score over the seeds; one of the two."""
 
   at_least: float | None = None
   at_most: float | None = None
 
   def is_met(self, mean: float) -> bool:
-    """Whether this mean is good enough."""
+    """Returns True if this mean is within the bound."""
     if self.at_least is not None:
       return mean >= self.at_least
     return mean <= self.at_most
@@ -64,16 +64,15 @@ class Aim:
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-  """What is trained and tested on, in full.
+  """A published data set.
 
   Attributes:
-    label: what is printed.
-    train: how many examples are published to train on; where no validation is,
-      ours is a part of them.
-    test: how many examples.
-    accelerator: whether training would take days without one.
-    prepare: of what scripts/prepare_clips.py prepares, its arguments but for
-      the name.
+    label: printed name.
+    train: number of published training examples; without a published validation
+      split they include ours.
+    test: number of test examples.
+    accelerator: training would take days without one.
+    prepare: arguments of scripts/prepare_clips.py, except the name.
   """
 
   label: str
@@ -88,18 +87,18 @@ class Row:
   """One experiment; its runs differ in the seed.
 
   Attributes:
-    name: of the workdirs.
-    label: what is printed.
-    config: the file, and its argument after a colon.
-    data: that of the config.
+    name: in the names of the workdirs.
+    label: printed name.
+    config: file, and its argument after a colon.
+    data: data set of the config.
     overrides: field -> value, as on the command line.
     start_from: the name of an earlier row, whose run of the same seed training
       starts from.
-    published: what is printed below.
-    aims: score -> what it is to be; printed below, and judged.
+    published: published rows, printed below this one.
+    aims: score -> its bound; printed below, and checked.
     trained_as: the name of an earlier row with the same config, whose runs hold
       these scores, too: nothing is trained for this one.
-    found_at: where in `results.json` the scores are.
+    found_at: keys of the scores in `results.json`.
   """
 
   name: str
@@ -116,17 +115,17 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Rows with the same columns, made by the same main.
+  """Rows with the same columns, trained by the same command.
 
   Attributes:
     name: on the command line.
     title: the heading.
     about: how the measured rows differ from the published ones.
-    module: what trains.
+    module: module of the command that trains.
     columns: heading -> name of a score in `results.json`.
-    scale: what measured scores are multiplied by.
+    scale: factor of the measured scores.
     decimals: of the measured scores.
-    rows: those that others start from, or are trained as, come first.
+    rows: rows that others start from, or are trained as, come first.
   """
 
   name: str

@@ -1,7 +1,7 @@
-"""The runs of tables: their commands, and how those that are missing are made.
+"""The runs of tables: their commands, and running those that are missing.
 
-A run is one seed of a row, in the workdir WORKDIRS/TABLE/ROW_SEED; it has ended
-when its `results.json` has all that the table wants of it.
+A run is one seed of a row, in the workdir WORKDIRS/TABLE/ROW_SEED. It has ended
+when its `results.json` has all scores that the table needs.
 """
 
 import concurrent.futures
@@ -28,7 +28,7 @@ from ml_collections import config_flags
 from tables import rows as rows_lib
 
 Row, Table = rows_lib.Row, rows_lib.Table
-# (Name of a table, name of a row) -> why it cannot be run here.
+# (Name of a table, name of a row) -> reasons why it was not run here.
 Reasons = Mapping[tuple[str, str], Sequence[str]]
 
 # Stands for the seed in a command that is printed for several seeds.
@@ -36,8 +36,8 @@ _SEED = '@SEED@'
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-  """Where the runs of a table are, and how they differ from its rows.
+class TableRuns:
+  """The runs of a table: their workdirs, and changes to its configs.
 
   Attributes:
     table: the table.
@@ -50,7 +50,7 @@ class Place:
   settings: tuple[str, ...] = ()
 
   def workdir(self, row: Row, seed: int | str) -> pathlib.Path:
-    """That of a run."""
+    """The workdir of a run."""
     name = row.trained_as or row.name
     return self.workdirs / self.table.name / f'{name}_{seed}'
 
@@ -70,7 +70,7 @@ class Place:
     ]
 
   def entry(self, row: Row, seed: int) -> dict[str, Any] | None:
-    """What `results.json` says of a run, with this row's scores, if it does."""
+    """The entry of a run in `results.json`, with this row's scores, or None."""
     path = self.workdir(row, seed) / 'results.json'
     if not path.exists():
       return None
@@ -82,7 +82,7 @@ class Place:
     return {**results[row.found_at[0]], 'scores': scores}
 
   def ended(self, row: Row, seed: int) -> bool:
-    """Whether a run has left what all rows want that are trained as this."""
+    """Returns True if a run has the scores of all rows that share it."""
     return all(
       self.entry(other, seed) is not None
       for other in self.table.rows
@@ -90,12 +90,12 @@ class Place:
     )
 
   def entries(self, row: Row, seeds: Sequence[int]) -> dict[int, dict]:
-    """Seed -> entry, of the runs that have one."""
+    """Seed -> entry, for the runs that have one."""
     found = {seed: self.entry(row, seed) for seed in seeds}
     return {seed: entry for seed, entry in found.items() if entry is not None}
 
   def command(self, row: Row, seeds: Sequence[int]) -> str:
-    """For a shell: the command of a row for these seeds."""
+    """The shell command of a row for these seeds."""
     if len(seeds) == 1:
       return shlex.join(['python', *self.arguments(row, seeds[0])])
     words = [
@@ -109,13 +109,13 @@ class Place:
 
 
 def load_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
-  """The config of a command line, read as a `main` reads it.
+  """Reads the config of a command line as a `main` does.
 
   Args:
-    arguments: those of a command; of them --config and --config.NAME count.
+    arguments: of a command; only --config and --config.NAME are used.
 
   Raises:
-    ValueError: a field that the config does not have, or no such config.
+    ValueError: the config or one of the fields does not exist.
   """
   values = flags.FlagValues()
   known = [word for word in arguments if word.startswith('--config')]
@@ -131,40 +131,44 @@ def load_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
 
 
 def select(
-  places: Sequence[Place], names: Sequence[str]
-) -> list[tuple[Place, Row]]:
-  """The rows of these names, all if none are given, and what they start from.
+  all_runs: Sequence[TableRuns], names: Sequence[str]
+) -> list[tuple[TableRuns, Row]]:
+  """Selects rows by name, and the rows that they start from.
 
   Args:
-    places: of the tables, in each of which a row may have the name.
-    names: of rows.
+    all_runs: runs of the tables; several may have a row of the same name.
+    names: of rows; none for all.
 
   Raises:
     ValueError: no table has such a row.
   """
   for name in names:
-    known = [row.name for place in places for row in place.table.rows]
+    known = [
+      row.name for table_runs in all_runs for row in table_runs.table.rows
+    ]
     if name not in known:
-      tables = ' or '.join(place.table.name for place in places)
+      tables = ' or '.join(table_runs.table.name for table_runs in all_runs)
       raise ValueError(f'{tables} has no row {name!r}, only {", ".join(known)}')
   chosen = []
-  for place in places:
-    rows = {row.name: row for row in place.table.rows}
+  for table_runs in all_runs:
+    rows = {row.name: row for row in table_runs.table.rows}
     wanted = set()
     for name in names or rows:
       while name in rows:
         wanted.add(name)
         name = rows[name].trained_as or rows[name].start_from
-    chosen += [(place, row) for name, row in rows.items() if name in wanted]
+    chosen += [
+      (table_runs, row) for name, row in rows.items() if name in wanted
+    ]
   return chosen
 
 
 class Processes:
-  """Runs `python`, from several threads at once, and passes SIGTERM on.
+  """Runs `python`, from several threads at once, and forwards SIGTERM.
 
   Attributes:
-    stopped: whether SIGTERM came. All that ran was told, and what is started
-      now is stopped at once.
+    stopped: True after SIGTERM. Running processes have received it, and new
+      ones receive it at once.
   """
 
   def __init__(self):
@@ -173,7 +177,7 @@ class Processes:
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
-    """Meanwhile SIGTERM is passed on, instead of ending this process."""
+    """Forwards SIGTERM meanwhile, instead of ending this process."""
 
     def stop(*_):
       self.stopped = True
@@ -193,12 +197,12 @@ class Processes:
 
     Args:
       words: the arguments.
-      log: a file that gets what it says, and then it is to have one thread.
+      log: file for its output; the process then has one thread.
     """
     environment, output = dict(os.environ), None
     with contextlib.ExitStack() as stack:
       if log is not None:
-        # What libraries read; XLA counts the cores it may use, if it can.
+        # For libraries; XLA counts the cores that it may use, if it can.
         environment |= {'NPROC': '1', 'OMP_NUM_THREADS': '1'}
         log.parent.mkdir(parents=True, exist_ok=True)
         output = stack.enter_context(log.open('a'))
@@ -211,7 +215,7 @@ class Processes:
         )
       )
       self._running.add(process)
-      if self.stopped:  # Before it could be told.
+      if self.stopped:  # Before it was in `_running`.
         process.terminate()
       status = process.wait()
       self._running.remove(process)
@@ -222,68 +226,68 @@ class Processes:
 class Run:
   """One seed of a row."""
 
-  place: Place
+  table_runs: TableRuns
   row: Row
   seed: int
 
   @property
   def key(self) -> tuple[str, str, int]:
-    """That of no other run."""
-    return self.place.table.name, self.row.name, self.seed
+    """Identifies the run."""
+    return self.table_runs.table.name, self.row.name, self.seed
 
   @property
   def label(self) -> str:
-    """What is printed."""
-    return f'{self.place.table.name}: {self.row.label}, seed {self.seed}'
+    """Its printed name."""
+    return f'{self.table_runs.table.name}: {self.row.label}, seed {self.seed}'
 
   def ended(self) -> bool:
-    """See `Place.ended`."""
-    return self.place.ended(self.row, self.seed)
+    """See `TableRuns.ended`."""
+    return self.table_runs.ended(self.row, self.seed)
 
   def start(self) -> 'Run | None':
-    """The run that this one starts from."""
+    """The run whose checkpoint this one starts from, or None."""
     if not self.row.start_from:
       return None
-    row = self.place.table.row(self.row.start_from)
+    row = self.table_runs.table.row(self.row.start_from)
     return dataclasses.replace(self, row=row)
 
 
 def run_missing(
-  rows: Sequence[tuple[Place, Row]],
+  rows: Sequence[tuple[TableRuns, Row]],
   seeds: Sequence[int],
   *,
-  find_obstacles: Callable[[Place, Row], list[str]],
+  missing_requirements: Callable[[TableRuns, Row], list[str]],
   jobs: int = 1,
   processes: Processes | None = None,
 ) -> Reasons:
-  """Makes the runs that are missing and can be made.
+  """Runs the missing runs whose requirements are met.
 
   Args:
     rows: of `select`; those that others start from come first.
     seeds: all rows of the first, then all rows of the next.
-    find_obstacles: why a row cannot be run here.
-    jobs: how many runs are made at once. Of several each has a core of its own,
-      where the system knows how, and writes to a log beside its workdir.
-    processes: what runs them.
+    missing_requirements: of a row; see `requirements.missing`.
+    jobs: number of runs at once. Each of several has a core of its own, where
+      the system supports it, and writes a log beside its workdir.
+    processes: runs the commands.
 
   Returns:
-    Why runs are still missing.
+    Reasons why runs are still missing.
   """
   processes = processes or Processes()
   waiting = {}
   for seed in seeds:
-    for place, row in rows:
-      run = Run(place, row, seed)
+    for table_runs, row in rows:
+      run = Run(table_runs, row, seed)
       if not row.trained_as and not run.ended():
         waiting[run.key] = run
   running, reasons, stopped = {}, {}, False
 
   def next_run() -> Run | None:
-    """The first whose start has ended; forgets those that cannot be made."""
+    """Returns the first run that can start; drops those that never can."""
     for key, run in list(waiting.items()):
       row = key[:2]
       if row not in reasons:
-        reasons[row] = find_obstacles(run.place, run.row)
+        reasons[row] = missing_requirements(run.table_runs, run.row)
       start = run.start()
       coming = {*waiting, *(other.key for other in running.values())}
       if start is not None and start.key in coming:
@@ -299,10 +303,10 @@ def run_missing(
         run = next_run()
         if run is None:
           break
-        words = run.place.arguments(run.row, run.seed)
+        words = run.table_runs.arguments(run.row, run.seed)
         log = None
         if jobs > 1:
-          workdir = run.place.workdir(run.row, run.seed)
+          workdir = run.table_runs.workdir(run.row, run.seed)
           log = workdir.with_name(f'{workdir.name}.log')
         print(run.label, *([f'-> {log}'] if log else []), flush=True)
         running[pool.submit(processes, words, log)] = run
@@ -316,9 +320,9 @@ def run_missing(
         if run.ended():
           continue
         if status == 0 or processes.stopped:
-          # After SIGTERM: the machine is wanted by others.
+          # After SIGTERM: start no other run.
           stopped = True
-          reasons[run.key[:2]].append('stopped; the same command goes on')
+          reasons[run.key[:2]].append('stopped; the same command resumes it')
         else:
           reasons[run.key[:2]].append(
             f'the run of seed {run.seed} ended with {status}'

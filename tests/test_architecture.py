@@ -110,6 +110,17 @@ def test_packages_import_what_they_may(package):
   assert wrong == []
 
 
+def test_configs_import_the_defaults_alone():
+  """An experiment is not built on another one."""
+  wrong = [
+    f'{path.relative_to(ROOT)} imports {module}'
+    for path in files('configs')
+    for module in modules(path)
+    if module.split('.')[0] == 'configs' and module != 'configs.common'
+  ]
+  assert wrong == []
+
+
 @pytest.mark.parametrize('room', ROOMS)
 def test_rooms_import_what_they_may(room):
   wrong = [

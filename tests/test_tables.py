@@ -65,12 +65,12 @@ def checkout(monkeypatch):
 
 @pytest.fixture
 def ucm(tmp_path):
-  return runs_lib.Place(TABLES['ucm'], tmp_path / 'tables')
+  return runs_lib.TableRuns(TABLES['ucm'], tmp_path / 'tables')
 
 
-def write_results(place, row, seed, scores, **changed):
+def write_results(table_runs, row, seed, scores, **changed):
   """What a run leaves of its test split."""
-  config = runs_lib.load_config(place.arguments(row, seed)).to_dict()
+  config = runs_lib.load_config(table_runs.arguments(row, seed)).to_dict()
   entry = {
     'scores': scores,
     'seed': seed,
@@ -82,7 +82,7 @@ def write_results(place, row, seed, scores, **changed):
     'config': config,
     **changed,
   }
-  workdir = place.workdir(row, seed)
+  workdir = table_runs.workdir(row, seed)
   workdir.mkdir(parents=True)
   (workdir / 'results.json').write_text(json.dumps({'test': entry}))
 
@@ -93,12 +93,14 @@ def line_of(text, label):
   return [cell.strip() for cell in line.strip('|').split('|')]
 
 
-def reported(place, seeds=(0, 1, 2), reasons=None):
-  measured = [report_lib.measure(place, row, seeds) for row in place.table.rows]
+def reported(table_runs, seeds=(0, 1, 2), reasons=None):
+  measured = [
+    report_lib.measure(table_runs, row, seeds) for row in table_runs.table.rows
+  ]
   reasons = {
-    (place.table.name, row): why for row, why in (reasons or {}).items()
+    (table_runs.table.name, row): why for row, why in (reasons or {}).items()
   }
-  return report_lib.markdown(place, measured, seeds, reasons)
+  return report_lib.markdown(table_runs, measured, seeds, reasons)
 
 
 # The rows.
@@ -107,15 +109,17 @@ def reported(place, seeds=(0, 1, 2), reasons=None):
 @pytest.mark.parametrize('name', ROWS)
 def test_every_command_makes_a_model(name):
   table, row = ROWS[name]
-  place = runs_lib.Place(table, pathlib.Path('runs'))
-  config = runs_lib.load_config(place.arguments(row, 3))
+  table_runs = runs_lib.TableRuns(table, pathlib.Path('runs'))
+  config = runs_lib.load_config(table_runs.arguments(row, 3))
   assert config.seed == 3
   optimizers.create(config.optimizer, config.num_steps)
   match table.module:
     case 'captioning.main':
       captioners.create(config, 10, with_encoder=False)
       start = (
-        place.workdir(table.row(row.start_from), 3) if row.start_from else ''
+        table_runs.workdir(table.row(row.start_from), 3)
+        if row.start_from
+        else ''
       )
       assert config.start_from == str(start)
       assert bool(config.self_critical.num_samples) == ('critical' in row.name)
@@ -183,9 +187,11 @@ def test_every_model_of_a_config_is_a_row(config):
 
 
 def test_a_field_that_is_not_there_is_an_error(ucm):
-  place = runs_lib.Place(ucm.table, ucm.workdirs, ('decoder.colour=3',))
+  table_runs = runs_lib.TableRuns(
+    ucm.table, ucm.workdirs, ('decoder.colour=3',)
+  )
   with pytest.raises(ValueError, match='decoder.colour=3'):
-    runs_lib.load_config(place.arguments(ucm.table.rows[0], 0))
+    runs_lib.load_config(table_runs.arguments(ucm.table.rows[0], 0))
 
 
 # What is printed.
@@ -240,7 +246,7 @@ def test_one_run_has_no_deviation(ucm):
 
 def test_what_differs_from_the_row_is_told(ucm):
   row = ucm.table.row('soft')
-  shorter = runs_lib.Place(ucm.table, ucm.workdirs, ('num_steps=7',))
+  shorter = runs_lib.TableRuns(ucm.table, ucm.workdirs, ('num_steps=7',))
   write_results(shorter, row, 0, {'CIDEr': 1.0})
   write_results(ucm, row, 1, {'CIDEr': 1.0}, num_pictures=9)
   write_results(ucm, row, 2, {'CIDEr': 1.0}, config=None)
@@ -254,13 +260,15 @@ def test_what_differs_from_the_row_is_told(ucm):
 
 
 def test_aims_are_printed_and_judged(tmp_path):
-  place = runs_lib.Place(TABLES['ordered_motion'], tmp_path / 'tables')
-  gru, bag = place.table.row('gru'), place.table.row('bag')
+  table_runs = runs_lib.TableRuns(TABLES['ordered_motion'], tmp_path / 'tables')
+  gru, bag = table_runs.table.row('gru'), table_runs.table.row('bag')
   for seed, accuracy in enumerate((0.95, 0.84, 0.9)):
     scores = {'accuracy': accuracy, 'reversed_accuracy': 0.9}
-    write_results(place, gru, seed, scores)
-    write_results(place, bag, seed, {'accuracy': 0.55 + (seed == 2) / 1000})
-  text = report_lib.report(place, [0, 1, 2], tmp_path / 'out', {})
+    write_results(table_runs, gru, seed, scores)
+    write_results(
+      table_runs, bag, seed, {'accuracy': 0.55 + (seed == 2) / 1000}
+    )
+  text = report_lib.report(table_runs, [0, 1, 2], tmp_path / 'out', {})
   lines = text.splitlines()
   at = lines.index(next(x for x in lines if x.startswith('| **GRU**')))
   assert lines[at + 1] == '| aim | >= 90 | >= 90 | <= 20 |  |  |'
@@ -284,19 +292,19 @@ def test_aims_are_printed_and_judged(tmp_path):
 
 
 def test_other_evaluations_of_a_run_are_rows_of_their_own(tmp_path):
-  place = runs_lib.Place(TABLES['event_captions'], tmp_path / 'tables')
-  row = place.table.row('temporal_attention')
-  shuffled = place.table.row('temporal_attention_shuffled')
-  write_results(place, row, 0, {'motion_order': 0.95}, num_pictures=9)
+  table_runs = runs_lib.TableRuns(TABLES['event_captions'], tmp_path / 'tables')
+  row = table_runs.table.row('temporal_attention')
+  shuffled = table_runs.table.row('temporal_attention_shuffled')
+  write_results(table_runs, row, 0, {'motion_order': 0.95}, num_pictures=9)
   # Not all that the table wants: its command goes on.
-  assert not place.ended(row, 0) and place.entry(shuffled, 0) is None
-  path = place.workdir(shuffled, 0) / 'results.json'
-  assert path == place.workdir(row, 0) / 'results.json'
+  assert not table_runs.ended(row, 0) and table_runs.entry(shuffled, 0) is None
+  path = table_runs.workdir(shuffled, 0) / 'results.json'
+  assert path == table_runs.workdir(row, 0) / 'results.json'
   results = json.loads(path.read_text())
   other = {**results['test'], 'scores': {'motion_order': 0.3}}
   path.write_text(json.dumps({**results, 'test_shuffled': other}))
-  assert place.ended(row, 0)
-  text = reported(place, seeds=(0,))
+  assert table_runs.ended(row, 0)
+  text = reported(table_runs, seeds=(0,))
   assert line_of(text, f'**{row.label}**')[1] == '95.0'
   cells = line_of(text, f'**{shuffled.label}**')
   # Nothing was trained for it, and what is special is told once.
@@ -308,45 +316,47 @@ def test_other_evaluations_of_a_run_are_rows_of_their_own(tmp_path):
 @pytest.mark.parametrize('name', ['skeletons_held_out', 'depth_held_out'])
 def test_test_subjects_choose_nothing(name, tmp_path):
   """What settings are chosen by is scored on who is held out."""
-  place = runs_lib.Place(TABLES['utd_mhad'], tmp_path)
-  row = place.table.row(name)
-  write_results(place, row, 0, {'accuracy': 0.9}, num_pictures=108)
-  assert not place.ended(row, 0)  # On the test subjects, as once was done.
-  path = place.workdir(row, 0) / 'results.json'
+  table_runs = runs_lib.TableRuns(TABLES['utd_mhad'], tmp_path)
+  row = table_runs.table.row(name)
+  write_results(table_runs, row, 0, {'accuracy': 0.9}, num_pictures=108)
+  assert not table_runs.ended(row, 0)  # On the test subjects, as once was done.
+  path = table_runs.workdir(row, 0) / 'results.json'
   entry = json.loads(path.read_text())['test']
   path.write_text(json.dumps({'validation': entry}))
-  assert place.ended(row, 0)
-  found = report_lib.measure(place, row, (0,))
+  assert table_runs.ended(row, 0)
+  found = report_lib.measure(table_runs, row, (0,))
   assert (found.mean, found.notes) == ({'accuracy': 90.0}, {})
   assert 'subject 7' in row.label
-  assert place.table.row(name.partition('_')[0]).found_at[0] == 'test'
+  assert table_runs.table.row(name.partition('_')[0]).found_at[0] == 'test'
 
 
 def test_a_tracker_that_saw_no_photograph_says_so(tmp_path):
-  place = runs_lib.Place(TABLES['otb'], tmp_path)
-  row = place.table.row('tracker')
-  with_photographs = runs_lib.Place(
-    place.table, tmp_path, ('data.images=a', 'sequences=b')
+  table_runs = runs_lib.TableRuns(TABLES['otb'], tmp_path)
+  row = table_runs.table.row('tracker')
+  with_photographs = runs_lib.TableRuns(
+    table_runs.table, tmp_path, ('data.images=a', 'sequences=b')
   )
-  write_results(place, row, 0, {})
+  write_results(table_runs, row, 0, {})
   write_results(with_photographs, row, 1, {})
   for seed in (0, 1):
-    path = place.workdir(row, seed) / 'results.json'
+    path = table_runs.workdir(row, seed) / 'results.json'
     entry = json.loads(path.read_text())['test']
     entry['scores'] = {'tracker': {'success_auc': 0.4}}
     path.write_text(json.dumps({'sequences': entry}))
-  found = report_lib.measure(place, row, (0, 1))
+  found = report_lib.measure(table_runs, row, (0, 1))
   assert found.mean == {'success_auc': 40.0}
-  drawn = 'trained on drawn textures instead of photographs'
-  assert found.notes == {drawn: ('0',)}
+  note = 'trained on SYNTHETIC textures instead of images'
+  assert found.notes == {note: ('0',)}
 
 
 @pytest.mark.parametrize('name', TABLES)
 def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
   # With what a shell might take apart.
-  place = runs_lib.Place(TABLES[name], tmp_path / "it's here", ('dtype=$A B',))
-  text = reported(place, seeds=(0, 4))
-  for row in place.table.rows:
+  table_runs = runs_lib.TableRuns(
+    TABLES[name], tmp_path / "it's here", ('dtype=$A B',)
+  )
+  text = reported(table_runs, seeds=(0, 4))
+  for row in table_runs.table.rows:
     assert line_of(text, f'**{row.label}**')[1] == 'not run'
   script = text.split('```')[1]
   say = 'python() { printf "%s\\n" "$@" END; }\n'
@@ -354,8 +364,8 @@ def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
     ['bash', '-c', say + script], capture_output=True, text=True, check=True
   )
   assert said.stdout.split('END\n')[:-1] == [
-    ''.join(f'{word}\n' for word in place.arguments(row, seed))
-    for row in place.table.rows
+    ''.join(f'{word}\n' for word in table_runs.arguments(row, seed))
+    for row in table_runs.table.rows
     if not row.trained_as
     for seed in (0, 4)
   ]
@@ -383,8 +393,8 @@ class Runner:
 
   stopped = False
 
-  def __init__(self, place, statuses=None, met=None):
-    self.place, self.statuses, self.ran = place, statuses or {}, []
+  def __init__(self, table_runs, statuses=None, met=None):
+    self.table_runs, self.statuses, self.ran = table_runs, statuses or {}, []
     self.most, self._now, self._lock = 0, 0, threading.Lock()
     self._met = met or contextlib.nullcontext
 
@@ -394,9 +404,9 @@ class Runner:
   def __call__(self, words, log=None):
     row, seed = next(
       (row, seed)
-      for row in self.place.table.rows
+      for row in self.table_runs.table.rows
       for seed in (0, 1)
-      if self.place.arguments(row, seed) == words
+      if self.table_runs.arguments(row, seed) == words
     )
     with self._lock:
       self.ran.append((row.name, seed))
@@ -404,25 +414,27 @@ class Runner:
       self.most = max(self.most, self._now)
     self._met()
     if row.start_from:
-      start = self.place.table.row(row.start_from)
-      assert self.place.entry(start, seed) is not None
+      start = self.table_runs.table.row(row.start_from)
+      assert self.table_runs.entry(start, seed) is not None
     status = self.statuses.get((row.name, seed))
     with self._lock:
       if status is None:
-        write_results(self.place, row, seed, {'CIDEr': 1.0})
+        write_results(self.table_runs, row, seed, {'CIDEr': 1.0})
       self._now -= 1
     return status or 0
 
 
-def run(place, names, runner, found=None, jobs=1):
+def run(table_runs, names, runner, found=None, jobs=1):
   reasons = runs_lib.run_missing(
-    runs_lib.select([place], names),
+    runs_lib.select([table_runs], names),
     [0, 1],
     jobs=jobs,
     processes=runner,
-    find_obstacles=lambda place, row: list((found or {}).get(row.name, ())),
+    missing_requirements=lambda table_runs, row: list(
+      (found or {}).get(row.name, ())
+    ),
   )
-  assert {table for table, _ in reasons} <= {place.table.name}
+  assert {table for table, _ in reasons} <= {table_runs.table.name}
   return {row: why for (_, row), why in reasons.items()}
 
 
@@ -445,14 +457,14 @@ def test_all_rows_run_unless_some_are_named(ucm):
 
 
 def test_rows_of_several_tables_are_named_together(tmp_path):
-  places = [
-    runs_lib.Place(TABLES[name], tmp_path)
+  all_runs = [
+    runs_lib.TableRuns(TABLES[name], tmp_path)
     for name in ('gesture_stream', 'occlusion_track', 'ucm')
   ]
   names = ['framewise', 'state_zeroed', 'hard_self_critical']
   assert [
-    (place.table.name, row.name)
-    for place, row in runs_lib.select(places, names)
+    (table_runs.table.name, row.name)
+    for table_runs, row in runs_lib.select(all_runs, names)
   ] == [
     ('gesture_stream', 'framewise'),
     ('occlusion_track', 'tracker'),
@@ -466,8 +478,8 @@ def test_rows_of_several_tables_are_named_together(tmp_path):
 @pytest.mark.parametrize('jobs', [2, 3, 9])
 def test_several_at_once_run_what_one_after_the_other_does(ucm, tmp_path, jobs):
   names = ['soft', 'hard_self_critical', 'att2in_self_critical']
-  one = Runner(runs_lib.Place(ucm.table, tmp_path / 'one'))
-  reasons = run(one.place, names, one)
+  one = Runner(runs_lib.TableRuns(ucm.table, tmp_path / 'one'))
+  reasons = run(one.table_runs, names, one)
   several = Runner(ucm)
   assert run(ucm, names, several, jobs=jobs) == reasons
   assert one.most == 1 and several.most <= jobs
@@ -507,7 +519,7 @@ def test_a_run_that_was_stopped_stops_the_others(ucm):
   runner = Runner(ucm, {('att2in', 0): 0})
   reasons = run(ucm, ['att2in', 'up_down'], runner)
   assert runner.ran == [('att2in', 0)]
-  assert 'the same command goes on' in reasons['att2in'][0]
+  assert 'the same command resumes it' in reasons['att2in'][0]
 
 
 def test_what_cannot_run_here_says_why(ucm):
@@ -600,7 +612,7 @@ def test_sigterm_is_passed_on_to_all_that_run(ucm):
   assert ready and len(scripts.started) == 2
   for mark in marks:
     assert mark.with_suffix('.log').read_text() == 'stopped\n'
-  why = ['stopped; the same command goes on']
+  why = ['stopped; the same command resumes it']
   assert reasons == {'soft': why, 'hard': why}
   assert signal.getsignal(signal.SIGTERM) == before
 
@@ -609,10 +621,10 @@ def test_sigterm_is_passed_on_to_all_that_run(ucm):
 
 
 def obstacles(name, row, tmp_path, *settings):
-  place = runs_lib.Place(
+  table_runs = runs_lib.TableRuns(
     TABLES[name], tmp_path, (f'data.data_dir={tmp_path}', *settings)
   )
-  return requirements.find(place, place.table.row(row))
+  return requirements.missing(table_runs, table_runs.table.row(row))
 
 
 def test_absent_data_are_named_with_what_to_do(tmp_path):
@@ -627,7 +639,7 @@ def test_absent_data_are_named_with_what_to_do(tmp_path):
     assert found[0].startswith("QuickDraw's cat, pig needs a GPU")
 
 
-def test_what_is_drawn_needs_nothing_and_is_not_drawn_yet(tmp_path):
+def test_synthetic_data_sets_need_nothing_and_are_not_generated_yet(tmp_path):
   for name in ('ordered_motion', 'event_captions', 'occlusion_track'):
     for row in TABLES[name].rows:
       assert obstacles(name, row.name, tmp_path) == []
@@ -671,11 +683,11 @@ def test_validation_is_lent_by_the_published_training_split(tmp_path):
 
 def test_real_sequences_are_asked_for(tmp_path):
   def found(*settings):
-    place = runs_lib.Place(TABLES['otb'], tmp_path, settings)
-    return requirements.find(place, place.table.row('tracker'))
+    table_runs = runs_lib.TableRuns(TABLES['otb'], tmp_path, settings)
+    return requirements.missing(table_runs, table_runs.table.row('tracker'))
 
   (unnamed,) = found()
-  assert unnamed.startswith('the sequences are not named: pass --set sequences')
+  assert unnamed.startswith('no sequences are given: pass --set sequences')
   assert found(f'sequences={tmp_path}') == []
   (absent,) = found(f'sequences={tmp_path}', 'data.images=no')
   assert absent.startswith('data.images=no is no directory')
@@ -819,23 +831,23 @@ def test_a_run_leaves_all_that_its_table_wants(
   if TABLES[table].module == 'video.track':
     fields['sequences'] = write_sequences(tmp_path / 'otb')
   settings = tuple(f'{name}={value}' for name, value in fields.items())
-  place = runs_lib.Place(TABLES[table], tmp_path / 'tables', settings)
+  table_runs = runs_lib.TableRuns(TABLES[table], tmp_path / 'tables', settings)
   reasons = runs_lib.run_missing(
-    runs_lib.select([place], [row]),
+    runs_lib.select([table_runs], [row]),
     [0],
     processes=Here(),
-    find_obstacles=lambda *_: [],
+    missing_requirements=lambda *_: [],
   )
   assert reasons == {(table, row): []}
-  for other in place.table.rows:
+  for other in table_runs.table.rows:
     if row in (other.name, other.trained_as):
-      found = report_lib.measure(place, other, [0])
-      assert found.mean.keys() == set(place.table.columns.values())
+      found = report_lib.measure(table_runs, other, [0])
+      assert found.mean.keys() == set(table_runs.table.columns.values())
       assert None not in found.judged().values()
   # What is scored by the same code finds its scores, too.
-  results = place.workdir(place.table.row(row), 0) / 'results.json'
+  results = table_runs.workdir(table_runs.table.row(row), 0) / 'results.json'
   for name in LIKE[table]:
-    like = runs_lib.Place(TABLES[name], tmp_path / 'like')
+    like = runs_lib.TableRuns(TABLES[name], tmp_path / 'like')
     for other in like.table.rows:
       workdir = like.workdir(other, 0)
       workdir.mkdir(parents=True, exist_ok=True)

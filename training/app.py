@@ -8,10 +8,12 @@ On several hosts the same command runs on each of them, with
 """
 
 import ast
+import itertools
 import json
 import logging as python_logging
 import pathlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -26,7 +28,8 @@ from ml_collections import config_flags
 
 from training import renamed
 
-# Libraries that tell of every file or device -> the level they are heard from.
+_HELP = ('-h', '-?', '--help', '-help', '--helpshort')
+# Libraries that log every file or device -> the lowest level that is logged.
 _HEARD_FROM = {
   'orbax/': logging.converter.STANDARD_ERROR,
   'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
@@ -37,7 +40,7 @@ _terminated = threading.Event()
 
 
 class Stopped(Exception):
-  """SIGTERM came, and what there was to save is being saved."""
+  """SIGTERM was received; the last checkpoint is being saved."""
 
 
 def run(
@@ -47,29 +50,40 @@ def run(
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
 
-  Without `--config` the one that is stored in the workdir is used, so that
-  a run is resumed by its workdir alone.
+  Without `--config` the config stored in the workdir is used, so that a run is
+  resumed by its workdir alone. `--help` prints the docstring of the main module
+  and the flags of this function and of that module.
 
   Args:
     main: trains.
-    use: what the command does, on one host, where it is given files:
-      `use(workdir, files)` returns the exit status. Without it they are an
-      error.
+    use: what the command does with files, on one host: `use(workdir, files)`
+      returns the exit status. Without it files are an error.
   """
   config_file = config_flags.DEFINE_config_file(
-    'config', None, 'The experiment, for example configs/coco.py.'
+    'config',
+    None,
+    'File of the experiment, such as configs/coco.py; default: the config '
+    'stored in the workdir. --config.FIELD=VALUE changes a field.',
   )
   workdir = flags.DEFINE_string(
-    'workdir', None, 'Where checkpoints, metrics and results go.'
+    'workdir', None, 'Directory of checkpoints, metrics and results; required.'
   )
   coordinator = flags.DEFINE_string(
     'coordinator_address',
     None,
-    "HOST:PORT of process 0, for many hosts; 'auto' asks the platform.",
+    'For several hosts: HOST:PORT of process 0, or auto to ask the platform.',
   )
-  num_processes = flags.DEFINE_integer('num_processes', None, 'How many hosts.')
-  process_id = flags.DEFINE_integer('process_id', None, "This host's number.")
+  num_processes = flags.DEFINE_integer(
+    'num_processes', None, 'For several hosts: number of processes.'
+  )
+  process_id = flags.DEFINE_integer(
+    'process_id', None, 'For several hosts: number of this process, from 0.'
+  )
   flags.mark_flag_as_required('workdir')
+  for flag in flags.FLAGS.get_flags_for_module(__name__):
+    # As if the main module had defined them: its flags are those that are
+    # listed.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
   def start(argv):
     directory = pathlib.Path(workdir.value).absolute()
@@ -78,8 +92,8 @@ def run(
         raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
       if config_file.value is not None:
         raise app.UsageError(
-          f'--config is for training, {" ".join(argv[1:])} for what was '
-          'trained: pass one of the two'
+          f'--config is for training and {" ".join(argv[1:])} for a trained '
+          'model: pass one of the two'
         )
       set_up_logging()
       return use(directory, argv[1:])
@@ -91,7 +105,7 @@ def run(
     set_up_logging()
     if coordinator.value is not None:
       start_hosts(coordinator.value, num_processes.value, process_id.value)
-    if jax.process_count() == 1:  # Several hosts have that of `start_hosts`.
+    if jax.process_count() == 1:  # Several hosts: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     logging.info(
       'Process %d of %d, devices: %s',
@@ -109,7 +123,14 @@ def run(
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """As absl parses them, after fields of earlier versions are refused."""
+  """Parses them as absl does, but for --help and fields of earlier versions."""
+  if set(_HELP) & set(itertools.takewhile(lambda text: text != '--', argv[1:])):
+    print(sys.modules['__main__'].__doc__)
+    # Without the heading, which is the module's path.
+    listed = flags.FLAGS.main_module_help().lstrip().partition(':\n')[2]
+    listed = listed.replace("\n    (default: 'None')", '')
+    print(f'Flags (--helpfull lists those of libraries, too):\n{listed}')
+    sys.exit(0)
   try:
     renamed.check_arguments(argv)
   except ValueError as error:
@@ -118,11 +139,11 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def set_up_logging():
-  """Logs to stderr from INFO up, without what libraries tell of every file."""
+  """Logs to stderr from INFO up, but no line of a library for every file."""
   if not flags.FLAGS.is_parsed():  # A command that has no flags of absl.
     flags.FLAGS.mark_as_parsed()
-  # The only handler: what libraries log while they are imported has left
-  # another one, which would tell everything.
+  # The only handler: libraries that log while they are imported have left
+  # another one, which would log everything.
   logging.use_absl_handler()
   logging.set_verbosity(logging.INFO)
   logging.get_absl_handler().addFilter(_is_heard)
@@ -138,9 +159,9 @@ def _is_heard(record: python_logging.LogRecord) -> bool:
 def start_hosts(
   address: str, num_processes: int | None, process_id: int | None
 ):
-  """Joins the other processes; on CPU they talk through gloo.
+  """Joins the other processes; on CPU they communicate through gloo.
 
-  From here on JAX tells all of them when one receives SIGTERM.
+  From here on JAX notifies all of them when one receives SIGTERM.
 
   Raises:
     ValueError: a flag is missing.
@@ -154,16 +175,16 @@ def start_hosts(
     )
   else:
     jax.distributed.initialize(address, num_processes, process_id)
-  # The first meeting, while all are here: gloo gives up after 30 seconds, and
-  # some hosts may have to compile what others find in a cache.
+  # The first synchronisation, while all are here: gloo gives up after 30
+  # seconds, and some hosts may have to compile what others find in a cache.
   multihost_utils.sync_global_devices('start')
 
 
 def stopping(step: int) -> bool:
-  """Whether SIGTERM has asked any of the hosts to stop, before `step`.
+  """Returns True if any of the hosts has received SIGTERM, before `step`.
 
-  On several hosts all of them answer alike for the same step, so all of them
-  save the same checkpoint.
+  All hosts return the same for the same step, so that all save the same
+  checkpoint.
   """
   if jax.process_count() > 1:
     return multihost_utils.reached_preemption_sync_point(step)
@@ -171,10 +192,10 @@ def stopping(step: int) -> bool:
 
 
 def raise_if_stopping():
-  """For long stretches without a step; on several hosts they are finished.
+  """Stops long work between steps; on several hosts it is finished first.
 
   Raises:
-    Stopped: SIGTERM came.
+    Stopped: SIGTERM was received.
   """
   if jax.process_count() == 1 and _terminated.is_set():
     raise Stopped
@@ -184,7 +205,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   """The config that a run has stored in its workdir.
 
   Raises:
-    FileNotFoundError: nothing was trained there.
+    FileNotFoundError: there is no run in the workdir.
     ValueError: the file is not JSON, or has fields of an earlier version.
   """
   path = workdir / 'config.json'
@@ -204,16 +225,16 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 def change_fields(
   fields: ml_collections.ConfigDict, options: Sequence[str], *, name: str
 ) -> ml_collections.ConfigDict:
-  """A copy of a part of a config with some fields changed.
+  """Returns a copy of a group of a config with some fields changed.
 
   Args:
-    fields: the part, such as `config.decoding`.
-    options: each FIELD=VALUE, the value as Python writes it: `beam_size=3`,
+    fields: the group, such as `config.decoding`.
+    options: each FIELD=VALUE, the value as a Python literal: `beam_size=3`,
       `required_words=(('dog', 'dogs'), 'ball')`.
-    name: of the part, such as 'decoding'.
+    name: of the group, such as 'decoding'.
 
   Raises:
-    ValueError: no such field, or no such value.
+    ValueError: a field does not exist, or a value has another type.
   """
   changed = ml_collections.ConfigDict(fields.to_dict())
   for option in options:
@@ -227,7 +248,7 @@ def change_fields(
       value = ast.literal_eval(value)
     except (ValueError, SyntaxError) as error:
       raise ValueError(
-        f'{option!r}: {value} is not a value as Python writes it'
+        f'{option!r}: {value} is not a Python literal; strings need quotes'
       ) from error
     wanted = type(fields[field])
     if isinstance(value, int) and wanted is float:

@@ -1,18 +1,18 @@
-"""Trains a video captioner and evaluates it; or captions a person's own clips.
+r"""Trains a video captioner and evaluates it, or captions clips.
 
   python -m video.caption --config=configs/event_captions.py --workdir=runs/v
   python -m video.caption --workdir=runs/v
 
-The second line goes on with a run. With clips (video files, folders of the
-frames of one clip, .npy or .npz files) the best checkpoint captions them:
+The second line resumes a run. Clips (video files, directories of the frames of
+one clip, .npy or .npz files) are captioned by the best checkpoint:
 
   python -m video.caption --workdir=runs/v clip.mp4 frames/
   python -m video.caption --workdir=runs/v clip.mp4 --json --n_best=3 \
     --decoding=beam_size=5
 
-It prints a line for each caption: path, caption, log-probability (natural). A
-file that is no clip gets an error line, the others their captions; the exit
-status is then 1.
+It prints a line for each caption: path, caption, log-probability (natural).
+Files that cannot be read are reported on stderr and the rest are captioned; the
+exit status is then 1.
 """
 
 import json
@@ -242,15 +242,15 @@ def describe_files(
 def main():
   """The command line."""
   n_best = flags.DEFINE_integer(
-    'n_best', 1, 'Of clips that are given: how many captions of each.', 1
+    'n_best', 1, 'For clips: number of captions of each.', 1
   )
   decoding = flags.DEFINE_multi_string(
     'decoding',
     [],
-    "Of clips that are given: FIELD=VALUE of the config's `decoding`.",
+    "For clips: FIELD=VALUE changes a field of the config's `decoding`.",
   )
   as_json = flags.DEFINE_bool(
-    'json', False, 'Of clips that are given: print JSON.'
+    'json', False, 'For clips: print JSON instead of lines.'
   )
   app.run(
     train_and_evaluate,

@@ -1,16 +1,15 @@
-"""Trains a classifier of clips or gestures, evaluates it, recognises with it.
+"""Trains a classifier of clips or gestures, evaluates it, and classifies files.
 
   python -m video.classify --config=configs/utd_mhad.py --workdir=runs/gestures
-  python -m video.classify --workdir=runs/gestures clip.mp4 folder/ --json
+  python -m video.classify --workdir=runs/gestures clip.mp4 frames/ --json
   python -m video.classify --workdir=runs/gestures clip.mp4 --plot=out.png
   python -m video.classify --workdir=runs/gestures clip.mp4 --online
 
-With files it recognises what they show: a line for each with its path, the
-class and the probability, or the gestures of a stream. A file is a video, a
-folder of pictures, or frames or features in a .npy or .npz file. With --online
-it reads frame by frame, and says at which frame the surest class becomes
-another. A file that is no recording gets an error line, the others what they
-show; the exit status is then 1.
+Files are classified: a line for each with its path, class and probability, or
+the gestures of a stream. A file is a video, a directory of images, or frames or
+features in a .npy or .npz file. --online reads frame by frame and prints the
+frames at which the most probable class changes. Files that cannot be read are
+reported on stderr and the rest are classified; the exit status is then 1.
 """
 
 import itertools
@@ -41,14 +40,16 @@ from video.classification import losses
 from video.classification import model
 from vision import pretrained
 
-_JSON = flags.DEFINE_bool('json', False, 'Of files: print JSON.')
+_JSON = flags.DEFINE_bool(
+  'json', False, 'For files: print JSON instead of lines.'
+)
 _TOP = flags.DEFINE_integer(
-  'top', 1, 'Of files: how many classes to name.', lower_bound=1
+  'top', 1, 'For files: number of classes to print.', lower_bound=1
 )
 _PLOT = flags.DEFINE_string(
-  'plot', None, 'Of files: draw the probabilities over time, as OUT.png.'
+  'plot', None, 'For files: plot the probabilities over time, to OUT.png.'
 )
-_ONLINE = flags.DEFINE_bool('online', False, 'Of files: frame by frame.')
+_ONLINE = flags.DEFINE_bool('online', False, 'For files: read frame by frame.')
 
 
 def initial_variables(

@@ -1,17 +1,17 @@
-"""Trains a tracker, evaluates it, and follows things in people's own clips.
+r"""Trains a tracker, evaluates it, and follows a target in a clip.
 
   python -m video.track --config=configs/occlusion_track.py --workdir=runs/track
 
-With the trained one, from the box in the first frame on (x, y of its upper left
-corner, width and height, in pixels):
+A trained tracker follows the target whose box in the first frame is given (x, y
+of the upper left corner, width and height, in pixels):
 
   python -m video.track --workdir=runs/track --box=205,151,17,50 clip.mp4 \
     --output=followed.mp4
   python -m video.track --workdir=runs/track --box=205,151,17,50 frames/ \
     --output=strip.png --boxes=boxes.json
 
-and, without a box, on sequences with scores, of a directory in OTB's layout or
-of a data set:
+Without a box it is scored on sequences, of a directory in OTB's layout or of a
+data set:
 
   python -m video.track --workdir=runs/track otb/
   python -m video.track --workdir=runs/track davis
@@ -133,17 +133,17 @@ def train_and_evaluate(
 _BOX = flags.DEFINE_string(
   'box',
   None,
-  'Of a clip that is given: what to follow, as x,y,width,height in pixels of '
-  'the first frame; (x, y) is the upper left corner.',
+  'For a clip: initial box of the target, x,y,width,height in pixels of the '
+  'first frame; (x, y) is the upper left corner.',
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'Of a clip that is given: OUT.mp4, or OUT.png for a strip.'
+  'output', None, 'For a clip: file to write, OUT.mp4, or OUT.png for a strip.'
 )
 _BOXES = flags.DEFINE_string(
   'boxes',
   None,
-  'Of a clip that is given: OUT.csv or OUT.json, the boxes that were found; by '
-  'default beside --output.',
+  'For a clip: file of the found boxes, OUT.csv or OUT.json; default: beside '
+  '--output.',
 )
 
 
