@@ -128,6 +128,7 @@ def make_ours() -> side_by_side.Side:
   from sketch_rnn import examples as examples_lib
   from sketch_rnn import generation
   from sketch_rnn import inference
+  from sketch_rnn import losses
   from sketch_rnn import main
   from sketch_rnn import model as model_lib
   from training import optimizers
@@ -150,8 +151,8 @@ def make_ours() -> side_by_side.Side:
     optimizer, _ = optimizers.create(config.optimizer, config.num_steps)
     state = parallel.create_state(variables, optimizer)
     train_step = parallel.train_step(
-      main.make_loss(model, config.loss, examples.length),
-      main.counts,
+      losses.create(model, config.loss, examples.length),
+      losses.counts,
       optimizer,
     )
 

@@ -296,7 +296,7 @@ def test_two_devices_equal_one_computation(shell, fields, floor):
   optimizer = optax.sgd(0.1)
   state = parallel.create_state({'params': params}, optimizer)
   step = parallel.train_step(
-    main.make_loss(model, config.loss, examples.length), main.counts, optimizer
+    losses.create(model, config.loss, examples.length), losses.counts, optimizer
   )
   for batch in batches:
     state, update = step(state, parallel.shard(batch), parallel.replicate(key))
