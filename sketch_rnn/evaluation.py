@@ -30,7 +30,6 @@ from training import app
 from training import batching
 from training import checkpoints
 from training import parallel
-from training import provenance
 from training import results
 
 Batch = dict[str, jax.Array]
@@ -226,16 +225,13 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     'scores': evaluate(parallel.replicate(variables)),
     'num_drawings': len(source),
     'latent_samples': config.latent_samples if config.model.conditional else 0,
-    'step': step,
-    'seed': config.seed,
+    **results.from_run(workdir, config, step),
     'data': {
       'name': config.data.name,
       'categories': list(examples.categories),
       'fingerprint': examples_lib.fingerprint(config.data),
     },
     'evaluation_seconds': round(time.monotonic() - since, 1),
-    'hardware': provenance.hardware(),
-    'commit': provenance.commit(),
   }
   if jax.process_index() == 0:
     sections = show(model, variables, examples, source, seed=config.seed)
