@@ -198,7 +198,7 @@ def make_ours() -> side_by_side.Side:
   sampling = generation.Sampling(temperature=0.5)
 
   def sample(count):
-    drawings = sketcher.draw(jax.random.key(2), sampling, count=count)
+    drawings = sketcher.sample(count, key=jax.random.key(2), sampling=sampling)
     assert [len(drawing) for drawing in drawings] == [POINTS] * count
 
   for count, name in SAMPLE.items():

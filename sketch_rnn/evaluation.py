@@ -186,14 +186,14 @@ def show(
     inputs.Input(record['id'], record['strokes'], record['category'])
     for record in records
   ]
-  artist = sheets.Artist(
+  maker = sheets.SheetMaker(
     sketcher, [generation.Sampling(temperature=temperature)], seed=seed
   )
-  found = {'samples': artist.sample(20)}
+  found = {'samples': maker.sample(20)}
   if sketcher.model.conditional:
-    found['reconstructions'] = artist.denoise(given)
+    found['reconstructions'] = maker.reconstruct(given, from_mean=True)
     if len(given) > 1:
-      found['interpolation'] = artist.interpolate(given[:2], 'spherical', 10)
+      found['interpolation'] = maker.interpolate(given[:2], 'spherical', 10)
   return {
     name: [
       dataclasses.replace(section, heading=f'{name}, {section.heading}')

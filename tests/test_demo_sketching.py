@@ -86,7 +86,9 @@ def test_streamed_points_are_those_of_the_sketcher(vae, sampling, given):
   start = beginning(given)
   job = sketching.Draw(3, 5, sampling, beginning=start, stream=True)
   (asked,) = run(vae, job)
-  whole = vae.sketcher.draw(jax.random.key(5), sampling, beginnings=[start] * 3)
+  whole = vae.sketcher.complete(
+    [start] * 3, key=jax.random.key(5), sampling=sampling
+  )
   assert_close(asked.parts, [one[given:] for one in whole])
   assert len(asked.told) > 2  # In several pieces.
 
@@ -136,8 +138,8 @@ def test_temperatures_share_a_wave(vae):
   while vae.advance():
     pass
   for job, one in zip(jobs, asked, strict=True):
-    wanted = vae.sketcher.draw(
-      jax.random.key(7), job.sampling, beginnings=[job.beginning] * 3
+    wanted = vae.sketcher.complete(
+      [job.beginning] * 3, key=jax.random.key(7), sampling=job.sampling
     )
     assert_close(one.value, wanted)
   first, *others = [one.value[0] for one in asked]
@@ -151,8 +153,8 @@ def test_more_than_fits_into_a_wave_or_into_all_waves(vae):
   ]
   jobs += [sketching.Draw(12, i, SAMPLING) for i in range(4)]
   for job, one in zip(jobs, run(vae, *jobs), strict=True):
-    wanted = vae.sketcher.draw(
-      jax.random.key(job.seed), job.sampling, count=job.count
+    wanted = vae.sketcher.sample(
+      job.count, key=jax.random.key(job.seed), sampling=job.sampling
     )
     assert_close(one.value, wanted)
 
@@ -160,13 +162,19 @@ def test_more_than_fits_into_a_wave_or_into_all_waves(vae):
 def test_z_and_classes_are_those_that_were_asked_for(vae, decoder):
   z = np.random.default_rng(1).normal(size=(3, 4)).astype(np.float32)
   (asked,) = run(vae, sketching.Draw(3, 2, SAMPLING, z=z))
-  assert_close(asked.value, vae.sketcher.draw(jax.random.key(2), SAMPLING, z=z))
+  assert_close(
+    asked.value,
+    vae.sketcher.decode(z, key=jax.random.key(2), sampling=SAMPLING),
+  )
   found = run(
     decoder, *[sketching.Draw(2, 2, SAMPLING, label=label) for label in (0, 1)]
   )
   for label, one in enumerate(found):
-    wanted = decoder.sketcher.draw(
-      jax.random.key(2), SAMPLING, labels=np.full(2, label, np.int32)
+    wanted = decoder.sketcher.sample(
+      2,
+      key=jax.random.key(2),
+      sampling=SAMPLING,
+      labels=np.full(2, label, np.int32),
     )
     assert_close(one.value, wanted)
   assert not np.array_equal(found[0].value[0], found[1].value[0])
@@ -177,7 +185,9 @@ def test_no_more_points_than_asked_for(vae, most):
   start = beginning(8)
   job = sketching.Draw(3, 4, SAMPLING, beginning=start, most=most, stream=True)
   (asked,) = run(vae, job)
-  whole = vae.sketcher.draw(jax.random.key(4), SAMPLING, beginnings=[start] * 3)
+  whole = vae.sketcher.complete(
+    [start] * 3, key=jax.random.key(4), sampling=SAMPLING
+  )
   assert_close(asked.parts, [one[8 : 8 + most] for one in whole])
 
 
@@ -256,8 +266,8 @@ def test_the_size_is_what_the_model_draws(tmp_path):
   config.write_text(config.read_text().replace('"kanji"', '"sketches/x"'))
   model = sketching.load(workdir)
   model.compile()
-  drawn = model.sketcher.draw(
-    jax.random.key(0), generation.Sampling(0.5, choices='js'), count=32
+  drawn = model.sketcher.sample(
+    32, key=jax.random.key(0), sampling=generation.Sampling(0.5, choices='js')
   )
   sides = [
     np.ptp(np.concatenate(strokes.to_lines(one)), axis=0).max() for one in drawn
