@@ -303,7 +303,7 @@ def test_numbers_in_use_and_too_many_at_a_time(client, held):
 def test_a_full_queue_is_busy(client, studio, held):
   opened, entered = held
   worker = studio.sketchers['vae'].worker
-  job = sketching.Draw(1, 0, SAMPLING)
+  job = sketching.Sample(1, 0, SAMPLING)
   worker.submit(job, print).cancel()
   assert entered.wait(60)  # From here on nothing leaves the queue.
   with pytest.raises(queues.Busy):
