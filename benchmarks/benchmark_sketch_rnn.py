@@ -125,6 +125,7 @@ def make_ours() -> side_by_side.Side:
   from sketch_rnn import examples as examples_lib
   from sketch_rnn import generation
   from sketch_rnn import inference
+  from sketch_rnn import losses
   from sketch_rnn import main
   from sketch_rnn import model as model_lib
   from training import optimizers
@@ -147,8 +148,8 @@ def make_ours() -> side_by_side.Side:
     optimizer, _ = optimizers.create(config.optimizer, config.num_steps)
     state = parallel.create_state(variables, optimizer)
     train_step = parallel.train_step(
-      main.make_loss(model, config.loss, examples.length),
-      main.counts,
+      losses.create(model, config.loss, examples.length),
+      losses.counts,
       optimizer,
     )
 
@@ -194,7 +195,7 @@ def make_ours() -> side_by_side.Side:
   sampling = generation.Sampling(temperature=0.5)
 
   def sample(count):
-    drawings = sketcher.draw(jax.random.key(2), sampling, count=count)
+    drawings = sketcher.sample(count, key=jax.random.key(2), sampling=sampling)
     assert [len(drawing) for drawing in drawings] == [POINTS] * count
 
   for count, name in SAMPLE.items():

@@ -110,12 +110,14 @@ class Conversation:
     beginning = messages.to_drawing(lines, size, pen_down=pen_down)
     # There must be room for something new.
     messages.check_length(beginning, length - 1)
-    job = sketching.Draw(
+    job = sketching.Sample(
       messages.integer(message, 'count', 1, self._limits.count, 1),
       messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
       messages.sampling(message),
       beginning=beginning,
-      most=messages.integer(message, 'most', 1, self._limits.points, length),
+      max_points=messages.integer(
+        message, 'most', 1, self._limits.points, length
+      ),
       label=messages.label(model.model.sketcher.classes, message),
       stream=True,
     )

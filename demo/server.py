@@ -267,7 +267,7 @@ class _Handlers:
   ) -> responses.Response:
     """What f32[n, Z] decode to, each in the middle of the drawing space."""
     drawn = await model.worker.ask(
-      sketching.Draw(
+      sketching.Sample(
         len(z),
         messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
         messages.sampling(message),

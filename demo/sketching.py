@@ -1,12 +1,12 @@
-"""What Sketch-RNN does for the page: many drawings go on at the same time.
+"""Sketch-RNN for the page: samples many drawings at the same time.
 
-Requests that wait become one wave, at whatever temperatures: a batch of one of
-a few fixed sizes, compiled at the start. Waves take turns, a few points at a
-time, the newest first: who has just lifted the pen sees the first points at
-once, whatever else is being drawn.
+Requests that wait become one wave: a batch of one of a few fixed sizes, which
+are compiled at the start. Each drawing of a wave has its own temperature. Waves
+advance in alternation, a few points at a time and the newest first, so that a
+new request gets its first points at once, whatever else is being sampled.
 
 Axes: B drawings of a wave, with padding; n drawings, N points of a drawing, T
-the most points of a drawing, Z latent.
+the maximum number of points, Z latent.
 """
 
 import collections
@@ -27,18 +27,18 @@ from sketch_rnn import strokes
 from training import app
 
 SIZES = (1, 4, 12, 32)
-_MOST_WAVES = 8  # The rest waits: the more there are, the slower is each.
-_FIRST = 4  # New points of a wave's first step, for which somebody waits.
-_STEP = 8  # Of the others.
-_MOST_ENCODED = 10  # Drawings, a batch of `Sketcher.encode`.
+_MAX_WAVES = 8  # More would make each of them slower; the rest waits.
+_FIRST_POINTS = 4  # Of the first step of a wave, for which somebody waits.
+_POINTS = 8  # Of every other step.
+_MAX_ENCODED = 10  # Drawings, a batch of `Sketcher.encode`.
 _NOTHING = np.zeros((0, 3), np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encode:
-  """The job of finding drawings' latent vectors.
+  """A job: encode drawings.
 
-  The answer: mean and standard deviation, f32[n, Z] each.
+  The answer is the mean and the standard deviation of z, f32[n, Z] each.
 
   Attributes:
     drawings: f32[N, 3] each, in pixels; checked.
@@ -48,36 +48,36 @@ class Encode:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Draw:
-  """The job of drawing; drawing i is that of `Sketcher.draw` with this seed.
+class Sample:
+  """A job: sample drawings, as `Sketcher.complete` does with the same seed.
 
-  With `stream` the answers are lists of the new points of each drawing since
-  the last answer, f32[N, 3], in pixels, and the last is nothing; otherwise it
-  is the list of whole drawings.
+  With `stream` each answer is a list of the new points of each drawing since
+  the previous answer, f32[N, 3], in pixels, and the last answer is None.
+  Otherwise the only answer is the list of whole drawings.
 
   Attributes:
     count: n, at most the largest of `SIZES`.
-    seed: of the key.
-    sampling: how points are chosen.
-    beginning: f32[N, 3] of all of them, in pixels, shorter than T.
-    most: how many new points each of them may have; None: up to T.
-    z: f32[n, Z]; None: drawn from the prior, if the model has one.
-    label: of a model with classes, else None.
-    stream: whether points are told as they are drawn.
+    seed: random seed.
+    sampling: how points are sampled.
+    beginning: f32[N, 3] of all drawings, in pixels, shorter than T.
+    max_points: maximum number of new points of each drawing; None: up to T.
+    z: f32[n, Z]; None: sampled from the prior, if the model has one.
+    label: of all drawings, in a model with classes; else None.
+    stream: answer with points as they are sampled.
   """
 
   count: int
   seed: int
   sampling: generation.Sampling
   beginning: np.ndarray = dataclasses.field(default_factory=_NOTHING.copy)
-  most: int | None = None
+  max_points: int | None = None
   z: np.ndarray | None = None
   label: int | None = None
   stream: bool = False
 
 
 @functools.partial(jax.jit, static_argnames='latent')
-def _draw_keys(seeds, indices, latent):
+def _sample_keys(seeds, indices, latent):
   """u32[B], i32[B] -> z f32[B, Z] (None: no Z), and key[B] of the points."""
 
   def keys(seed, index):
@@ -96,12 +96,12 @@ def _end(ended, chosen):
   return ended | chosen
 
 
-class Drawer:
+class Sampler:
   """The engine of one model; see `queues.Engine`.
 
   Attributes:
     sketcher: the model.
-    size: width and height of a space that a typical drawing fills, in pixels.
+    size: width and height of a typical drawing, in pixels.
   """
 
   def __init__(self, sketcher: inference.Sketcher, *, size: int | None = None):
@@ -109,13 +109,13 @@ class Drawer:
 
     Args:
       sketcher: the model.
-      size: None asks the model what it draws, in `compile`.
+      size: None: measured in `compile` on drawings that the model samples.
     """
     self.sketcher = sketcher
     self.size = size or strokes.SIZE
     self._knows_size = size is not None
     self._to_encode: list[queues.Request] = []
-    self._to_draw: collections.deque[queues.Request] = collections.deque()
+    self._to_sample: collections.deque[queues.Request] = collections.deque()
     self._waves: list[_Wave] = []
 
   @property
@@ -135,35 +135,35 @@ class Drawer:
     points[:, :2] *= self.sketcher.examples.scale
     return points
 
-  def compile(self, tell: Callable[[int, int], None] = lambda *_: None):
-    """Computes once in all shapes that there are, before anybody waits.
+  def compile(self, report: Callable[[int, int], None] = lambda *_: None):
+    """Compiles all shapes, before the first request.
 
     Args:
-      tell: is called with how many are done, and of how many.
+      report: called with the number of compiled shapes, and that of all.
     """
     sampling = generation.Sampling(0.5, choices='js')
     encodes = (1, 2) if self.sketcher.model.conditional else ()
     total = len(SIZES) + len(encodes)
     label = 0 if self.sketcher.classes else None
     for i, size in enumerate(SIZES):
-      tell(i, total)
-      drawn = self._at_once(Draw(size, 0, sampling, label=label))
+      report(i, total)
+      drawings = self._at_once(Sample(size, 0, sampling, label=label))
       if size == SIZES[-1] and not self._knows_size:
-        self.size = _typical_size(drawn)
+        self.size = _typical_size(drawings)
     for i, count in enumerate(encodes, len(SIZES)):
-      tell(i, total)
+      report(i, total)
       dot = np.array([[1, 1, 0], [1, 0, 1]], np.float32)
       self.sketcher.encode([dot] * count)
-    tell(total, total)
+    report(total, total)
 
-  def _at_once(self, job: Draw) -> list[np.ndarray]:
+  def _at_once(self, job: Sample) -> list[np.ndarray]:
     """The drawings of a job, without a queue."""
-    told = []
-    request = queues.Request(job, told.append, lambda _: None)
+    answers = []
+    request = queues.Request(job, answers.append, lambda _: None)
     wave = _Wave(self, [request])
     while wave.advance():
       pass
-    return told[0].value
+    return answers[0].value
 
   # The engine.
 
@@ -173,29 +173,29 @@ class Drawer:
       if isinstance(request.job, Encode):
         self._to_encode.append(request)
       else:
-        self._to_draw.append(request)
+        self._to_sample.append(request)
 
   def advance(self) -> bool:
     """See `queues.Engine`."""
     self._encode()
-    while self._to_draw and len(self._waves) < _MOST_WAVES:
+    while self._to_sample and len(self._waves) < _MAX_WAVES:
       if wave := self._next_wave():
         self._waves.insert(0, wave)
     self._waves = [wave for wave in self._waves if wave.advance()]
-    return bool(self._to_encode or self._to_draw or self._waves)
+    return bool(self._to_encode or self._to_sample or self._waves)
 
   def clear(self):
     """See `queues.Engine`."""
     self._to_encode.clear()
-    self._to_draw.clear()
+    self._to_sample.clear()
     self._waves.clear()
 
   def _encode(self):
-    """Those that came first, and as many as go into their batch."""
+    """Encodes the first requests, as many as fit into a batch."""
     count, chosen = 0, []
     while self._to_encode:
       more = len(self._to_encode[0].job.drawings)
-      if chosen and count + more > _MOST_ENCODED:
+      if chosen and count + more > _MAX_ENCODED:
         break
       request = self._to_encode.pop(0)
       if request.cancelled:
@@ -214,10 +214,10 @@ class Drawer:
       start = end
 
   def _next_wave(self) -> '_Wave | None':
-    """The first that waits, and all that go with it, in their order."""
+    """A wave of the first requests that fit into one, in their order."""
     chosen, left, count = [], collections.deque(), 0
-    while self._to_draw:
-      request = self._to_draw.popleft()
+    while self._to_sample:
+      request = self._to_sample.popleft()
       if request.cancelled:
         request.finish()
         continue
@@ -226,16 +226,16 @@ class Drawer:
         count += request.job.count
       else:
         left.append(request)
-    self._to_draw = left
+    self._to_sample = left
     return _Wave(self, chosen) if chosen else None
 
 
 class _Wave:
-  """Drawings of some requests that go on together, point by point."""
+  """The drawings of some requests, sampled together point by point."""
 
-  def __init__(self, drawer: Drawer, requests: list[queues.Request]):
-    """Begins them."""
-    self._drawer = drawer
+  def __init__(self, sampler: Sampler, requests: list[queues.Request]):
+    """Takes requests; samples nothing yet."""
+    self._sampler = sampler
     self._requests = requests
     jobs = [request.job for request in requests]
     counts = [job.count for job in jobs]
@@ -249,21 +249,24 @@ class _Wave:
     padded = np.minimum(np.arange(size), real - 1)
 
     def spread(values):
-      """One of each request -> one of each row, the padding included."""
+      """One value for each request -> one for each row, with padding."""
       return np.repeat(np.stack(values), counts, axis=0)[padded]
 
     self._samplings = [jobs[i].sampling for i in spread(np.arange(len(jobs)))]
-    rows = spread([drawer.rows(job.beginning) for job in jobs])
+    rows = spread([sampler.rows(job.beginning) for job in jobs])
     given = spread([np.int32(len(job.beginning)) for job in jobs])
-    most = [drawer.length if job.most is None else job.most for job in jobs]
+    max_points = [
+      sampler.length if job.max_points is None else job.max_points
+      for job in jobs
+    ]
     self._given = given[:real]
-    self._last = np.minimum(drawer.length, (given + spread(most))[:real])
+    self._last = np.minimum(sampler.length, (given + spread(max_points))[:real])
     self._finished = np.zeros(size, bool)
     self._finished[real:] = True
-    self._drawn = [[] for _ in range(real)]
+    self._sampled = [[] for _ in range(real)]
 
-    model = drawer.sketcher.model
-    z, keys = _draw_keys(
+    model = sampler.sketcher.model
+    z, keys = _sample_keys(
       spread([np.uint32(job.seed) for job in jobs]),
       np.concatenate([np.arange(count, dtype=np.int32) for count in counts])[
         padded
@@ -280,7 +283,7 @@ class _Wave:
       labels = spread([np.int32(job.label) for job in jobs])
     self._state = generation.begin(
       model,
-      drawer.sketcher.variables,
+      sampler.sketcher.variables,
       keys,
       rows,
       np.where(np.arange(size) < real, given, np.int32(-1)),
@@ -291,7 +294,7 @@ class _Wave:
     self._begun = False
 
   def advance(self) -> bool:
-    """Draws some points and tells them; whether there is more to draw."""
+    """Samples and answers some points; returns False when all have ended."""
     for request, own in zip(self._requests, self._own, strict=True):
       if request.cancelled and not np.all(self._finished[own]):
         self._stop(own)
@@ -301,11 +304,11 @@ class _Wave:
     if not len(waiting):
       return False
     before = self._time
-    # What was given to all of them is read on the way.
+    # Up to the end of the shortest beginning nothing is sampled.
     points = max(int(waiting.min()) - before, 0)
-    points += _STEP if self._begun else _FIRST
+    points += _POINTS if self._begun else _FIRST_POINTS
     self._begun = True
-    sketcher = self._drawer.sketcher
+    sketcher = self._sampler.sketcher
     self._state = generation.advance(
       sketcher.model, sketcher.variables, self._state, points, self._samplings
     )
@@ -313,23 +316,23 @@ class _Wave:
     self._time = int(self._state.time)
     for request, own in zip(self._requests, self._own, strict=True):
       if not np.all(self._finished[own]):
-        self._tell(request, own, rows, before)
+        self._answer(request, own, rows, before)
     return not np.all(self._finished)
 
-  def _tell(self, request, own, rows, before):
-    """What is new since the time `before`."""
+  def _answer(self, request, own, rows, before):
+    """Answers with the points since the time `before`."""
     parts = []
     for i in own:
       first = max(before, self._given[i]) + 1
       last = min(self._time, self._last[i]) + 1
       part = _NOTHING
       if not self._finished[i] and first < last:
-        part = self._drawer.pixels(rows[i, first:last])
+        part = self._sampler.pixels(rows[i, first:last])
         ended = len(part) < last - first
         if ended or last > self._last[i]:
           self._stop([i])
         if not request.job.stream:
-          self._drawn[i].append(part)
+          self._sampled[i].append(part)
       parts.append(part)
     if request.job.stream and any(len(part) for part in parts):
       request.answer(parts)
@@ -337,11 +340,11 @@ class _Wave:
       whole = None
       if not request.job.stream:
         beginning = request.job.beginning
-        whole = [np.concatenate([beginning, *self._drawn[i]]) for i in own]
+        whole = [np.concatenate([beginning, *self._sampled[i]]) for i in own]
       request.finish(whole)
 
   def _stop(self, chosen):
-    """Draws nothing more of these rows."""
+    """Ends these rows."""
     self._finished[chosen] = True
     self._state = self._state.replace(
       ended=_end(self._state.ended, self._finished)
@@ -349,7 +352,7 @@ class _Wave:
 
 
 def _typical_size(drawings: Sequence[np.ndarray]) -> int:
-  """The median of their longer sides."""
+  """The median of the longer sides of drawings, in pixels."""
   sides = [
     np.max(np.ptp(np.concatenate(lines), axis=0))
     for lines in map(strokes.to_lines, drawings)
@@ -359,21 +362,21 @@ def _typical_size(drawings: Sequence[np.ndarray]) -> int:
   return int(np.clip(side, 16, 4096)) if np.isfinite(side) else strokes.SIZE
 
 
-def load(workdir: pathlib.Path) -> Drawer:
-  """The best checkpoint of a run, or imported weights; not compiled.
+def load(workdir: pathlib.Path) -> Sampler:
+  """Loads the best checkpoint of a run, or imported weights; not compiled.
 
   Raises:
-    FileNotFoundError: nothing was trained there.
-    ValueError: the workdir is of something else.
+    FileNotFoundError: the workdir has no trained model.
+    ValueError: the workdir is not one of Sketch-RNN.
   """
   sketcher = inference.load(workdir)
-  return Drawer(sketcher, size=_known_size(app.read_config(workdir).data))
+  return Sampler(sketcher, size=_known_size(app.read_config(workdir).data))
 
 
 def _known_size(config: ml_collections.ConfigDict) -> int | None:
-  """Of a data set whose drawings are all brought to one size.
+  """The size of drawings in pixels, if all of a data set have the same.
 
-  Of QuickDraw it is not known: the published models were not trained at the
+  That of QuickDraw is not known: the published models were not trained at the
   size of the published files.
   """
   return strokes.SIZE if config.name == 'kanji' else None

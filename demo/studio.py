@@ -77,7 +77,7 @@ class Model:
   """A model that is ready.
 
   Attributes:
-    model: a `drawing.Drawer`, `describing.Photographs` or `describing.Videos`.
+    model: a `sketching.Sampler`, `captions.Photographs` or `captions.Videos`.
     worker: of its thread.
   """
 

@@ -23,7 +23,6 @@ from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import inputs
 from sketch_rnn import losses
-from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model as model_lib
 from sketch_rnn import rendering
 from sketch_rnn import sheets
@@ -31,7 +30,6 @@ from training import app
 from training import batching
 from training import checkpoints
 from training import parallel
-from training import provenance
 from training import results
 
 Batch = dict[str, jax.Array]
@@ -56,39 +54,6 @@ class Metrics(clu.metrics.Collection):
   pen: clu.metrics.Average.from_output('pen')
   pen_masked: clu.metrics.Average.from_output('pen_masked')
   kl: clu.metrics.Average.from_output('kl')
-
-
-def drawing_losses(
-  raw: jax.Array,
-  mean: jax.Array | None,
-  presigma: jax.Array | None,
-  strokes: jax.Array,
-  length: int,
-) -> dict[str, jax.Array]:
-  """The parts of the loss of each drawing: f32[B] each.
-
-  Args:
-    raw: f32[B, T, 6 * M + 3], the predictions.
-    mean: f32[B, Z] of z, or None without an encoder.
-    presigma: f32[B, Z], likewise.
-    strokes: f32[B, T + 1, 5], the start row first.
-    length: N_max, what the sums over points are divided by (equation 9). T is
-      less where batches are cut to buckets.
-
-  Returns:
-    `offset`, `pen` (padding counted, as published for training and for the
-    choice of a checkpoint), `pen_masked` (not counted) and `kl`.
-  """
-  mixture, targets = mixture_lib.parameters(raw), strokes[:, 1:]
-  points = {
-    'offset': losses.offset_loss(mixture, targets),
-    'pen': losses.pen_loss(mixture, targets, masked=False),
-    'pen_masked': losses.pen_loss(mixture, targets, masked=True),
-  }
-  parts = {name: jnp.sum(x, axis=1) / length for name, x in points.items()}
-  if mean is None:
-    return {**parts, 'kl': jnp.zeros(len(strokes))}
-  return {**parts, 'kl': losses.kl_divergence(mean, presigma)}
 
 
 def scores(
@@ -186,7 +151,7 @@ def _metrics_fn(
         noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))
         z = mean + jnp.exp(presigma / 2) * noise(keys)
       raw = model.apply(variables, strokes[:, :-1], z, labels, method='decode')
-      return drawing_losses(raw, mean, presigma, strokes, length)
+      return losses.drawing_losses(raw, mean, presigma, strokes, length)
 
     draws = jax.lax.map(draw, jnp.arange(samples if model.conditional else 1))
     parts = jax.tree.map(lambda x: jnp.mean(x, axis=0), draws)
@@ -221,14 +186,14 @@ def show(
     inputs.Input(record['id'], record['strokes'], record['category'])
     for record in records
   ]
-  artist = sheets.Artist(
+  maker = sheets.SheetMaker(
     sketcher, [generation.Sampling(temperature=temperature)], seed=seed
   )
-  found = {'samples': artist.sample(20)}
+  found = {'samples': maker.sample(20)}
   if sketcher.model.conditional:
-    found['reconstructions'] = artist.denoise(given)
+    found['reconstructions'] = maker.reconstruct(given, from_mean=True)
     if len(given) > 1:
-      found['interpolation'] = artist.interpolate(given[:2], 'spherical', 10)
+      found['interpolation'] = maker.interpolate(given[:2], 'spherical', 10)
   return {
     name: [
       dataclasses.replace(section, heading=f'{name}, {section.heading}')
@@ -260,16 +225,13 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     'scores': evaluate(parallel.replicate(variables)),
     'num_drawings': len(source),
     'latent_samples': config.latent_samples if config.model.conditional else 0,
-    'step': step,
-    'seed': config.seed,
+    **results.from_run(workdir, config, step),
     'data': {
       'name': config.data.name,
       'categories': list(examples.categories),
       'fingerprint': examples_lib.fingerprint(config.data),
     },
     'evaluation_seconds': round(time.monotonic() - since, 1),
-    'hardware': provenance.hardware(),
-    'commit': provenance.commit(),
   }
   if jax.process_index() == 0:
     sections = show(model, variables, examples, source, seed=config.seed)

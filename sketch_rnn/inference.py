@@ -1,11 +1,17 @@
-"""From a trained workdir, or a running training, to drawings in pixels.
+"""Samples, completes, encodes and reconstructs drawings with a trained model.
 
-Axes: B drawings (with padding), n drawings, N points of a drawing, T the most
-points of a drawing, Z latent, M mixtures.
+  sketcher = inference.load('runs/cat')
+  (drawing,) = sketcher.complete([beginning], key=jax.random.key(0))
+
+Drawings are stroke-3 in pixels (strokes.py), as input and as output.
+
+Axes: B drawings (with padding), n drawings, N points of a drawing, T the
+maximum number of points, Z latent, M mixtures.
 """
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -17,6 +23,7 @@ import numpy as np
 
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
+from sketch_rnn import latent
 from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model as model_lib
 from sketch_rnn import strokes
@@ -25,6 +32,7 @@ from training import checkpoints
 
 # Batches are padded to one of these: few shapes, few compilations.
 _BATCH_SIZES = (1, 10, 100)
+_NOTHING = np.zeros((0, 3), np.float32)
 
 
 @functools.partial(jax.jit, static_argnames='model')
@@ -48,15 +56,15 @@ def _predict(model, variables, rows, z, labels):
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """What the model expects before a drawing and after each of its points.
+  """The predicted distribution of each point of a drawing, and of the next.
 
   Attributes:
     weights: f32[N + 1, M], probabilities of the components.
-    means: f32[N + 1, M, 2], of the next point's offset, in pixels.
+    means: f32[N + 1, M, 2], of the point's offset, in pixels.
     sigmas: f32[N + 1, M, 2], standard deviations, in pixels.
     rhos: f32[N + 1, M], correlations.
-    pens: f32[N + 1, 3], the probabilities that after the next point the pen
-      goes on, that it is lifted, and that there is no next point.
+    pens: f32[N + 1, 3], the probabilities that the pen goes on after the
+      point, that it is lifted, and that the drawing has ended before it.
   """
 
   weights: np.ndarray
@@ -67,7 +75,7 @@ class Prediction:
 
 
 def _batch_sizes(count: int) -> list[tuple[int, int]]:
-  """(how many are real, the padded size) of each batch for so many."""
+  """Sizes (without padding, with padding) of the batches of `count` rows."""
   sizes = []
   while count > 0:
     size = next((s for s in _BATCH_SIZES if s >= count), _BATCH_SIZES[-1])
@@ -80,9 +88,9 @@ def _in_batches(function: Callable, *arrays: Any) -> Any:
   """Calls on padded batches of arrays [n, ...] (or None); joins the results.
 
   Args:
-    function: of as many arrays [B, ...] and of bool[B], which are real;
+    function: takes as many arrays [B, ...] and bool[B], False for padding;
       returns a pytree of arrays [B, ...].
-    *arrays: the padding repeats their last row.
+    *arrays: arrays or None; the padding repeats the last row.
   """
   count = next(len(array) for array in arrays if array is not None)
   results, start = [], 0
@@ -96,12 +104,12 @@ def _in_batches(function: Callable, *arrays: Any) -> Any:
 
 
 class Sketcher:
-  """A trained model that draws. Drawings are stroke-3 f32[N, 3], in pixels.
+  """A trained model. Drawings are stroke-3 f32[N, 3], in pixels.
 
   Attributes:
     model: the network.
-    variables: of the network, on the first device alone.
-    examples: what the model was trained on: its scale, length and categories.
+    variables: its variables, on the first device alone.
+    examples: scale, maximum length and categories of the training data.
   """
 
   def __init__(
@@ -114,8 +122,8 @@ class Sketcher:
 
     Args:
       model: the network.
-      variables: of it; those of a replicated state will do.
-      examples: those that it was trained on.
+      variables: its variables, replicated or not.
+      examples: those of the training data.
     """
     self.model = model
     self.examples = examples
@@ -130,7 +138,7 @@ class Sketcher:
     """The label of a category.
 
     Raises:
-      ValueError: the model has no such class.
+      ValueError: unknown category.
     """
     if category not in self.classes:
       raise ValueError(
@@ -150,8 +158,8 @@ class Sketcher:
     """
     if not self.model.conditional:
       raise ValueError(
-        'this model is a decoder alone (conditional=False): it has no latent '
-        'vectors. It can sample, complete and predict'
+        'this model has no encoder (conditional=False) and no latent vectors: '
+        'it can sample, complete and predict'
       )
     for i, drawing in enumerate(drawings):
       try:
@@ -167,82 +175,181 @@ class Sketcher:
       lengths,
     )
 
-  def prior(self, count: int, key: jax.Array) -> np.ndarray:
-    """Draws z from N(0, 1): f32[count, Z]; vector i depends on (key, i)."""
+  def sample_prior(self, count: int, key: jax.Array) -> np.ndarray:
+    """Samples z from N(0, 1): f32[count, Z]; z[i] depends on (key, i)."""
     shape = (self.model.latent,)
-    draw = jax.vmap(lambda key: jax.random.normal(_split(key)[0], shape))
-    return np.asarray(draw(_keys(key, count)))
+    sample = jax.vmap(lambda key: jax.random.normal(_split(key)[0], shape))
+    return np.asarray(sample(_keys(key, count)))
 
-  def posterior(
+  def sample_posterior(
     self, mean: np.ndarray, sigma: np.ndarray, key: jax.Array
   ) -> np.ndarray:
-    """Draws z from what `encode` returned: f32[n, Z]; see `prior`."""
-    return mean + sigma * self.prior(len(mean), key)
+    """Samples z from the outputs of `encode`: f32[n, Z]; see `sample_prior`."""
+    return mean + sigma * self.sample_prior(len(mean), key)
 
-  def draw(
+  def sample(
     self,
-    key: jax.Array,
-    sampling: generation.Sampling,
+    count: int,
     *,
-    count: int | None = None,
-    z: np.ndarray | None = None,
+    key: jax.Array,
+    temperature: float | None = None,
+    sampling: generation.Sampling | None = None,
     labels: np.ndarray | None = None,
-    beginnings: Sequence[np.ndarray] | None = None,
   ) -> list[np.ndarray]:
-    """Draws, from nothing or from beginnings.
+    """Samples drawings, with z from the prior if the model has one.
 
     Args:
-      key: drawing i depends on (key, i) and its own arguments alone.
-      sampling: how points are chosen.
-      count: how many; that of `z` or of `beginnings` where there are any.
-      z: f32[n, Z]; by default drawn from the prior, if the model has one.
-      labels: i32[n] of a model with classes, else None.
-      beginnings: the first points of each, which stay as they are.
+      count: number of drawings.
+      key: random key; drawing i depends on (key, i) and its own label alone.
+      temperature: below 1 less random, above 1 more; by default that of
+        `sampling`.
+      sampling: how points are sampled; by default at temperature 1.
+      labels: i32[count] of a model with classes, else None; see `label`.
+    """
+    return self._generate(
+      [_NOTHING] * count,
+      key=key,
+      sampling=_sampling(sampling, temperature),
+      labels=labels,
+    )
 
-    Returns:
-      The n drawings, the beginnings included.
+  def decode(
+    self,
+    z: np.ndarray,
+    *,
+    key: jax.Array,
+    temperature: float | None = None,
+    sampling: generation.Sampling | None = None,
+    labels: np.ndarray | None = None,
+  ) -> list[np.ndarray]:
+    """Samples a drawing of each latent vector f32[n, Z].
+
+    Args:
+      z: latent vectors.
+      key: see `sample`, as for the other arguments.
+      temperature: see `sample`.
+      sampling: see `sample`.
+      labels: i32[n]; see `sample`.
+    """
+    return self._generate(
+      [_NOTHING] * len(z),
+      key=key,
+      sampling=_sampling(sampling, temperature),
+      z=z,
+      labels=labels,
+    )
+
+  def complete(
+    self,
+    beginnings: Sequence[np.ndarray],
+    *,
+    key: jax.Array,
+    temperature: float | None = None,
+    sampling: generation.Sampling | None = None,
+    z: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+  ) -> list[np.ndarray]:
+    """Continues drawings; returns them with their beginnings, unchanged.
+
+    Args:
+      beginnings: the first points of each; there may be none.
+      key: see `sample`, as for the other arguments.
+      temperature: see `sample`.
+      sampling: see `sample`.
+      z: f32[n, Z]; by default sampled from the prior, if the model has one.
+      labels: i32[n]; see `sample`.
 
     Raises:
-      ValueError: a beginning fills a whole drawing, or arguments that do not
-        go with each other or with the model.
+      ValueError: a beginning leaves no room for a point, or arguments do not
+        fit each other or the model.
     """
-    counts = {
-      len(argument)
-      for argument in (z, labels, beginnings)
-      if argument is not None
-    } | ({count} if count is not None else set())
-    if len(counts) != 1:
-      raise ValueError(f'how many drawings? Given were {sorted(counts)}')
-    (count,) = counts
-    if not count:
-      return []
-    if beginnings is None:
-      beginnings = [np.zeros((0, 3), np.float32)] * count
-    rows, given = self._rows(beginnings)
-    if np.any(given == self.examples.length):
+    return self._generate(
+      beginnings,
+      key=key,
+      sampling=_sampling(sampling, temperature),
+      z=z,
+      labels=labels,
+    )
+
+  def reconstruct(
+    self,
+    drawings: Sequence[np.ndarray],
+    count: int = 1,
+    *,
+    key: jax.Array,
+    temperature: float | None = None,
+    sampling: generation.Sampling | None = None,
+    labels: np.ndarray | None = None,
+    from_mean: bool = False,
+  ) -> list[np.ndarray]:
+    """Encodes drawings and decodes them again, `count` times each.
+
+    Args:
+      drawings: n whole drawings.
+      count: number of reconstructions of each, which stand together in the
+        result.
+      key: see `sample`, as for the other arguments.
+      temperature: see `sample`.
+      sampling: see `sample`.
+      labels: i32[n * count]; see `sample`.
+      from_mean: decode the mean of the posterior, not samples of it.
+    """
+    mean, sigma = (np.repeat(x, count, 0) for x in self.encode(drawings))
+    z = mean if from_mean else self.sample_posterior(mean, sigma, key)
+    return self.decode(
+      z, key=key, temperature=temperature, sampling=sampling, labels=labels
+    )
+
+  def interpolate(
+    self,
+    corners: np.ndarray,
+    steps: int,
+    *,
+    key: jax.Array,
+    temperature: float | None = None,
+    sampling: generation.Sampling | None = None,
+    label: int | None = None,
+    method: str = 'spherical',
+  ) -> list[np.ndarray]:
+    """Decodes latent vectors between two or four, such as means of `encode`.
+
+    Args:
+      corners: f32[2, Z], the ends of a path; or f32[4, Z], the corners of a
+        grid in reading order.
+      steps: length of the path, or of both sides of the grid.
+      key: see `sample`, as for the other arguments.
+      temperature: see `sample`.
+      sampling: see `sample`.
+      label: of all of them, in a model with classes.
+      method: a key of `latent.INTERPOLATIONS`.
+
+    Returns:
+      `steps` drawings, or the `steps` * `steps` of the grid row by row.
+
+    Raises:
+      ValueError: there are neither two nor four latent vectors, or the method
+        is unknown.
+    """
+    if method not in latent.INTERPOLATIONS:
       raise ValueError(
-        f'a beginning of {self.examples.length} points leaves nothing to draw: '
-        'pass fewer of them'
+        f'method={method!r} is none of {", ".join(latent.INTERPOLATIONS)}'
       )
-    if z is None and self.model.conditional:
-      z = self.prior(count, key)
-    keys = _keys(key, count)
-    keys = jax.vmap(lambda key: _split(key)[1])(keys)
-
-    def run(rows, given, keys, z, labels, real):
-      given = np.where(real, given, -1)
-      state = generation.begin(
-        self.model, self.variables, keys, rows, given, z, labels
+    between = latent.INTERPOLATIONS[method]
+    if len(corners) == 2:
+      z = latent.path(*corners, steps, between)
+    elif len(corners) == 4:
+      z = latent.grid(corners, steps, between).reshape(steps**2, -1)
+    else:
+      raise ValueError(
+        f'interpolate takes two or four latent vectors, not {len(corners)}'
       )
-      return generation.advance(
-        self.model, self.variables, state, self.examples.length, sampling
-      ).rows
-
-    rows = _in_batches(run, rows, given, keys, z, labels)
-    return [
-      self._finish(row, beginning)
-      for row, beginning in zip(rows, beginnings, strict=True)
-    ]
+    return self.decode(
+      z,
+      key=key,
+      temperature=temperature,
+      sampling=sampling,
+      labels=None if label is None else np.full(len(z), label, np.int32),
+    )
 
   def predict(
     self,
@@ -251,13 +358,13 @@ class Sketcher:
     z: np.ndarray | None = None,
     labels: np.ndarray | None = None,
   ) -> list[Prediction]:
-    """What the model expects at every point of drawings, as they are.
+    """Predicts every point of drawings from the points before it.
 
     Args:
-      drawings: whole ones, or beginnings.
-      z: f32[n, Z]; by default the mean of the drawing's own, if the model has
-        latent vectors.
-      labels: see `draw`.
+      drawings: whole drawings or beginnings.
+      z: f32[n, Z]; by default the means of `encode`, if the model has latent
+        vectors.
+      labels: i32[n] of a model with classes, else None.
     """
     rows, lengths = self._rows(drawings)
     if z is None and self.model.conditional:
@@ -284,6 +391,49 @@ class Sketcher:
       )
     return predictions
 
+  def _generate(
+    self,
+    beginnings: Sequence[np.ndarray],
+    *,
+    key: jax.Array,
+    sampling: generation.Sampling,
+    z: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+  ) -> list[np.ndarray]:
+    """The drawings of `sample`, `decode` and `complete`."""
+    lengths = {len(x) for x in (z, labels, beginnings) if x is not None}
+    if len(lengths) > 1:
+      raise ValueError(
+        f'z, labels and beginnings differ in length: {sorted(lengths)}'
+      )
+    if not beginnings:
+      return []
+    rows, given = self._rows(beginnings)
+    if np.any(given == self.examples.length):
+      raise ValueError(
+        f'a beginning of {self.examples.length} points leaves no room for '
+        'more: pass a shorter one'
+      )
+    if z is None and self.model.conditional:
+      z = self.sample_prior(len(beginnings), key)
+    keys = _keys(key, len(beginnings))
+    keys = jax.vmap(lambda key: _split(key)[1])(keys)
+
+    def run(rows, given, keys, z, labels, real):
+      given = np.where(real, given, -1)
+      state = generation.begin(
+        self.model, self.variables, keys, rows, given, z, labels
+      )
+      return generation.advance(
+        self.model, self.variables, state, self.examples.length, sampling
+      ).rows
+
+    rows = _in_batches(run, rows, given, keys, z, labels)
+    return [
+      self._finish(row, beginning)
+      for row, beginning in zip(rows, beginnings, strict=True)
+    ]
+
   def _rows(
     self, drawings: Sequence[np.ndarray]
   ) -> tuple[np.ndarray, np.ndarray]:
@@ -292,7 +442,7 @@ class Sketcher:
     for i, drawing in enumerate(drawings):
       if len(drawing) > length:
         raise ValueError(
-          f'drawing {i} has {len(drawing)} points, this model draws at most '
+          f'drawing {i} has {len(drawing)} points, this model takes at most '
           f'{length}: simplify it'
         )
       rows.append(strokes.to_stroke5(self.examples.normalize(drawing), length))
@@ -307,6 +457,16 @@ class Sketcher:
     return drawing
 
 
+def _sampling(
+  sampling: generation.Sampling | None, temperature: float | None
+) -> generation.Sampling:
+  """The sampling, at the temperature if there is one."""
+  sampling = sampling or generation.Sampling()
+  if temperature is None:
+    return sampling
+  return dataclasses.replace(sampling, temperature=temperature)
+
+
 def _keys(key: jax.Array, count: int) -> jax.Array:
   return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
 
@@ -316,13 +476,14 @@ def _split(key: jax.Array) -> jax.Array:
   return jax.random.split(key)
 
 
-def load(workdir: pathlib.Path) -> Sketcher:
-  """The best checkpoint of a run, or imported weights.
+def load(workdir: str | os.PathLike) -> Sketcher:
+  """Loads the best checkpoint of a run, or imported weights.
 
   Raises:
-    FileNotFoundError: nothing was trained there.
-    ValueError: the workdir is of something else.
+    FileNotFoundError: the workdir has no trained model.
+    ValueError: the workdir is not one of Sketch-RNN.
   """
+  workdir = pathlib.Path(workdir).absolute()
   config = app.read_config(workdir)
   try:
     best = {'best_metric': config.best_metric, 'mode': config.best_mode}

@@ -3,18 +3,14 @@
 python -m sketch_rnn.main --config=configs/sketch_cat.py --workdir=runs/cat
 """
 
-import functools
 import pathlib
 from typing import Any
 
-import clu.metrics
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from recurrent import masking
 from sketch_rnn import evaluation as evaluation_lib
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import losses
@@ -24,78 +20,6 @@ from training import app
 from training import loop
 from training import optimizers
 from training import parallel
-
-
-@flax.struct.dataclass
-class Metrics(clu.metrics.Collection):
-  """Means over the drawings of the training batches."""
-
-  reconstruction: clu.metrics.Average.from_output('reconstruction')
-  offset: clu.metrics.Average.from_output('offset')
-  pen: clu.metrics.Average.from_output('pen')
-  kl: clu.metrics.Average.from_output('kl')
-  kl_weight: clu.metrics.Average.from_output('kl_weight')
-
-
-def counts(batch: dict[str, jax.Array]) -> jax.Array:
-  """What the means of the loss divide by: the number of drawings."""
-  return jnp.asarray(len(batch['strokes']))
-
-
-def make_loss(
-  model: model_lib.SketchRNN, config: ml_collections.ConfigDict, length: int
-):
-  """The loss of section 3.3, as `parallel.train_step` wants it.
-
-    L_R + w_KL eta(step) max(L_KL, KL_min)
-
-  The floor is on the mean of the whole batch: below it, no gradient.
-
-  Args:
-    model: the network.
-    config: `kl_weight`, `kl_start`, `kl_decay` and `kl_form` (see
-      `losses.kl_weight`), and `kl_floor`.
-    length: N_max, what L_R is divided by.
-
-  Raises:
-    ValueError: no such `kl_form`.
-  """
-  kl_weight = functools.partial(
-    losses.kl_weight,
-    weight=config.kl_weight,
-    start=config.kl_start,
-    decay=config.kl_decay,
-    form=config.kl_form,
-  )
-  kl_weight(0)  # Now, rather than when the first step is compiled.
-
-  def loss_fn(variables, batch, counts, step, key):
-    strokes = batch['strokes']
-    latent_key, dropout_key = jax.random.split(key)
-    raw, mean, presigma = model.apply(
-      variables,
-      strokes,
-      batch['length'],
-      batch['label'] if model.num_classes else None,
-      train=True,
-      rngs={'latent': latent_key, 'dropout': dropout_key},
-    )
-    parts = evaluation_lib.drawing_losses(raw, mean, presigma, strokes, length)
-    parts['reconstruction'] = parts['offset'] + parts['pen']
-    every = jnp.ones(len(strokes), bool)
-    loss = masking.share_of_mean(parts['reconstruction'], every, counts)
-    weight = kl_weight(step)
-    if model.conditional:
-      kl = masking.share_of_mean(parts['kl'], every, counts)
-      floor = config.kl_floor * len(strokes) / counts
-      above = parallel.total(kl) > config.kl_floor
-      loss += weight * jnp.where(above, kl, floor)
-    metrics = Metrics.single_from_model_output(
-      **parts, kl_weight=jnp.broadcast_to(weight, every.shape)
-    )
-    return loss, (metrics, {})
-
-  return loss_fn
 
 
 def initial_variables(
@@ -153,7 +77,9 @@ def train_and_evaluate(
     optimizer,
   )
   train_step = parallel.train_step(
-    make_loss(model, config.loss, examples.length), counts, optimizer
+    losses.create(model, config.loss, examples.length),
+    losses.counts,
+    optimizer,
   )
   evaluate = evaluation_lib.Evaluator(validation, examples, model, config)
   key = parallel.replicate(jax.random.key(config.seed + 1))

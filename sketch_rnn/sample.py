@@ -178,7 +178,7 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
     raise ValueError(f'{mode} needs an input, such as test:12 or drawing.svg')
 
   workdir = pathlib.Path(arguments.workdir).absolute()
-  artist = sheets.Artist(
+  maker = sheets.SheetMaker(
     inference.load(workdir),
     samplings,
     seed=arguments.seed,
@@ -198,30 +198,30 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
 
   numbers = output.with_name(f'{output.name}.npz')
   if mode == 'encode':
-    latent.save(numbers, artist.encode(given))
+    latent.save(numbers, maker.encode(given))
     return [numbers]
   written = []
   if mode == 'sample':
-    sections = artist.sample(count)
+    sections = maker.sample(count)
   elif mode == 'reconstruct':
-    sections = artist.reconstruct(given, count)
+    sections = maker.reconstruct(given, count)
   elif mode == 'denoise':
-    sections = artist.denoise(given)
+    sections = maker.reconstruct(given, from_mean=True)
   elif mode == 'interpolate':
-    sections = artist.interpolate(given, arguments.method, count)
+    sections = maker.interpolate(given, arguments.method, count)
   elif mode == 'analogy':
-    sections = artist.analogy(given, count)
+    sections = maker.analogy(given, count)
   elif mode == 'complete':
-    sections = artist.complete(
+    sections = maker.complete(
       given, count, arguments.points, pen_down=arguments.pen_down
     )
   elif mode == 'predict':
-    sections, prediction = artist.predict(given, count)
+    sections, prediction = maker.predict(given, count)
     arrays = dataclasses.asdict(prediction)
     rendering.write_file(numbers, lambda file: np.savez(file, **arrays))
     written.append(numbers)
   else:
-    sections = artist.decode(given)
+    sections = maker.decode(given)
   return [*rendering.write(output, sections), *written]
 
 

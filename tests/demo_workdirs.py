@@ -22,7 +22,7 @@ from video.captioning import model as caption_model
 
 WORDS = [*vocabulary.SPECIAL, *'a red blue dog cat ball on left of'.split()]
 CATEGORIES = ('cat', 'pig')
-LENGTH = 60  # The most points of a drawing.
+LENGTH = 60  # Maximum number of points of a drawing.
 SCALE = 30.0
 SIDE = 16  # Of what the captioners see.
 

@@ -153,8 +153,8 @@ def test_the_stream_is_what_the_sketcher_draws(client, sketchers, count):
   (endings,) = draw(client, request(count=count))
   start = simplified(HEAD)
   assert 5 < len(start) < 30  # It was simplified.
-  wanted = sketchers['vae'].draw(
-    jax.random.key(5), SAMPLING, beginnings=[start] * count
+  wanted = sketchers['vae'].complete(
+    [start] * count, key=jax.random.key(5), sampling=SAMPLING
   )
   assert len({len(ending) for ending in endings}) > 1 or count == 1
   for ending, drawing in zip(endings, wanted, strict=True):
@@ -190,10 +190,10 @@ def test_temperature_zero_is_greedy_and_classes_are_labels(client, sketchers):
     ],
   )
   start = simplified(HEAD)
-  wanted = sketchers['decoder'].draw(
-    jax.random.key(0),
-    generation.Sampling(greedy=True),
-    beginnings=[start] * 2,
+  wanted = sketchers['decoder'].complete(
+    [start] * 2,
+    key=jax.random.key(0),
+    sampling=generation.Sampling(greedy=True),
     labels=np.arange(2),
   )
   for (ending,), drawing in zip(endings, wanted, strict=True):
@@ -208,8 +208,8 @@ def test_a_line_that_is_not_finished_goes_on_from_its_last_point(
   (endings,) = draw(client, request(pen_down=True))
   start = simplified(HEAD)
   start[-1, 2] = 0
-  wanted = sketchers['vae'].draw(
-    jax.random.key(5), SAMPLING, beginnings=[start] * 3
+  wanted = sketchers['vae'].complete(
+    [start] * 3, key=jax.random.key(5), sampling=SAMPLING
   )
   for ending, drawing in zip(endings, wanted, strict=True):
     assert ending[0] == [*SMILE[-1], 0]
@@ -222,7 +222,7 @@ def test_a_line_that_is_not_finished_goes_on_from_its_last_point(
 
 def test_from_nothing_it_begins_in_the_middle(client, sketchers):
   (endings,) = draw(client, request(lines=[], count=2))
-  wanted = sketchers['vae'].draw(jax.random.key(5), SAMPLING, count=2)
+  wanted = sketchers['vae'].sample(2, key=jax.random.key(5), sampling=SAMPLING)
   for ending, drawing in zip(endings, wanted, strict=True):
     assert ending[0] == [128, 128, 0]
     np.testing.assert_allclose(
@@ -303,7 +303,7 @@ def test_numbers_in_use_and_too_many_at_a_time(client, held):
 def test_a_full_queue_is_busy(client, studio, held):
   opened, entered = held
   worker = studio.sketchers['vae'].worker
-  job = sketching.Draw(1, 0, SAMPLING)
+  job = sketching.Sample(1, 0, SAMPLING)
   worker.submit(job, print).cancel()
   assert entered.wait(60)  # From here on nothing leaves the queue.
   with pytest.raises(queues.Busy):
@@ -376,7 +376,7 @@ def test_decode_is_the_sketchers(client, sketchers, temperature):
     seed=5,
   )
   sampling = SAMPLING if temperature else generation.Sampling(greedy=True)
-  wanted = sketchers['vae'].draw(jax.random.key(5), sampling, z=z)
+  wanted = sketchers['vae'].decode(z, key=jax.random.key(5), sampling=sampling)
   assert_drawings(response, wanted)
 
 
@@ -392,8 +392,8 @@ def test_interpolate_is_the_path_of_latent(client, sketchers):
     seed=5,
   )
   mean, _ = sketchers['vae'].encode([simplified(HEAD), simplified(BOX)])
-  wanted = sketchers['vae'].draw(
-    jax.random.key(5), SAMPLING, z=latent.path(mean[0], mean[1], 5)
+  wanted = sketchers['vae'].decode(
+    latent.path(mean[0], mean[1], 5), key=jax.random.key(5), sampling=SAMPLING
   )
   assert_drawings(response, wanted)
 
@@ -413,8 +413,8 @@ def test_analogy_is_a_minus_b_plus_c(client, sketchers):
   (a, b, c), _ = sketchers['vae'].encode(
     [simplified(one) for one in (HEAD, BOX, smile)]
   )
-  wanted = sketchers['vae'].draw(
-    jax.random.key(5), SAMPLING, z=(a - b + c)[None]
+  wanted = sketchers['vae'].decode(
+    (a - b + c)[None], key=jax.random.key(5), sampling=SAMPLING
   )
   assert_drawings(response, wanted)
 

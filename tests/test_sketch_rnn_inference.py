@@ -82,6 +82,13 @@ def decoder():
   return sketcher(conditional=False)
 
 
+def from_latents(sketcher, z, count, **arguments):
+  """Drawings of z, or of a decoder alone."""
+  if z is None:
+    return sketcher.sample(count, **arguments)
+  return sketcher.decode(z, **arguments)
+
+
 def assert_equal_drawings(found, expected, **tolerance):
   assert [len(drawing) for drawing in found] == [len(d) for d in expected]
   for a, b in zip(found, expected, strict=True):
@@ -130,8 +137,12 @@ def golden_drawings(golden, sketcher):
 def test_greedy_drawings_are_the_published_ones(golden_file, name):
   golden, sketcher = golden_model(golden_file, name)
   z = golden['z'][:1] if sketcher.model.conditional else None
-  (drawing,) = sketcher.draw(
-    jax.random.key(0), generation.Sampling(greedy=True), z=z, count=1
+  (drawing,) = from_latents(
+    sketcher,
+    z,
+    1,
+    key=jax.random.key(0),
+    sampling=generation.Sampling(greedy=True),
   )
   expected = strokes.to_stroke3(golden['greedy_strokes'])
   expected[:, :2] *= sketcher.examples.scale
@@ -213,8 +224,8 @@ def test_the_loop_takes_the_models_steps(vae, choices, sigma):
   """By hand: the mixture, its temperature, the draw, and the next step."""
   sampling = generation.Sampling(0.6, sigma=sigma, choices=choices)
   key = jax.random.key(3)
-  z = vae.prior(3, key)
-  found = vae.draw(key, sampling, z=z)
+  z = vae.sample_prior(3, key)
+  found = vae.decode(z, key=key, sampling=sampling)
 
   model, variables = random_model()
   choice = 0.6 if choices == 'paper' else 0.8
@@ -247,8 +258,10 @@ def test_the_loop_takes_the_models_steps(vae, choices, sigma):
 
 def test_both_ways_of_choosing_agree_at_temperature_one(decoder):
   drawn = [
-    decoder.draw(
-      jax.random.key(0), generation.Sampling(1.0, choices=choices), count=5
+    decoder.sample(
+      5,
+      key=jax.random.key(0),
+      sampling=generation.Sampling(1.0, choices=choices),
     )
     for choices in generation.CHOICES
   ]
@@ -257,19 +270,19 @@ def test_both_ways_of_choosing_agree_at_temperature_one(decoder):
 
 def test_a_low_temperature_is_nearly_greedy(decoder):
   key = jax.random.key(0)
-  cold = decoder.draw(key, generation.Sampling(1e-9), count=3)
-  greedy = decoder.draw(key, generation.Sampling(greedy=True), count=3)
+  cold = decoder.sample(3, key=key, temperature=1e-9)
+  greedy = decoder.sample(3, key=key, sampling=generation.Sampling(greedy=True))
   assert_equal_drawings(cold, greedy, atol=0.1)
 
 
 def test_drawings_end_and_differ(vae):
-  drawings = vae.draw(jax.random.key(0), generation.Sampling(1.0), count=40)
+  drawings = vae.sample(40, key=jax.random.key(0), temperature=1.0)
   lengths = {len(drawing) for drawing in drawings}
   assert len(lengths) > 3
   assert max(lengths) <= LENGTH
-  again = vae.draw(jax.random.key(0), generation.Sampling(1.0), count=40)
+  again = vae.sample(40, key=jax.random.key(0), temperature=1.0)
   assert_equal_drawings(again, drawings, atol=0)
-  other = vae.draw(jax.random.key(1), generation.Sampling(1.0), count=40)
+  other = vae.sample(40, key=jax.random.key(1), temperature=1.0)
   assert [len(d) for d in other] != [len(d) for d in drawings]
 
 
@@ -279,9 +292,9 @@ def test_drawings_end_and_differ(vae):
 @pytest.mark.parametrize('count', [1, 2, 10, 11, 30, 101])
 def test_a_drawing_is_the_same_in_any_company(vae, count):
   key = jax.random.key(5)
-  together = vae.draw(key, generation.Sampling(0.7), count=101)
+  together = vae.sample(101, key=key, temperature=0.7)
   assert len(together) == 101
-  few = vae.draw(key, generation.Sampling(0.7), count=count)
+  few = vae.sample(count, key=key, temperature=0.7)
   assert_equal_drawings(few, together[:count])
 
 
@@ -318,11 +331,11 @@ def test_pieces_make_the_whole(decoder):
 
 def test_temperatures_share_a_compilation(decoder):
   key = jax.random.key(0)
-  decoder.draw(key, generation.Sampling(0.5), count=3)
+  decoder.sample(3, key=key, temperature=0.5)
   before = generation._advance._cache_size()
-  decoder.draw(key, generation.Sampling(0.6, choices='js'), count=9)
+  decoder.sample(9, key=key, sampling=generation.Sampling(0.6, choices='js'))
   assert generation._advance._cache_size() == before
-  decoder.draw(key, generation.Sampling(0.6), count=11)  # Another shape.
+  decoder.sample(11, key=key, temperature=0.6)  # Another shape.
   assert generation._advance._cache_size() == before + 1
 
 
@@ -337,12 +350,12 @@ def test_a_beginning_is_kept_and_continued_as_if_drawn(
   key = jax.random.key(11)
   sampling = generation.Sampling(0.8)
   count = 12
-  z = sketcher.prior(count, key) if conditional else None
-  whole = sketcher.draw(key, sampling, count=count, z=z)
+  z = sketcher.sample_prior(count, key) if conditional else None
+  whole = from_latents(sketcher, z, count, key=key, sampling=sampling)
   assert max(map(len, whole)) > 4
   for given in (1, 3):
     beginnings = [drawing[:given] for drawing in whole]
-    found = sketcher.draw(key, sampling, z=z, beginnings=beginnings)
+    found = sketcher.complete(beginnings, key=key, sampling=sampling, z=z)
     for drawing, beginning in zip(found, beginnings, strict=True):
       np.testing.assert_array_equal(drawing[: len(beginning)], beginning)
     # Those that had ended by then go on now.
@@ -355,8 +368,8 @@ def test_a_beginning_is_kept_and_continued_as_if_drawn(
 
 def test_many_endings_of_one_beginning(decoder):
   beginning = some_drawings(1, seed=4, most=6)[0]
-  drawings = decoder.draw(
-    jax.random.key(0), generation.Sampling(1.0), beginnings=[beginning] * 20
+  drawings = decoder.complete(
+    [beginning] * 20, key=jax.random.key(0), temperature=1.0
   )
   for drawing in drawings:
     np.testing.assert_array_equal(drawing[: len(beginning)], beginning)
@@ -366,10 +379,10 @@ def test_many_endings_of_one_beginning(decoder):
 def test_what_follows_a_beginning_is_what_was_predicted(decoder):
   """Greedily: the mean of the likeliest component at its last point."""
   beginning = some_drawings(1, seed=6, most=5)[0]
-  (drawing,) = decoder.draw(
-    jax.random.key(0),
-    generation.Sampling(greedy=True),
-    beginnings=[beginning],
+  (drawing,) = decoder.complete(
+    [beginning],
+    key=jax.random.key(0),
+    sampling=generation.Sampling(greedy=True),
   )
   (prediction,) = decoder.predict([drawing])
   for i in range(len(beginning), len(drawing)):
@@ -398,7 +411,7 @@ def test_encoding_is_the_same_in_any_company(vae):
 
 def test_posteriors_are_drawn_from(vae):
   mean, sigma = vae.encode(some_drawings(2))
-  z = vae.posterior(
+  z = vae.sample_posterior(
     np.repeat(mean, 4000, 0), np.repeat(sigma, 4000, 0), jax.random.key(0)
   ).reshape(2, 4000, -1)
   np.testing.assert_allclose(z.std(1), sigma, rtol=0.06)
@@ -411,9 +424,9 @@ def test_classes_are_drawn_by_label():
   sampling = generation.Sampling(0.8)
   labels = np.array([drawer.label(name) for name in ('yoga', 'cat')], np.int32)
   assert labels.tolist() == [2, 0]
-  both = drawer.draw(key, sampling, labels=labels)
+  both = drawer.sample(2, key=key, sampling=sampling, labels=labels)
   for i in range(2):
-    same = drawer.draw(key, sampling, labels=labels[[i, i]])
+    same = drawer.sample(2, key=key, sampling=sampling, labels=labels[[i, i]])
     assert_equal_drawings([same[i]], [both[i]])
   assert not np.array_equal(same[0], both[0])
 
@@ -424,34 +437,37 @@ def test_classes_are_drawn_by_label():
 @pytest.mark.parametrize(
   ('call', 'message'),
   [
-    (lambda d: d.encode(some_drawings(1)), 'decoder alone'),
+    (lambda d: d.encode(some_drawings(1)), 'this model has no encoder'),
     (lambda d: d.label('dog'), "category='dog' is none of .* it has none"),
     (
       lambda d: d.predict([np.zeros((LENGTH + 1, 3), np.float32)]),
-      'drawing 0 has 15 points, this model draws at most 14: simplify it',
+      'drawing 0 has 15 points, this model takes at most 14: simplify it',
     ),
     (
-      lambda d: d.draw(
-        jax.random.key(0),
-        generation.Sampling(),
-        beginnings=[np.zeros((LENGTH, 3), np.float32)],
+      lambda d: d.complete(
+        [np.zeros((LENGTH, 3), np.float32)], key=jax.random.key(0)
       ),
-      'a beginning of 14 points leaves nothing to draw',
+      'a beginning of 14 points leaves no room for more',
     ),
     (
-      lambda d: d.draw(
-        jax.random.key(0),
-        generation.Sampling(),
-        count=2,
-        beginnings=some_drawings(3),
+      lambda d: d.complete(
+        some_drawings(3), key=jax.random.key(0), labels=np.zeros(2, np.int32)
       ),
-      r'how many drawings\? Given were \[2, 3\]',
+      r'z, labels and beginnings differ in length: \[2, 3\]',
     ),
     (
-      lambda d: d.draw(
-        jax.random.key(0), generation.Sampling(), z=np.zeros((1, 4))
-      ),
+      lambda d: d.decode(np.zeros((1, 4)), key=jax.random.key(0)),
       'conditional=False: pass z=None',
+    ),
+    (
+      lambda d: d.interpolate(np.zeros((3, 4)), 5, key=jax.random.key(0)),
+      'two or four latent vectors, not 3',
+    ),
+    (
+      lambda d: d.interpolate(
+        np.zeros((2, 4)), 5, key=jax.random.key(0), method='cubic'
+      ),
+      "method='cubic' is none of spherical, linear",
     ),
     (lambda d: generation.Sampling(0.0), 'choose greedy'),
     (lambda d: generation.Sampling(float('nan')), 'must be above 0'),
@@ -493,14 +509,14 @@ def write_workdir(workdir, model, variables, examples):
 def test_a_workdir_draws_what_its_model_does(tmp_path):
   model, variables = random_model(decoder='layer_norm')
   write_workdir(tmp_path, model, variables, examples())
-  loaded = inference.load(tmp_path)
+  loaded = inference.load(str(tmp_path))
   assert loaded.examples == examples()
-  arguments = (jax.random.key(0), generation.Sampling(0.5))
+  arguments = {'key': jax.random.key(0), 'temperature': 0.5}
   replicated = inference.Sketcher(
     model, parallel.replicate(variables), examples()
   )
-  expected = replicated.draw(*arguments, count=4)
-  assert_equal_drawings(loaded.draw(*arguments, count=4), expected, atol=0)
+  expected = replicated.sample(4, **arguments)
+  assert_equal_drawings(loaded.sample(4, **arguments), expected, atol=0)
 
 
 def test_the_workdir_of_something_else_is_a_clear_error(tmp_path):

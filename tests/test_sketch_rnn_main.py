@@ -95,7 +95,7 @@ def shell(tmp_path_factory):
 def results(workdir):
   """The entry of the test split, and its drawings."""
   entry = json.loads((workdir / 'results.json').read_text())['test']
-  del entry['evaluation_seconds']
+  del entry['evaluation_seconds'], entry['training_seconds']
   return entry, (workdir / 'results' / 'test.svg').read_text()
 
 
@@ -296,7 +296,7 @@ def test_two_devices_equal_one_computation(shell, fields, floor):
   optimizer = optax.sgd(0.1)
   state = parallel.create_state({'params': params}, optimizer)
   step = parallel.train_step(
-    main.make_loss(model, config.loss, examples.length), main.counts, optimizer
+    losses.create(model, config.loss, examples.length), losses.counts, optimizer
   )
   for batch in batches:
     state, update = step(state, parallel.shard(batch), parallel.replicate(key))
@@ -413,6 +413,8 @@ def test_run_ends_with_the_best_checkpoints_results(trained):
   entry, _ = results(trained.workdir)
   assert entry['step'] == best['step']
   assert entry['num_drawings'] == COUNTS['test']
+  assert entry['num_steps'] == NUM_STEPS
+  assert entry['config'] == app.read_config(trained.workdir).to_dict()
   steps = commands.saved_steps(trained.workdir)
   assert steps == sorted({best['step'], NUM_STEPS})
   # It learns something.

@@ -15,6 +15,9 @@ import pytest
 
 from recurrent import cells
 from recurrent import unroll
+from sketch_rnn import builders
+from sketch_rnn import evaluation
+from sketch_rnn import file_formats
 from sketch_rnn import losses
 from sketch_rnn import mixture as mixture_lib
 from sketch_rnn import model
@@ -439,6 +442,40 @@ def test_a_model_with_an_encoder(tmp_path):
     params,
     expected,
   )
+
+
+def test_an_imported_model_is_evaluated(tmp_path):
+  """Its training is not known, and no number stands for it."""
+  workdir = tmp_path / 'cat'
+  weights = write(tmp_path / 'cat.vae.json', random_arrays(vae_shapes()))
+  command = [
+    sys.executable,
+    ROOT / 'scripts/import_sketch_rnn.py',
+    f'--weights={weights}',
+    f'--workdir={workdir}',
+  ]
+  subprocess.run(command, check=True, capture_output=True)
+  drawing = np.array([[5, 0, 0], [0, 5, 1], [-5, 0, 1]], np.float32)
+  builders.prepare(
+    'quickdraw_sketches',
+    [
+      file_formats.Sketch(
+        f'{i}', drawing * np.float32([i + 1, 1, 1]), 'cat', 'test'
+      )
+      for i in range(3)
+    ],
+    tmp_path / 'data',
+  )
+  config = json.loads((workdir / 'config.json').read_text())
+  config['data']['data_dir'] = str(tmp_path / 'data')
+  checkpoints.write_json(workdir / 'config.json', config)
+  entry = evaluation.evaluate_best(workdir, 'test')
+  assert entry == json.loads((workdir / 'results.json').read_text())['test']
+  assert entry['num_drawings'] == 3
+  assert entry['config'] == config
+  assert (entry['step'], entry['latent_samples']) == (0, 1)
+  assert entry['num_steps'] is entry['training_seconds'] is None
+  assert all(np.isfinite(score) for score in entry['scores'].values())
 
 
 def test_one_error_names_all_that_is_wrong(tmp_path):

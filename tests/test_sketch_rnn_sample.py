@@ -16,7 +16,6 @@ import pytest
 from sketch_rnn import builders
 from sketch_rnn import examples
 from sketch_rnn import file_formats
-from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import latent
 from sketch_rnn import model as model_lib
@@ -174,10 +173,9 @@ def sheet(*sections):
   return rendering.svg([rendering.Section(*section) for section in sections])
 
 
-def draw(workdir, temperature, seed=0, **arguments):
-  return inference.load(workdir).draw(
-    jax.random.key(seed), generation.Sampling(temperature), **arguments
-  )
+def options(temperature, seed=0):
+  """Arguments of a `Sketcher`, as the command passes them."""
+  return {'key': jax.random.key(seed), 'temperature': temperature}
 
 
 def test_sample_draws_from_the_prior(vae, run):
@@ -186,7 +184,7 @@ def test_sample_draws_from_the_prior(vae, run):
   )
   expected = []
   for temperature in (0.1, 0.8):
-    drawings = draw(vae, temperature, seed=3, count=12)
+    drawings = inference.load(vae).sample(12, **options(temperature, seed=3))
     assert len({len(drawing) for drawing in drawings}) > 1
     expected.append(
       (
@@ -216,7 +214,9 @@ def test_every_class_is_sampled(classes, run):
   found = svg(run('sample', classes, '--count=2'))
   expected = []
   for label, name in enumerate(('cat', 'pig')):
-    drawings = draw(classes, 0.4, labels=np.full(2, label, np.int32))
+    drawings = inference.load(classes).sample(
+      2, **options(0.4), labels=np.full(2, label, np.int32)
+    )
     expected.append(
       (
         [rendering.panel(drawing) for drawing in drawings],
@@ -239,13 +239,14 @@ def test_latent_vectors_are_saved_and_drawn(vae, run, records):
   np.testing.assert_allclose(saved.mean, mean, rtol=1e-5)
   np.testing.assert_allclose(saved.sigma, sigma, rtol=1e-5)
   np.testing.assert_array_equal(
-    saved.z, sketcher.posterior(saved.mean, saved.sigma, jax.random.key(0))
+    saved.z,
+    sketcher.sample_posterior(saved.mean, saved.sigma, jax.random.key(0)),
   )
   assert saved.ids == ['test:1', 'test:3', 'test:4']
   assert saved.categories == [record['category'] for record in chosen]
 
   found = svg(run('decode', vae, path, '--temperature=0.3', output='drawn'))
-  drawings = draw(vae, 0.3, z=saved.z)
+  drawings = inference.load(vae).decode(saved.z, **options(0.3))
   panels = [
     rendering.panel(drawing, f'out.npz:{i}')
     for i, drawing in enumerate(drawings)
@@ -256,7 +257,9 @@ def test_latent_vectors_are_saved_and_drawn(vae, run, records):
 def test_denoising_goes_through_the_mean(vae, run, originals):
   found = svg(run('denoise', vae, 'test:2', '--temperature=0.2'))
   original = originals[2]
-  (drawing,) = draw(vae, 0.2, z=inference.load(vae).encode([original])[0])
+  (drawing,) = inference.load(vae).decode(
+    inference.load(vae).encode([original])[0], **options(0.2)
+  )
   panels = [
     rendering.panel(original, 'test:2'),
     rendering.panel(drawing, given=0),
@@ -268,10 +271,10 @@ def test_reconstructions_stand_beside_the_original(vae, run, originals):
   found = svg(run('reconstruct', vae, 'test:0-1', '--count=3'))
   sketcher = inference.load(vae)
   mean, sigma = sketcher.encode(originals[:2])
-  z = sketcher.posterior(
+  z = sketcher.sample_posterior(
     mean.repeat(3, 0), sigma.repeat(3, 0), jax.random.key(0)
   )
-  drawings = draw(vae, 0.4, z=z)
+  drawings = inference.load(vae).decode(z, **options(0.4))
   panels = []
   for i in range(2):
     panels.append(rendering.panel(originals[i], f'test:{i}'))
@@ -301,7 +304,10 @@ def test_interpolation_from_latents(vae, run, tmp_path, corners, method):
     path = latent.path(z[0], z[1], 3, between)
   else:
     path = latent.grid(z, 3, between).reshape(9, 4)
-  panels = [rendering.panel(drawing) for drawing in draw(vae, 0.1, z=path)]
+  panels = [
+    rendering.panel(drawing)
+    for drawing in inference.load(vae).decode(path, **options(0.1))
+  ]
   assert found == sheet((panels, 3, 'temperature 0.1'))
 
 
@@ -311,7 +317,7 @@ def test_interpolation_from_drawings_goes_between_their_means(
   found = svg(run('interpolate', vae, 'test:0', 'test:3', '--count=4'))
   ends = [originals[i] for i in (0, 3)]
   mean, _ = inference.load(vae).encode(ends)
-  drawings = draw(vae, 0.1, z=latent.path(*mean, 4))
+  drawings = inference.load(vae).decode(latent.path(*mean, 4), **options(0.1))
   given = [
     rendering.panel(drawing, name)
     for drawing, name in zip(ends, ('test:0', 'test:3'), strict=True)
@@ -325,7 +331,9 @@ def test_interpolation_from_drawings_goes_between_their_means(
 def test_analogies_add_and_subtract(vae, run, originals):
   found = svg(run('analogy', vae, 'test:0', 'test:1', 'test:2', '--count=2'))
   a, b, c = inference.load(vae).encode(originals[:3])[0]
-  drawings = draw(vae, 0.1, z=np.stack([a - b + c] * 2))
+  drawings = inference.load(vae).decode(
+    np.stack([a - b + c] * 2), **options(0.1)
+  )
   given = [
     rendering.panel(drawing, f'test:{i}')
     for i, drawing in enumerate(originals[:3])
@@ -339,7 +347,7 @@ def test_analogies_add_and_subtract(vae, run, originals):
 def test_completions_share_their_beginning(decoder, run, originals):
   found = svg(run('complete', decoder, 'test:1', '--points=3', '--count=4'))
   beginning = originals[1][:3]
-  drawings = draw(decoder, 0.4, beginnings=[beginning] * 4)
+  drawings = inference.load(decoder).complete([beginning] * 4, **options(0.4))
   panels = [rendering.panel(drawing, given=3) for drawing in drawings]
   assert found == rendering.svg(
     [rendering.Section(panels, 4, 'test:1, temperature 0.4', same_window=True)]
@@ -358,7 +366,7 @@ def test_the_pen_stays_down_if_it_shall(decoder, run, tmp_path):
   beginning = np.array([[30, 0, 0], [0, 40, 0]], np.float32)
   for text, lifted in zip(texts, (1, 0), strict=True):
     beginning[-1, 2] = lifted
-    (drawing,) = draw(decoder, 0.4, beginnings=[beginning])
+    (drawing,) = inference.load(decoder).complete([beginning], **options(0.4))
     panel = rendering.panel(drawing, given=2)
     assert text == rendering.svg(
       [
@@ -377,10 +385,10 @@ def test_a_conditional_model_completes_too(vae, run, originals):
   whole = beginning.copy()
   whole[-1, 2] = 1
   mean, sigma = sketcher.encode([whole])
-  z = sketcher.posterior(
+  z = sketcher.sample_posterior(
     mean.repeat(4, 0), sigma.repeat(4, 0), jax.random.key(0)
   )
-  drawings = draw(vae, 0.4, z=z, beginnings=[beginning] * 4)
+  drawings = inference.load(vae).complete([beginning] * 4, **options(0.4), z=z)
   panels = [rendering.panel(drawing, given=3) for drawing in drawings]
   assert text == rendering.svg(
     [rendering.Section(panels, 4, 'test:1, temperature 0.4', same_window=True)]
@@ -417,10 +425,9 @@ def test_classes_are_those_of_the_inputs(classes, run, records):
   other = f'--category={("pig", "cat")[own]}'
   for option, label in (((), own), ((other,), 1 - own)):
     text = svg(run('denoise', classes, 'test:1', *option))
-    (denoised,) = draw(
-      classes,
-      0.1,
-      z=sketcher.encode([drawing])[0],
+    (denoised,) = inference.load(classes).decode(
+      sketcher.encode([drawing])[0],
+      **options(0.1),
       labels=np.array([label], np.int32),
     )
     panels = [
@@ -450,7 +457,7 @@ def test_files_of_drawings_are_read(vae, run, tmp_path):
   mean, _ = inference.load(vae).encode([sketch.strokes])
   panels = [
     rendering.panel(sketch.strokes, 'drawn.svg'),
-    rendering.panel(*draw(vae, 0.1, z=mean), given=0),
+    rendering.panel(*inference.load(vae).decode(mean, **options(0.1)), given=0),
   ]
   assert found == sheet((panels, 2, 'temperature 0.1'))
 
@@ -464,13 +471,17 @@ def test_files_of_drawings_are_read(vae, run, tmp_path):
     ('vae', ['denoise', 'test:3-2'], 'test:3-2: there are 5, from 0 to 4'),
     ('vae', ['denoise', 'train:0'], "no split 'train'"),
     ('vae', ['denoise', 'absent.svg'], 'absent.svg is no file: pass one, or'),
-    ('vae', ['interpolate', 'test:0'], 'between two or four, given were 1'),
+    (
+      'vae',
+      ['interpolate', 'test:0'],
+      'takes two or four latent',
+    ),
     (
       'vae',
       ['analogy', 'test:0-1'],
-      'analogy takes three, A - B + C, given: 2',
+      'analogy takes three inputs, not 2: A B C',
     ),
-    ('vae', ['predict', 'test:0-1'], 'predict takes one drawing, given were 2'),
+    ('vae', ['predict', 'test:0-1'], 'predict takes one drawing, not 2'),
     ('vae', ['decode', 'test:0'], 'test:0 is a drawing: pass latent vectors'),
     ('vae', ['sample', '--temperature=0'], 'choose greedy'),
     ('vae', ['sample', '--temperature=warm'], 'could not convert'),
@@ -478,7 +489,7 @@ def test_files_of_drawings_are_read(vae, run, tmp_path):
     ('vae', ['sample', '--category=cat'], "category='cat' is none of"),
     ('vae', ['complete', 'test:0', '--points=0'], '--points=0: pass 1 or more'),
     ('vae', ['draw'], 'invalid choice'),
-    ('decoder', ['denoise', 'test:0'], 'this model is a decoder alone'),
+    ('decoder', ['denoise', 'test:0'], 'this model has no encoder'),
     ('classes', ['sample', '--category=dog'], 'cat, pig (--category)'),
   ],
 )

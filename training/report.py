@@ -166,10 +166,17 @@ def summarize(
   }
 
 
-def training_seconds(workdir: pathlib.Path) -> float:
-  """How long the steps and the evaluations of a run took, from its metrics."""
+def training_seconds(workdir: pathlib.Path) -> float | None:
+  """The time that the steps and the evaluations of a run took.
+
+  It is read from `metrics.jsonl`; None where there is none, as in the workdir
+  of imported weights.
+  """
+  path = workdir / 'metrics.jsonl'
+  if not path.exists():
+    return None
   seconds, last = 0.0, 0
-  for line in (workdir / 'metrics.jsonl').read_text().splitlines():
+  for line in path.read_text().splitlines():
     values = json.loads(line)
     if 'train/steps_per_second' in values:
       steps = values['step'] - last

@@ -23,12 +23,13 @@ def from_run(
 
   Args:
     workdir: of the run.
-    config: of the run; it has `num_steps` and `seed`.
+    config: of the run; it has `seed`, and `num_steps` unless the weights were
+      imported: then `num_steps` and `training_seconds` are None.
     step: of the checkpoint that is evaluated.
   """
   return {
     'step': step,
-    'num_steps': config.num_steps,
+    'num_steps': config.get('num_steps'),
     'training_seconds': report.training_seconds(workdir),
     'seed': config.seed,
     'config': json.loads(config.to_json()),
