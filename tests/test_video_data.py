@@ -252,7 +252,7 @@ def test_tracks_read_back_as_they_were_stored(tmp_path):
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['id'] == 'skiing'
-  assert record['frames'].files == tuple(path.read_bytes() for path in paths)
+  assert record['frames']._files == [path.read_bytes() for path in paths]
   np.testing.assert_array_equal(record['boxes'], boxes)
   np.testing.assert_array_equal(record['hidden'], hidden)
 
@@ -266,7 +266,7 @@ def test_files_that_end_in_zeros_are_whole(tmp_path):
   item = otb.Track('a', 'test', (path, path), box, np.zeros(2, bool))
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
-  assert record['frames'].files == (path.read_bytes(),) * 2
+  assert record['frames']._files == [path.read_bytes()] * 2
 
 
 def test_the_fingerprint_follows_the_contents(tmp_path):

@@ -68,4 +68,4 @@ def test_cross_correlation_stays_in_the_frame():
   )
   assert np.all(np.isfinite(boxes))
   with pytest.raises(ValueError, match='lies outside of the first frame'):
-    baselines.CrossCorrelation().begin(FRAMES[0], BOX + 90)
+    baselines.CrossCorrelation().start(FRAMES[0], BOX + 90)

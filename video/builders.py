@@ -225,7 +225,7 @@ class Stills(_Prepared, skip_registration=True):
     else:
       lossless = clip.frames.is_file() or all(
         path.suffix.lower() not in ('.jpg', '.jpeg', '.webp')
-        for path in frames_lib.pictures(clip.frames)
+        for path in frames_lib.image_paths(clip.frames)
       )
       decoded = iter(frames_lib.read(clip.frames))
     files = []
@@ -312,7 +312,7 @@ class Tracks(_Prepared):
 
   def _contents(self, item: otb.Track):
     return {
-      'frames': [path.read_bytes() for path in item.pictures],
+      'frames': [path.read_bytes() for path in item.paths],
       'boxes': item.boxes,
       'hidden': item.hidden,
     }

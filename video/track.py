@@ -1,17 +1,17 @@
-"""Trains a tracker, evaluates it, and follows things in people's own clips.
+"""Trains a tracker, evaluates it, and runs it on clips and on sequences.
 
   python -m video.track --config=configs/occlusion_track.py --workdir=runs/track
 
-With the trained one, from the box in the first frame on (x, y of its upper left
-corner, width and height, in pixels):
+Follow a target through a clip, from its box in the first frame (x, y of the
+upper left corner, width and height, in pixels):
 
   python -m video.track --workdir=runs/track --box=205,151,17,50 clip.mp4 \
     --output=followed.mp4
   python -m video.track --workdir=runs/track --box=205,151,17,50 frames/ \
     --output=strip.png --boxes=boxes.json
 
-and, without a box, on sequences with scores, of a directory in OTB's layout or
-of a data set:
+Score it on annotated sequences, of a directory in OTB's layout or of a data
+set:
 
   python -m video.track --workdir=runs/track otb/
   python -m video.track --workdir=runs/track davis
@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from absl import app as absl_app
 from absl import flags
 
@@ -32,30 +31,19 @@ from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
-from video.synthetic import occlusion_track
 from video.tracking import clips
 from video.tracking import evaluation
+from video.tracking import examples
 from video.tracking import inference
 from video.tracking import losses
 from video.tracking import model
 from video.tracking import sequences
 
 
-def training_example(
-  record: dict[str, Any], rng: np.random.Generator
-) -> batching.Example:
-  """Mirrors half of the sequences each way, and exchanges their colours."""
-  for vertical in (False, True):
-    if rng.random() < 0.5:
-      record = occlusion_track.flip(record, vertical=vertical)
-  frames = np.asarray(record['frames'])[..., rng.permutation(3)]
-  return evaluation.example({**record, 'frames': frames})
-
-
 def initial_variables(
   tracker: model.Tracker, example: batching.Example, seed: int
 ) -> Any:
-  """Random parameters."""
+  """Initial parameters."""
   return jax.jit(tracker.init)(
     jax.random.key(seed),
     example['frames'][None, :2],
@@ -68,18 +56,18 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's scores on the test split in `results.json`,
-  and on the real `sequences` if some are given, see
-  `sequences.open_sequences`.
+  At the end it writes the best checkpoint's scores on the test split to
+  `results.json`, and those on the real sequences `config.sequences` if there
+  are any, see `sequences.open_sequences`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
   evaluation.check_metric(config.best_metric)
-  training = evaluation.open_split(config, 'train')
-  validation = evaluation.open_split(config, 'validation')
+  training = examples.open_split(config, 'train')
+  validation = examples.open_split(config, 'validation')
   batches = batching.training_batches(
     training,
-    training_example,
+    examples.training,
     batch_size=config.batch_size,
     seed=config.seed,
   )
@@ -88,7 +76,7 @@ def train_and_evaluate(
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
   )
-  example = evaluation.example(training[0])
+  example = examples.evaluation(training[0])
   state = parallel.create_state(
     initial_variables(tracker, example, config.seed), optimizer
   )
@@ -101,7 +89,7 @@ def train_and_evaluate(
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {
     'config': config.to_dict(),
-    'tracks': {'fingerprint': evaluation.fingerprint(config)},
+    'tracks': {'fingerprint': examples.fingerprint(config)},
   }
 
   with loop.start(
@@ -128,22 +116,23 @@ def train_and_evaluate(
     sequences.evaluate(workdir, config.sequences)
 
 
-# What people have.
+# Clips and sequences.
 
 _BOX = flags.DEFINE_string(
   'box',
   None,
-  'Of a clip that is given: what to follow, as x,y,width,height in pixels of '
-  'the first frame; (x, y) is the upper left corner.',
+  'Initial box of the target: x,y,width,height in pixels of the first frame; '
+  '(x, y) is the upper left corner.',
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'Of a clip that is given: OUT.mp4, or OUT.png for a strip.'
+  'output',
+  None,
+  'Path of the clip with boxes: OUT.mp4, or OUT.png for a strip of frames.',
 )
 _BOXES = flags.DEFINE_string(
   'boxes',
   None,
-  'Of a clip that is given: OUT.csv or OUT.json, the boxes that were found; by '
-  'default beside --output.',
+  'Path of the boxes, OUT.csv or OUT.json; by default a .csv beside --output.',
 )
 
 
@@ -156,7 +145,8 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
     if _BOX.value is None:
       if path.is_file():
         raise ValueError(
-          f'pass what to follow in {path}, as --box=x,y,width,height in pixels'
+          f'pass the initial box of the target in {path}: '
+          '--box=x,y,width,height in pixels'
         )
       sequences.evaluate(workdir, paths[0])
       print(workdir / 'results.json')
@@ -165,13 +155,12 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
       raise ValueError(f'{path} does not exist: pass a video or a folder')
     if _OUTPUT.value is None:
       raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
-    # Before all the work, rather than after it.
+    # Check the outputs before the work.
     box = clips.read_box(_BOX.value)
     output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
     boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
     boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
-    live = inference.LiveTracker.of(inference.load(workdir))
-    boxes = clips.follow(live, path, box, output)
+    boxes = clips.follow(inference.load(workdir), path, box, output)
     clips.write_boxes(boxes_path, path, boxes)
   except (OSError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error
