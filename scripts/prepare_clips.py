@@ -1,4 +1,4 @@
-"""Checks video files, frames or sequences and prepares them for training.
+"""Checks video files, frames or sequences, and prepares a data set of them.
 
   python scripts/prepare_clips.py --name=clips/mine --input=mine/
   python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \\
@@ -18,10 +18,9 @@
   python scripts/prepare_clips.py --name=occlusion_track/photographs \\
       --images=flickr8k/images
 
-Clips are a folder per class, of video files or of folders of frames, unless the
-layout says otherwise; see video/sources.py, video/recordings.py,
-video/utd_mhad.py and video/tracks.py. Afterwards the data set is called as
---name says.
+Clips are a folder per class, of video files or of folders of frames, unless
+--layout names another layout; see video/sources. The data set is opened as
+--name.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from video.sources import utd_mhad
 
 
 def read(args: argparse.Namespace) -> tuple[list, str]:
-  """What is to be prepared, and what is wrong with the rest."""
+  """Reads the items, and a text that lists the problems of the others."""
   kind = args.name.partition('/')[0]
   skip = {'skip_bad': args.skip_bad}
   if kind == 'tracks':
@@ -54,38 +53,48 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
 
 
 def main():
-  """Checks everything before anything is written."""
+  """Checks all items, then writes the data set."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--name', required=True, help='KIND/NAME, as above')
+  parser.add_argument(
+    '--name', required=True, help='name of the data set, KIND/NAME'
+  )
   parser.add_argument('--input', help='directory or file to read')
   parser.add_argument(
-    '--layout', choices=('ucf101', 'utd_mhad'), help='of a published data set'
+    '--layout',
+    choices=('ucf101', 'utd_mhad'),
+    help='layout of a published data set',
   )
   parser.add_argument(
-    '--captions', nargs='+', help='JSON, or AllVideoDescriptions.txt'
+    '--captions',
+    nargs='+',
+    help='files of captions: JSON, or AllVideoDescriptions.txt',
   )
   parser.add_argument('--lists', help='directory of the lists of the splits')
   parser.add_argument(
-    '--number', type=int, default=1, help="of UCF101's official split"
+    '--number',
+    type=int,
+    default=1,
+    help="number of UCF101's official split, 1 to 3",
   )
   parser.add_argument(
-    '--images', help='directory of pictures, for what is drawn'
+    '--images',
+    help='directory of images, for the textures of a synthetic data set',
   )
   parser.add_argument('--resize', type=int, help='short side of the frames')
   parser.add_argument(
     '--rate', type=float, help='frames per second to keep of video files'
   )
   parser.add_argument(
-    '--data_dir', help='where to write; the default is that of TFDS'
+    '--data_dir', help='directory of the data sets; the default is that of TFDS'
   )
   parser.add_argument(
-    '--skip_bad', action='store_true', help='leave out what is wrong'
+    '--skip_bad', action='store_true', help='leave out bad items'
   )
   args = parser.parse_args()
   if (args.input is None) == (args.images is None):
-    parser.error('pass --input, or --images for what is drawn')
+    parser.error('pass --input, or --images for a synthetic data set')
   if args.name.startswith('captioned_clips/') and args.captions is None:
     parser.error('pass --captions')
   if args.layout == 'ucf101' and args.lists is None:
@@ -94,7 +103,7 @@ def main():
   skipped = ''
   try:
     if args.images is not None:
-      data.draw(args.name, args.images, args.data_dir)
+      data.prepare_synthetic(args.name, args.images, args.data_dir)
     else:
       items, skipped = read(args)
       data.prepare(

@@ -156,12 +156,12 @@ def _tracks(config: ml_collections.ConfigDict) -> int:
 
 def _drawn(name: str) -> int:
   """Those of a data set that is drawn at first use, which is not now."""
-  return builders.DRAWN[name].module.SIZES['train']
+  return builders.SYNTHETIC[name].module.SIZES['train']
 
 
 def _clips(config: ml_collections.ConfigDict, row: runs_lib.Row) -> int:
   name, data_dir = config.data.name, config.data.data_dir
-  if name in builders.DRAWN:
+  if name in builders.SYNTHETIC:
     return _drawn(name)
   # What is published without a validation split lends it some of its training
   # split.
