@@ -126,14 +126,14 @@ def make_ours() -> side_by_side.Side:
     config = load(video.config)
     network = tracking_inference.create(config)
     pair = np.zeros((1, 2, 8, 8, 3), np.uint8), np.ones((1, 2, 4), np.float32)
-    live = tracking_inference.LiveTracker(
+    live = tracking_inference.Tracker(
       network,
       variables(network.init, *pair),
       longest_side=config.longest_side,
     )
     first, *rest = frames(name, video.height, video.width, 3)
-    begun = live.begin(first, np.array(video.box, np.float32))
-    return functools.partial(follow, live.step, begun, rest)
+    state = live.start(first, np.array(video.box, np.float32))
+    return functools.partial(follow, live.step, state, rest)
 
   def recogniser(name, config, example, frames):
     classifier = classification_model.create(config, CLASSES[name])

@@ -25,14 +25,15 @@ from vision import resnet
 BATCH_SIZE = 20
 
 
-def squeeze(picture: np.ndarray) -> np.ndarray:
-  """Both sides to 256 pixels, whatever the proportions; the central 224."""
-  image = PIL.Image.fromarray(picture)
-  resized = image.resize((256, 256), PIL.Image.Resampling.BILINEAR)
+def squeeze(image: np.ndarray) -> np.ndarray:
+  """Resizes both sides to 256 pixels, and crops the central 224."""
+  resized = PIL.Image.fromarray(image).resize(
+    (256, 256), PIL.Image.Resampling.BILINEAR
+  )
   return images.center_crop(np.asarray(resized), 224)
 
 
-# Published accuracies come from either; the first is torchvision's.
+# Published accuracies use one of these; the first is torchvision's.
 PREPROCESSING = {
   'short side to 256': images.for_evaluation,
   'both sides to 256': squeeze,
@@ -46,25 +47,25 @@ def accuracy(
   folder: pathlib.Path,
   preprocess: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[float, float]:
-  """The shares of the pictures whose class is first, or among the first 5."""
+  """Top-1 and top-5 accuracy on the images of a folder."""
   paths = sorted(p for p in folder.iterdir() if p.name[:1].isdigit())
   if not paths:
-    raise ValueError(f'{folder} has no pictures named INDEX_NAME, 0207_dog.jpg')
+    raise ValueError(
+      f'{folder} has no images named as 0207_dog.jpg: rename them'
+    )
   labels = np.array([int(p.name.split('_')[0]) for p in paths])
 
   @jax.jit
-  def predict(pictures):
-    pooled = network.apply(variables, images.normalize(pictures), train=False)[
-      1
-    ]
+  def predict(batch):
+    pooled = network.apply(variables, images.normalize(batch), train=False)[1]
     logits = pooled @ classifier['kernel'] + classifier['bias']
     return jax.lax.top_k(logits, 5)[1]
 
   guesses = []
   for start in range(0, len(paths), BATCH_SIZE):
     batch = paths[start : start + BATCH_SIZE]
-    pictures = [preprocess(images.decode(p)) for p in batch]
-    guesses.append(predict(np.stack(pictures)))
+    decoded = [preprocess(images.decode(p)) for p in batch]
+    guesses.append(predict(np.stack(decoded)))
   hits = np.concatenate(guesses) == labels[:, None]
   return hits[:, 0].mean(), hits.any(1).mean()
 

@@ -103,7 +103,7 @@ def main():
   skipped = ''
   try:
     if args.images is not None:
-      data.draw(args.name, args.images, args.data_dir)
+      data.prepare_synthetic(args.name, args.images, args.data_dir)
     else:
       items, skipped = read(args)
       data.prepare(

@@ -156,12 +156,12 @@ def _tracks(config: ml_collections.ConfigDict) -> int:
 
 def _synthetic(name: str) -> int:
   """Of a SYNTHETIC data set, which is generated at first use, not now."""
-  return builders.DRAWN[name].module.SIZES['train']
+  return builders.SYNTHETIC[name].module.SIZES['train']
 
 
 def _clips(config: ml_collections.ConfigDict, row: runs_lib.Row) -> int:
   name, data_dir = config.data.name, config.data.data_dir
-  if name in builders.DRAWN:
+  if name in builders.SYNTHETIC:
     return _synthetic(name)
   # Data sets published without a validation split: it is a part of their
   # training split.

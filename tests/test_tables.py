@@ -826,7 +826,7 @@ def test_a_run_leaves_all_that_its_table_wants(
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
   sizes = {'train': 4, 'validation': 2, 'test': 3}
-  monkeypatch.setattr(builders.DRAWN[table].module, 'SIZES', sizes)
+  monkeypatch.setattr(builders.SYNTHETIC[table].module, 'SIZES', sizes)
   fields = {**FEW, **SMALL[table, row], 'data.data_dir': tmp_path / 'data'}
   if TABLES[table].module == 'video.track':
     fields['sequences'] = write_sequences(tmp_path / 'otb')

@@ -22,7 +22,7 @@ from video.synthetic import occlusion_track
 from video.synthetic import ordered_motion
 
 ROOT = pathlib.Path(__file__).parents[1]
-DRAWN = {
+SYNTHETIC = {
   'ordered_motion': ordered_motion,
   'gesture_stream': gesture_stream,
   'event_captions': event_captions,
@@ -50,9 +50,9 @@ def in_order(split):
   return sorted(split, key=lambda record: record['id'])
 
 
-@pytest.mark.parametrize('name', DRAWN)
-def test_what_is_drawn_reads_back(name, tmp_path, monkeypatch):
-  module = DRAWN[name]
+@pytest.mark.parametrize('name', SYNTHETIC)
+def test_synthetic_data_sets_read_back(name, tmp_path, monkeypatch):
+  module = SYNTHETIC[name]
   monkeypatch.setattr(module, 'SIZES', SIZES)
   for split, count in SIZES.items():
     records = data.open_split(name, split, tmp_path)
@@ -84,15 +84,15 @@ def test_pairs_of_shapes_are_a_data_set_of_their_own(tmp_path, monkeypatch):
   for i, record in enumerate(
     in_order(data.open_split(name, 'train', tmp_path))
   ):
-    drawn = event_captions.example('train', i, pairs=0.5)
-    assert_equal_records(record, drawn)
+    expected = event_captions.example('train', i, pairs=0.5)
+    assert_equal_records(record, expected)
   assert data.fingerprint(name, tmp_path) != data.fingerprint(
     'event_captions', tmp_path
   )
   assert not data.class_names(name, tmp_path)
 
 
-def test_what_is_drawn_over_photographs_has_a_name(tmp_path, monkeypatch):
+def test_synthetic_data_over_images_has_a_name(tmp_path, monkeypatch):
   monkeypatch.setattr(ordered_motion, 'SIZES', SIZES)
   images = tmp_path / 'images'
   images.mkdir()
@@ -103,22 +103,23 @@ def test_what_is_drawn_over_photographs_has_a_name(tmp_path, monkeypatch):
   name = 'ordered_motion/mine'
   with pytest.raises(FileNotFoundError, match=f'{name} .*--images=...'):
     data.open_split(name, 'train', tmp_path / 'tfds')
-  data.draw(name, images, tmp_path / 'tfds')
+  data.prepare_synthetic(name, images, tmp_path / 'tfds')
   for i, record in enumerate(
     in_order(data.open_split(name, 'test', tmp_path / 'tfds'))
   ):
-    drawn = ordered_motion.example('test', i, images=images)
-    assert_equal_records(record, drawn)
+    expected = ordered_motion.example('test', i, images=images)
+    assert_equal_records(record, expected)
   with pytest.raises(FileExistsError, match='delete it'):
-    data.draw(name, images, tmp_path / 'tfds')
+    data.prepare_synthetic(name, images, tmp_path / 'tfds')
   for wrong in ('ordered_motion', 'clips/mine', 'event_captions/pairs'):
-    with pytest.raises(ValueError, match='a slash and a name'):
-      data.draw(wrong, images, tmp_path / 'tfds')
+    with pytest.raises(ValueError, match='a slash and a name other'):
+      data.prepare_synthetic(wrong, images, tmp_path / 'tfds')
 
 
 def test_two_processes_may_ask_at_once(tmp_path):
   program = (
-    'from video import data, ordered_motion\n'
+    'from video import data\n'
+    'from video.synthetic import ordered_motion\n'
     f'ordered_motion.SIZES = {SIZES}\n'
     f'split = data.open_split("ordered_motion", "train", {str(tmp_path)!r})\n'
     f'print(len(split), data.fingerprint("ordered_motion", {str(tmp_path)!r}))'
@@ -252,7 +253,7 @@ def test_tracks_read_back_as_they_were_stored(tmp_path):
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['id'] == 'skiing'
-  assert record['frames'].files == tuple(path.read_bytes() for path in paths)
+  assert record['frames']._files == [path.read_bytes() for path in paths]
   np.testing.assert_array_equal(record['boxes'], boxes)
   np.testing.assert_array_equal(record['hidden'], hidden)
 
@@ -266,7 +267,7 @@ def test_files_that_end_in_zeros_are_whole(tmp_path):
   item = otb.Track('a', 'test', (path, path), box, np.zeros(2, bool))
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
-  assert record['frames'].files == (path.read_bytes(),) * 2
+  assert record['frames']._files == [path.read_bytes()] * 2
 
 
 def test_the_fingerprint_follows_the_contents(tmp_path):

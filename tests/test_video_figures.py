@@ -9,16 +9,16 @@ from video import metrics
 GREY = np.full((40, 60, 3), 128, np.uint8)
 
 
-def rgb(place):
-  return np.round(255 * np.array(colors.to_rgb(figures.COLOURS[place])))
+def rgb(index):
+  return np.round(255 * np.array(colors.to_rgb(figures.COLOURS[index])))
 
 
-def is_colour(picture, place):
-  return (np.abs(picture.astype(float) - rgb(place)) < 1).all(axis=-1)
+def is_colour(image, index):
+  return (np.abs(image.astype(float) - rgb(index)) < 1).all(axis=-1)
 
 
-def assert_margins_are_white(picture):
-  for edge in (picture[:2], picture[-2:], picture[:, :2], picture[:, -2:]):
+def assert_margins_are_white(image):
+  for edge in (image[:2], image[-2:], image[:, :2], image[:, -2:]):
     assert edge.min() == 255
 
 
@@ -32,9 +32,9 @@ def assert_margins_are_white(picture):
 )
 def test_confusions_have_all_their_names(classes):
   matrix = np.eye(len(classes), dtype=int) * 7
-  picture = figures.confusion_matrix(matrix, classes)
-  assert picture.dtype == np.uint8
-  assert_margins_are_white(picture)
+  image = figures.confusion_matrix(matrix, classes)
+  assert image.dtype == np.uint8
+  assert_margins_are_white(image)
 
 
 def test_rows_of_the_matrix_are_the_true_classes():
@@ -46,8 +46,8 @@ def test_rows_of_the_matrix_are_the_true_classes():
   for cell in (0, 2), (2, 0):
     matrix = np.zeros((3, 3), int)
     matrix[cell] = 1
-    picture = figures.confusion_matrix(matrix, classes)
-    rows, columns = np.nonzero(picture.sum(axis=-1) < empty.sum(axis=-1) - 200)
+    image = figures.confusion_matrix(matrix, classes)
+    rows, columns = np.nonzero(image.sum(axis=-1) < empty.sum(axis=-1) - 200)
     ink[cell] = rows.mean(), columns.mean()
   assert ink[0, 2][0] < ink[2, 0][0] and ink[0, 2][1] > ink[2, 0][1]
   with pytest.raises(ValueError, match='does not fit 2 class names'):
@@ -62,38 +62,38 @@ def test_curves_of_every_tracker_are_drawn():
       num_sequences=3,
     )
 
-  picture = figures.success_and_precision(
+  image = figures.success_and_precision(
     {r'still $\frac$': scores(0.4), '_ours': scores(0.9), 'b': scores(0.6)}
   )
-  half = picture.shape[1] // 2
+  half = image.shape[1] // 2
   heights = []
   for place in range(3):
-    for part in picture[:, :half], picture[:, half:]:
+    for part in image[:, :half], image[:, half:]:
       assert is_colour(part, place).sum() > 100
-    heights.append(np.nonzero(is_colour(picture[:, :half], place))[0].mean())
+    heights.append(np.nonzero(is_colour(image[:, :half], place))[0].mean())
   # The second is the best: it is highest, and the first keeps its colour.
   assert heights[1] < heights[2] < heights[0]
-  assert_margins_are_white(picture)
+  assert_margins_are_white(image)
 
 
 @pytest.mark.parametrize('scale', [1, 3])
 def test_boxes_are_drawn_around_their_pixels(scale):
-  picture = figures.draw_boxes(
+  image = figures.draw_boxes(
     GREY, {'truth': np.array([10, 5, 20, 12.0])}, scale=scale
   )
-  assert picture.shape == (40 * scale, 60 * scale, 3)
-  y, x = np.nonzero((picture != 128).any(axis=-1))
+  assert image.shape == (40 * scale, 60 * scale, 3)
+  y, x = np.nonzero((image != 128).any(axis=-1))
   assert (x.min(), y.min()) == (10 * scale, 5 * scale)
   assert (x.max() + 1, y.max() + 1) == (30 * scale, 17 * scale)
-  assert is_colour(picture, 0)[y, x].all()
-  middle = picture[11 * scale, 20 * scale]
+  assert is_colour(image, 0)[y, x].all()
+  middle = image[11 * scale, 20 * scale]
   np.testing.assert_array_equal(middle, [128] * 3)
 
 
 def test_a_box_that_is_absent_is_not_drawn_and_keeps_its_colour():
   boxes = {'truth': np.full(4, np.nan), 'ours': np.array([1, 1, 5, 5.0])}
-  picture = figures.draw_boxes(GREY, boxes)
-  assert not is_colour(picture, 0).any() and is_colour(picture, 1).any()
+  image = figures.draw_boxes(GREY, boxes)
+  assert not is_colour(image, 0).any() and is_colour(image, 1).any()
   np.testing.assert_array_equal(
     figures.draw_boxes(GREY, {'truth': boxes['truth']}), GREY
   )
@@ -142,14 +142,14 @@ def test_probabilities_over_time(channels, length):
   frames = None
   if channels:
     frames = np.full((length, 24, 24, channels), 77, np.uint8)
-  picture = figures.class_probabilities(sure, classes, frames=frames, top=2)
-  shown = (picture == 77).all(axis=-1).sum()
+  image = figures.class_probabilities(sure, classes, frames=frames, top=2)
+  shown = (image == 77).all(axis=-1).sum()
   assert shown > 500 if channels else shown < 50
   # The surest is the first colour, and it is drawn above the second.
-  places = [np.nonzero(is_colour(picture[:, :450], i))[0] for i in (0, 1)]
+  places = [np.nonzero(is_colour(image[:, :450], i))[0] for i in (0, 1)]
   assert places[0].mean() < places[1].mean()
-  assert not is_colour(picture, 2).any()
-  assert_margins_are_white(picture)
+  assert not is_colour(image, 2).any()
+  assert_margins_are_white(image)
 
 
 def test_probabilities_have_their_seconds_and_their_classes():
@@ -163,6 +163,6 @@ def test_probabilities_have_their_seconds_and_their_classes():
     figures.class_probabilities(sure, ('a', 'b', 'c'))
 
 
-def test_pictures_are_saved_as_they_are(tmp_path):
+def test_images_are_saved_as_they_are(tmp_path):
   figures.save(GREY, tmp_path / 'grey.png')
   np.testing.assert_array_equal(Image.open(tmp_path / 'grey.png'), GREY)

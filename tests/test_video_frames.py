@@ -11,7 +11,7 @@ from vision import images
 
 
 def moving(count=24, height=34, width=48):
-  """Smooth pictures that survive compression: uint8[T, H, W, 3]."""
+  """Smooth images that survive compression: uint8[T, H, W, 3]."""
   t, y, x = np.mgrid[:count, :height, :width]
   return np.stack([4 * x, 6 * y, 9 * t], axis=-1).astype(np.uint8)
 
@@ -148,7 +148,7 @@ def test_sound_is_no_clip(tmp_path):
     samples.sample_rate = 8000
     container.mux(audio.encode(samples))
     container.mux(audio.encode())
-  with pytest.raises(ValueError, match='it has no pictures'):
+  with pytest.raises(ValueError, match='it has no video stream'):
     frames.read(path)
 
 
@@ -158,7 +158,7 @@ def test_folders_are_read_in_the_order_of_their_numbers(tmp_path, first):
   names = [f'frame{first + i}.png' for i in range(4)]
   folder = save_folder(tmp_path / 'clip', pixels, names)
   (folder / '.hidden.png').write_bytes(b'')
-  (folder / 'notes.txt').write_text('no picture')
+  (folder / 'notes.txt').write_text('no image')
   np.testing.assert_array_equal(frames.read(folder), pixels)
   assert frames.frame_rate(folder) == frames.DEFAULT_RATE
 
@@ -171,7 +171,7 @@ def test_bad_folders_are_named(tmp_path):
   with pytest.raises(ValueError, match=r'gap: .*between 2.png and 4.png'):
     frames.read(folder)
   (tmp_path / 'empty').mkdir()
-  with pytest.raises(ValueError, match='empty holds no pictures'):
+  with pytest.raises(ValueError, match='empty has no images'):
     frames.read(tmp_path / 'empty')
   folder = save_folder(tmp_path / 'sizes', pixels[:1], ['1.png'])
   Image.new('RGB', (3, 3)).save(folder / '2.png')

@@ -61,7 +61,7 @@ def test_every_frame_is_treated_as_a_picture_would_be():
   pixels = random_frames(3, 20, 30)
 
   def each(function):
-    return np.stack([function(picture) for picture in pixels])
+    return np.stack([function(image) for image in pixels])
 
   np.testing.assert_array_equal(
     sampling.for_evaluation(pixels, resize=12, crop=10),

@@ -19,8 +19,8 @@ def save_clip(path, shade=0):
     frames.write(path, pixels)
   else:
     path.mkdir()
-    for i, picture in enumerate(pixels):
-      Image.fromarray(picture).save(path / f'{i:02d}.png')
+    for i, image in enumerate(pixels):
+      Image.fromarray(image).save(path / f'{i:02d}.png')
   return path
 
 
@@ -228,7 +228,7 @@ def test_what_is_wrong_with_captions_is_said(tmp_path):
     clips_lib.captioned(tmp_path / 'videos', [path, test])
   name = test.name
   for problem in (
-    f'there before (1):\n  {name}: video0',
+    f'duplicate video (1):\n  {name}: video0',
     f"unknown split (1):\n  {name}: video3: 'holdout'",
     f"of another type (2):\n  {name}: videos[5]: 'video_id'\n  "
     f'{name}: sentences[4]: ',
@@ -276,7 +276,9 @@ def test_msvd_needs_lists_of_the_splits(tmp_path):
     ('x_2_9', 'test', ('a cat',)),
   ]
   assert clips_lib.captioned(args[0], [mapping], splits=lists)[0] == clips
-  with pytest.raises(ValueError, match='which video is in which split: pass'):
+  with pytest.raises(
+    ValueError, match='not name the split of each video: pass'
+  ):
     clips_lib.captioned(*args)
   (lists / 'val_list.txt').unlink()
   with pytest.raises(ValueError, match=r'one file \*val\*.txt, not 0'):

@@ -23,7 +23,7 @@ def test_otb_separates_numbers_in_many_ways(tmp_path):
     # Pixels are counted from 0.
     np.testing.assert_array_equal(track.boxes, np.array(boxes) - [1, 1, 0, 0])
     assert track.boxes.dtype == np.float32 and not track.hidden.any()
-    assert [p.name for p in track.pictures] == [
+    assert [p.name for p in track.paths] == [
       '0001.jpg',
       '0002.jpg',
       '0003.jpg',
@@ -43,8 +43,8 @@ def test_otb_has_folders_of_two_tracks_and_of_a_part(tmp_path):
   save_track(tmp_path / 'Football1', ['1,1,2,2'] * 74, count=76)
   tracks, _ = otb.otb(tmp_path)
   assert [t.id for t in tracks] == ['Football1', 'Jogging-1', 'Jogging-2']
-  assert len(tracks[0].pictures) == 74
-  assert tracks[0].pictures[-1].name == '0074.jpg'
+  assert len(tracks[0].paths) == 74
+  assert tracks[0].paths[-1].name == '0074.jpg'
   assert [t.boxes[0, 0] for t in tracks[1:]] == [0, 1]
 
 
@@ -73,13 +73,13 @@ def test_all_that_is_wrong_with_tracks_is_in_one_error(tmp_path):
   for problem in (
     f'no img/ or no {truth} (1):\n  {tmp_path / "empty"}',
     'do not fit together (4):',
-    f'{tmp_path / "few" / truth}: 2 boxes for 3 pictures',
+    f'{tmp_path / "few" / truth}: 2 boxes for 3 images',
     f'{tmp_path / "three" / truth}: line 1 does not hold four numbers',
     f'{tmp_path / "word" / truth}: could not convert',
-    f'{tmp_path / "late" / truth}: no box in the first frame',
+    f'{tmp_path / "late" / truth}: the first frame has no box',
     'cannot be decoded (2):',
     f'cannot decode {tmp_path / "broken" / "img" / "0002.jpg"}',
-    'the pictures of sizes differ in size: [(5, 5, 3), (10, 20, 3)]',
+    'the images of sizes differ in size: [(5, 5, 3), (10, 20, 3)]',
   ):
     assert problem in str(error.value)
   tracks, _ = otb.otb(tmp_path, skip_bad=True)

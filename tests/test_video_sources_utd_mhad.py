@@ -96,7 +96,7 @@ def test_recordings_are_split_by_subject(tmp_path):
     np.testing.assert_array_equal(recording.features, own.reshape(len(own), 60))
   other, _ = utd_mhad.skeletons(tmp_path, validation_subject=1)
   assert [r.split for r in other] == ['train', 'validation', 'test', 'test']
-  with pytest.raises(ValueError, match='must be one that is trained on'):
+  with pytest.raises(ValueError, match='must be one of the training subjects'):
     utd_mhad.skeletons(tmp_path, validation_subject=2)
   frames = [
     np.random.default_rng(i).integers(0, 256, (length, 6, 8), np.uint8)
@@ -188,9 +188,9 @@ def test_what_is_missing_is_named(tmp_path):
   with pytest.raises(ValueError) as caught:
     utd_mhad.depth(tmp_path)
   assert str(caught.value) == (
-    f'{tmp_path} has no Depth/, in which the authors publish files such as '
-    'a1_s1_t1_depth.mat, and no depth_48x64.npz: pass the directory that has '
-    'one of the two'
+    f'{tmp_path} has neither Depth/, with published files such as '
+    'a1_s1_t1_depth.mat, nor depth_48x64.npz: pass the directory of one of '
+    'them'
   )
   (tmp_path / 'Depth').mkdir()
   with pytest.raises(ValueError, match='Depth has no file such as a1_s1_t1_de'):

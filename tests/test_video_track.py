@@ -36,6 +36,7 @@ from video.tracking import baselines
 from video.tracking import boxes as boxes_lib
 from video.tracking import clips
 from video.tracking import evaluation
+from video.tracking import examples as examples_lib
 from video.tracking import inference
 from video.tracking import losses
 from video.tracking import sequences
@@ -134,18 +135,18 @@ def results(workdir):
 # What is learnt.
 
 
-@pytest.mark.parametrize('most', [0.0, 0.5, 1.0])
-def test_two_devices_equal_one_computation(most):
+@pytest.mark.parametrize('share', [0.0, 0.5, 1.0])
+def test_two_devices_equal_one_computation(share):
   """Searched near the truth, or where the tracker itself had found it.
 
   The second without a gradient: as if the boxes had been given.
   """
   config = small(
-    self_feeding__start=0, self_feeding__ramp=1, self_feeding__max_share=most
+    self_feeding__start=0, self_feeding__ramp=1, self_feeding__max_share=share
   )
   tracker = inference.create(config)
-  source = evaluation.open_split(config, 'train')
-  records = [evaluation.example(source[i]) for i in range(4)]
+  source = examples_lib.open_split(config, 'train')
+  records = [examples_lib.evaluation(source[i]) for i in range(4)]
   batch = {
     name: np.stack([record[name] for record in records])
     for name in ('frames', 'boxes', 'hidden')
@@ -167,7 +168,7 @@ def test_two_devices_equal_one_computation(most):
     half = {name: x[2 * device : 2 * device + 2] for name, x in batch.items()}
     near = boxes_lib.jitter(jitter_key, half['boxes'], **config.jitter)
     followed = follow(variables, half['frames'], half['boxes'][:, 0])
-    chosen = jax.random.bernoulli(choice_key, most, (2,))[:, None, None]
+    chosen = jax.random.bernoulli(choice_key, share, (2,))[:, None, None]
     found = jnp.where(chosen, followed, near)
     searches.append(boxes_lib.search_boxes(found))
   search = np.concatenate(searches)
@@ -195,10 +196,10 @@ def test_two_devices_equal_one_computation(most):
     state.params,
     expected['params'],
   )
-  told = update.metrics.compute()
-  np.testing.assert_allclose(told['error'], value, rtol=1e-4)
+  means = update.metrics.compute()
+  np.testing.assert_allclose(means['error'], value, rtol=1e-4)
   np.testing.assert_allclose(
-    told['error'], (told['centre'] + told['size']) / 2, rtol=1e-4
+    means['error'], (means['centre'] + means['size']) / 2, rtol=1e-4
   )
 
 
@@ -225,7 +226,7 @@ def test_examples_are_mirrored_with_their_boxes():
   seen = set()
   for seed in range(20):
     rng = np.random.default_rng(seed)
-    example = track.training_example(record, rng)
+    example = examples_lib.training(record, rng)
     assert example['frames'].shape == record['frames'].shape
     np.testing.assert_array_equal(content(example), content(record))
     seen.add(tuple(example['boxes'][0]))
@@ -251,11 +252,11 @@ def test_a_stopped_run_equals_the_uninterrupted(
 
 
 def test_what_is_reported(trained):
-  told = commands.lines(trained, 'train/')
-  assert [line['step'] for line in told] == [2, 3, 4, 5, 6, 8]
-  for line in told:
+  lines = commands.lines(trained, 'train/')
+  assert [line['step'] for line in lines] == [2, 3, 4, 5, 6, 8]
+  for line in lines:
     assert line['train/total_loss'] == pytest.approx(line['train/error'])
-  assert told[0]['train/self_fed'] == 0
+  assert lines[0]['train/self_fed'] == 0
   evaluated = commands.lines(trained, 'validation/')
   assert [line['step'] for line in evaluated] == [5, 8]
 
@@ -263,16 +264,16 @@ def test_what_is_reported(trained):
 def test_results_are_those_of_the_boxes(trained):
   """Recomputed from the records, a sequence at a time."""
   entry = results(trained)['test']
-  loaded = inference.load(trained)
+  loaded = inference.restore(trained)
   config = loaded.config
-  source = evaluation.open_split(config, 'test')
+  source = examples_lib.open_split(config, 'test')
   assert entry['num_sequences'] == len(source) == 5
   assert entry['seed'] == 0 and entry['step'] in (5, 8)
-  assert entry['data']['fingerprint'] == evaluation.fingerprint(config)
+  assert entry['data']['fingerprint'] == examples_lib.fingerprint(config)
   trackers = {
-    'tracker': inference.LiveTracker.of(loaded),
-    'state_zeroed': inference.LiveTracker(
-      loaded.tracker.clone(zero_state=True),
+    'tracker': inference.Tracker.from_trained(loaded),
+    'state_zeroed': inference.Tracker(
+      loaded.network.clone(zero_state=True),
       loaded.variables,
       longest_side=config.longest_side,
     ),
@@ -349,14 +350,14 @@ def test_the_embedded_default_trains(tmp_path, monkeypatch, cell):
   """In small: some of its sequences, which are not written."""
   counts = dict(train=4, validation=2, test=3)
   monkeypatch.setattr(
-    evaluation.data,
+    examples_lib.data,
     'open_split',
     lambda name, split, data_dir: [
       occlusion_track.example(split, i) for i in range(counts[split])
     ],
   )
   monkeypatch.setattr(
-    evaluation.data, 'fingerprint', lambda name, data_dir: name
+    examples_lib.data, 'fingerprint', lambda name, data_dir: name
   )
   config = small(
     occlusion_config, num_steps=2, model__cell=cell, self_feeding__start=1
@@ -381,7 +382,7 @@ def test_the_embedded_default_trains(tmp_path, monkeypatch, cell):
     ('data.name', 'otb', "data.name='otb' must be occlusion_track, "),
     ('model.cell', 'gru', "cell='gru' is none of lstm, peephole, none"),
     ('data.height', 8, '32 pixels each way at least'),
-    ('data.images', 'nowhere', "photographs='nowhere' is no directory"),
+    ('data.images', 'nowhere', "images='nowhere' is no"),
   ],
 )
 def test_wrong_fields_are_named_at_once(tmp_path, field, value, message):
@@ -422,7 +423,7 @@ def test_sequences_are_scored_beside_what_learns_nothing(trained, otb):
     known = [run['accuracy'] for run in runs if run['accuracy'] is not None]
     assert total['accuracy'] == (np.mean(known) if known else None)
   assert entry['restarted']['still_box']['failures'] == 1
-  assert entry['place'] == str(otb)
+  assert entry['path'] == str(otb)
   first = entry['scores_with_first_frame']['still_box']['success_rate_50']
   assert first > entry['scores']['still_box']['success_rate_50']
   for name in ('Moving', 'Slow', 'success_and_precision'):
@@ -436,9 +437,9 @@ def test_published_sequences(shared):
   assert not problems
   assert {t.id: len(t.boxes) for t in tracks} == {'Crossing': 120, 'Skiing': 81}
   for found in tracks:
-    pictures = sequences.Pictures(found.pictures)
+    frames = sequences.Frames(found.paths)
     boxes = {
-      name: baselines.follow(make(), pictures, found.boxes[0])
+      name: baselines.follow(make(), frames, found.boxes[0])
       for name, make in baselines.BASELINES.items()
     }
     scores = {
@@ -474,8 +475,7 @@ def test_a_clip_is_followed(trained, otb, tmp_path, capsys, kind, output):
   with boxes_path.open() as file:
     header, *rows = csv.reader(file)
   assert header == ['frame', 'x', 'y', 'width', 'height']
-  live = inference.LiveTracker.of(inference.load(trained))
-  expected = baselines.follow(live, frames, BOX)
+  expected = baselines.follow(inference.load(trained), frames, BOX)
   np.testing.assert_allclose(
     np.array(rows, float),
     np.concatenate([np.arange(7)[:, None], expected], axis=1),
@@ -529,7 +529,7 @@ def test_a_data_set_is_scored_as_its_directory(
   data.prepare('tracks/toy', tracks, tmp_path)
   assert track.use(workdir, ['tracks/toy']) == 0
   entry = results(workdir)['sequences']
-  assert entry['place'] == 'tracks/toy'
+  assert entry['path'] == 'tracks/toy'
   for name in ('scores', 'restarted', 'sequences'):
     assert entry[name] == expected[name]
   with pytest.raises(absl_app.UsageError, match='tracks/none is not in'):
@@ -545,7 +545,7 @@ def test_a_data_set_is_scored_as_its_directory(
     ('12,10,9,7', 'out.jpg', ['clip.npy'], 'ends in .mp4 or .png'),
     ('12,10,9,7', 'no/out.png', ['clip.npy'], 'its folder does not exist'),
     ('12,10,9,7', None, ['clip.npy'], 'pass --output=OUT.mp4, or OUT.png'),
-    (None, 'out.png', ['clip.npy'], 'pass what to follow in'),
+    (None, 'out.png', ['clip.npy'], 'pass the initial box of the target in'),
     (None, None, ['nowhere'], "pass that of OTB's sequences"),
     ('12,10,9,7', 'out.png', ['a', 'b'], 'pass one clip or one folder'),
     ('12,10,9,7', 'out.png', ['nothing.mp4'], 'nothing.mp4 does not exist'),

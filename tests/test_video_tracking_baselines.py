@@ -26,19 +26,19 @@ def test_the_still_box_stays():
 
 
 def test_cross_correlation_is_pearsons_coefficient():
-  picture = noise(13, 11, seed=1).astype(np.float32)
+  image = noise(13, 11, seed=1).astype(np.float32)
   template = noise(4, 5, seed=2).astype(np.float32)
-  found = baselines.correlate(picture, template)
+  found = baselines.correlate(image, template)
   expected = [
     [
-      np.corrcoef(picture[y : y + 4, x : x + 5].ravel(), template.ravel())[0, 1]
+      np.corrcoef(image[y : y + 4, x : x + 5].ravel(), template.ravel())[0, 1]
       for x in range(7)
     ]
     for y in range(10)
   ]
   assert_close(found, expected, 1e-5)
-  picture[:6] = 7  # Flat: like nothing.
-  flat = baselines.correlate(picture, template)
+  image[:6] = 7  # Flat: like nothing.
+  flat = baselines.correlate(image, template)
   assert np.all(flat[:3] == 0)
   assert_close(flat[6:], np.array(expected)[6:], 1e-4)
 
@@ -68,4 +68,4 @@ def test_cross_correlation_stays_in_the_frame():
   )
   assert np.all(np.isfinite(boxes))
   with pytest.raises(ValueError, match='lies outside of the first frame'):
-    baselines.CrossCorrelation().begin(FRAMES[0], BOX + 90)
+    baselines.CrossCorrelation().start(FRAMES[0], BOX + 90)

@@ -19,7 +19,7 @@ def test_decode_is_the_inverse_of_encode():
   rng = np.random.default_rng(0)
   boxes = rng.uniform(5, 15, (2, 30, 4)).astype(np.float32)
   code = boxes_lib.encode(*boxes)
-  assert np.abs(code).max() < boxes_lib.FARTHEST
+  assert np.abs(code).max() < boxes_lib.MAX_OFFSET
   assert_close(boxes_lib.decode(code, boxes[1]), boxes[0], 1e-5)
   # By hand: the centre moves by half a width, the height doubles.
   moved = boxes_lib.encode(
@@ -115,10 +115,10 @@ def test_a_larger_crop_is_interpolated_bilinearly():
   x, y, width, height = box = (4.3, 3.1, 9.0, 7.0)
   rows = y + (np.arange(16) + 0.5) / 16 * height - 0.5
   columns = x + (np.arange(16) + 0.5) / 16 * width - 0.5
-  places = np.meshgrid(rows, columns, indexing='ij')
+  positions = np.meshgrid(rows, columns, indexing='ij')
   expected = np.stack(
     [
-      scipy.ndimage.map_coordinates(frame[..., c], places, order=1)
+      scipy.ndimage.map_coordinates(frame[..., c], positions, order=1)
       for c in range(3)
     ],
     axis=-1,

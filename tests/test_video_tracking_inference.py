@@ -1,7 +1,9 @@
-"""The live tracker: windows in frames that are larger than what is looked at.
+"""The live tracker: windows of frames that are larger than the crops.
 
 Frames here are noise and parameters random: what is equal is equal for all.
 """
+
+import functools
 
 import jax
 import numpy as np
@@ -38,28 +40,17 @@ def variables():
 
 
 def live(variables, longest_side):
-  return inference.LiveTracker(TRACKER, variables, longest_side=longest_side)
-
-
-def places(tracker, frames, box):
-  """Boxes f32[T, 4] of one pass, and the windows that were looked at."""
-  state = tracker.begin(frames[0], box)
-  boxes, found = [box], [state.place]
-  for frame in frames[1:]:
-    state, box = tracker.step(state, frame)
-    boxes.append(box)
-    found.append(state.place)
-  return np.stack(boxes), found
+  return inference.Tracker(TRACKER, variables, longest_side=longest_side)
 
 
 def sizes(found):
-  return {(place.height, place.width) for place in found}
+  return {(window.height, window.width) for window in found}
 
 
 def reduced(frame, size):
   height, width = size
-  picture = Image.fromarray(frame)
-  return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+  image = Image.fromarray(frame)
+  return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 # Windows.
@@ -75,11 +66,11 @@ def test_a_window_holds_all_that_its_crop_covers():
   frames, outside = [], []
   found = [windows.around(np.asarray(box), 2.0, HEIGHT, WIDTH) for box in boxes]
   assert len(sizes(found)) == 4
-  for place in found:
-    rows = slice(place.top, place.top + place.height)
-    columns = slice(place.left, place.left + place.width)
+  for window in found:
+    rows = slice(window.top, window.top + window.height)
+    columns = slice(window.left, window.left + window.width)
     part = FRAMES[0, rows, columns]
-    assert part.shape == (place.height, place.width, 3)
+    assert part.shape == (window.height, window.width, 3)
     other = np.full((HEIGHT, WIDTH, 3), 1e3, np.float32)
     other[rows, columns] = part
     frames.append(FRAMES[0].astype(np.float32))
@@ -115,8 +106,8 @@ def test_a_part_of_a_reduced_frame(size):
       (top, bottom), (left, right) = (
         sorted(rng.choice(length + 1, 2, replace=False)) for length in to
       )
-      place = windows.Place(top, left, bottom - top, right - left)
-      part = windows.cut(frame, to, place)
+      window = windows.Window(top, left, bottom - top, right - left)
+      part = windows.cut(frame, to, window)
       np.testing.assert_array_equal(part, whole[top:bottom, left:right])
 
 
@@ -125,15 +116,34 @@ def test_a_part_of_a_reduced_frame(size):
 
 @pytest.mark.parametrize('times', [1, 2])
 def test_windows_and_whole_frames_show_the_same(variables, times):
-  """As they are, and where larger frames are reduced."""
+  """At each step, from one state; as they are, and where they are reduced."""
   frames = FRAMES.repeat(times, axis=1).repeat(times, axis=2)
-  searched = np.stack([reduced(frame, (HEIGHT, WIDTH)) for frame in frames])
-  expected = TRACKER.apply(
-    variables, searched[None], BOX[None], method='follow'
-  )[0]
-  boxes, found = places(live(variables, WIDTH), frames, BOX * times)
+  searched = [reduced(frame, (HEIGHT, WIDTH))[None] for frame in frames]
+
+  def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-3)
+
+  @functools.partial(jax.jit, static_argnames='method')
+  def whole(*args, method):
+    return TRACKER.apply(variables, *args, method=method)
+
+  tracker = live(variables, WIDTH)
+  state = tracker.start(frames[0], BOX * times)
+  expected = whole(searched[0], BOX[None], method='start')
+  np.testing.assert_array_equal(state.network.box, expected.box)
+  for name in ('carry', 'first'):
+    jax.tree.map(
+      assert_close, getattr(state.network, name), getattr(expected, name)
+    )
+  found = [state.window]
+  for before, frame, now in zip(
+    searched[:-1], frames[1:], searched[1:], strict=True
+  ):
+    _, box = whole(state.network.replace(frame=before), now, method='step')
+    state, actual = tracker.step(state, frame)
+    assert_close(actual / times, box[0])
+    found.append(state.window)
   assert len(sizes(found)) > 1 and len(set(found)) > 2
-  np.testing.assert_allclose(boxes / times, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_the_memory_of_a_frame_may_be_used_again(variables):
@@ -152,9 +162,9 @@ def test_the_memory_of_a_frame_may_be_used_again(variables):
 
 
 def test_no_step_waits_for_a_compiler(variables):
-  """What a thing that grows may need is there when it is begun."""
+  """The windows of a target that grows are compiled at the start."""
   tracker = live(variables, WIDTH)
-  tracker.begin(FRAMES[0], BOX)
+  tracker.start(FRAMES[0], BOX)
   compilations = []
 
   def listen(event, duration, **kwargs):
@@ -166,8 +176,8 @@ def test_no_step_waits_for_a_compiler(variables):
   seen = set()
   for side in (4.0, 30.0, 60.0, 80.0, 120.0):
     box = np.array([60, 50, side, side], np.float32)
-    state = tracker.begin(FRAMES[0], box)
+    state = tracker.start(FRAMES[0], box)
     tracker.step(state, FRAMES[1])
-    seen.add((state.place.height, state.place.width))
+    seen.add((state.window.height, state.window.width))
   assert len(seen) == 4
   assert not compilations

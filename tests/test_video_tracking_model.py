@@ -64,8 +64,8 @@ def random_variables(model, seed=0):
 
 
 def stepped(model, variables, frames, box):
-  """By `begin` and `step`, a frame at a time: the last state, f32[B, T, 4]."""
-  state = apply(model, variables, frames[:, 0], box, method='begin')
+  """By `start` and `step`, a frame at a time: the last state, f32[B, T, 4]."""
+  state = apply(model, variables, frames[:, 0], box, method='start')
   boxes = [box]
   for t in range(1, frames.shape[1]):
     state, found = apply(model, variables, state, frames[:, t], method='step')
@@ -127,8 +127,8 @@ def test_a_reset_goes_back_to_the_first_frame():
   model = model_lib.Tracker(**MODELS['reset'])
   variables = random_variables(model)
   state, _ = stepped(model, variables, FRAMES[:, :4], BOXES)
-  begun = apply(model, variables, FRAMES[:, 0], BOXES, method='begin')
-  fresh = begun.replace(frame=state.frame, box=state.box)
+  started = apply(model, variables, FRAMES[:, 0], BOXES, method='start')
+  fresh = started.replace(frame=state.frame, box=state.box)
   _, box = apply(model, variables, state, FRAMES[:, 4], method='step')
   _, expected = apply(model, variables, fresh, FRAMES[:, 4], method='step')
   np.testing.assert_array_equal(box, expected)
@@ -213,7 +213,7 @@ def test_without_peepholes_it_is_the_lstm():
 
 
 def live(model, variables, longest_side=100):
-  return inference.LiveTracker(model, variables, longest_side=longest_side)
+  return inference.Tracker(model, variables, longest_side=longest_side)
 
 
 def test_live_equals_one_pass():
@@ -223,8 +223,8 @@ def test_live_equals_one_pass():
   tracker = live(model, variables)
   assert_close(baselines.follow(tracker, FRAMES[0], BOXES[0]), expected)
   # A second thing does not disturb the first: the state is a value.
-  first = tracker.begin(FRAMES[0, 0], BOXES[0])
-  tracker.begin(FRAMES[1, 0], BOXES[1])
+  first = tracker.start(FRAMES[0, 0], BOXES[0])
+  tracker.start(FRAMES[1, 0], BOXES[1])
   assert_close(tracker.step(first, FRAMES[0, 1])[1], expected[1])
 
 
@@ -258,10 +258,10 @@ def test_what_cannot_be_followed_is_refused():
   model = model_lib.Tracker(**MODELS['lstm'])
   tracker = live(model, random_variables(model))
   with pytest.raises(ValueError, match=r'float32\[20, 24, 3\]: pass uint8'):
-    tracker.begin(FRAMES[0, 0].astype(np.float32), BOXES[0])
+    tracker.start(FRAMES[0, 0].astype(np.float32), BOXES[0])
   with pytest.raises(ValueError, match='its centre lies outside'):
-    tracker.begin(FRAMES[0, 0], BOXES[0] + 90)
-  state = tracker.begin(FRAMES[0, 0], BOXES[0])
+    tracker.start(FRAMES[0, 0], BOXES[0] + 90)
+  state = tracker.start(FRAMES[0, 0], BOXES[0])
   with pytest.raises(ValueError, match='resize the frames to one size'):
     tracker.step(state, FRAMES[0, 1, :10])
   with pytest.raises(ValueError, match='longest_side=0 must be at least 1'):

@@ -31,7 +31,7 @@ def test_png_decodes_exactly_from_bytes_and_from_a_path(tmp_path):
   )
 
 
-def test_grey_pictures_get_three_equal_channels():
+def test_grey_images_get_three_equal_channels():
   grey = picture()[..., 0]
   expected = np.repeat(grey[..., None], 3, -1)
   eight = encode(PIL.Image.fromarray(grey))
@@ -104,14 +104,14 @@ def test_truncated_files_are_named(tmp_path, encoding):
 
 
 @pytest.mark.parametrize('contents', [b'', b'<html>not found</html>'])
-def test_what_is_no_picture_is_refused(contents):
+def test_other_bytes_are_refused(contents):
   with pytest.raises(
-    ValueError, match=f'cannot decode a picture of {len(contents)} bytes'
+    ValueError, match=f'cannot decode an image of {len(contents)} bytes'
   ):
     images.decode(contents)
 
 
-def test_floating_point_pictures_are_refused():
+def test_floating_point_images_are_refused():
   contents = encode(PIL.Image.fromarray(np.ones((4, 4), np.float32)), 'TIFF')
   with pytest.raises(ValueError, match='floating-point numbers of unknown'):
     images.decode(contents)
@@ -183,6 +183,6 @@ def test_normalizing_twice_is_refused():
     images.normalize(images.normalize(picture()))
 
 
-def test_a_crop_larger_than_the_picture_is_refused():
+def test_a_crop_larger_than_the_image_is_refused():
   with pytest.raises(ValueError, match='20 x 30 has no crop of 24 x 24'):
     images.center_crop(picture(), 24)

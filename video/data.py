@@ -1,35 +1,35 @@
 """Data sets of frames, by name, through TensorFlow Datasets.
 
   'ordered_motion', 'gesture_stream', 'event_captions', 'occlusion_track'
-                          embedded and SYNTHETIC, drawn at first use; see there
-  'event_captions/pairs'  the same, in half of the clips two shapes move
-  'occlusion_track/NAME'  and so for the others: drawn over photographs
+                          SYNTHETIC, generated at first use
+  'event_captions/pairs'  the same; in half of the clips two shapes move
+  'occlusion_track/NAME'  SYNTHETIC over images of yours; so for the others
   'clips/NAME'            frames with a class
   'skeletons/NAME'        sequences of vectors with a class
   'captioned_clips/NAME'  frames with sentences
   'tracks/NAME'           frames with a box in each
-  'ucf101'                UCF101 by TFDS, which does not say whose a clip is: a
-                          tenth of the training clips are for validation, of
-                          the same groups as the others
+  'ucf101'                UCF101 by TFDS, without groups: a tenth of the
+                          training clips are for validation, of the same groups
+                          as the others
   'davis'                 DAVIS 2017 by TFDS, frames with a box in each: see
                           `video.sources.davis`; without test
 
-What is called NAME was prepared by scripts/prepare_clips.py. A record is a dict
-of `id` str and, by the kind of the data set,
+Data sets with a NAME are prepared by scripts/prepare_clips.py. A record is a
+dict of `id` str and, depending on the kind of the data set,
 
-  frames     uint8[T, H, W, C]; of prepared ones a `frames.Encoded`, which
-             decodes those that are asked for
+  frames     uint8[T, H, W, C]; a `frames.Encoded`, which decodes on access, in
+             data sets that were prepared from files
   features   f32[T, D]
-  label      int; `class_names` says what it is
-  labels     list[int], of what happens one after another (gesture_stream)
+  label      int, the index of the class in `class_names`
+  labels     list[int], the classes in order of time (gesture_stream)
   framewise  i32[T] (gesture_stream); frame_labels i32[T] (event_captions)
   captions   list[str]
   boxes      f32[T, 4], x, y of the upper left corner, w, h, in pixels
-  hidden     bool[T], of what the box is around
-  group      str, who or what was filmed; '' where that is not known
+  hidden     bool[T], whether the target is hidden
+  group      str, the person or the recording; '' if unknown
 
-Records are read at random from ArrayRecord files, without TensorFlow (only
-`ucf101` and `davis` import it).
+Records are read with random access from ArrayRecord files. Only `ucf101` and
+`davis` import TensorFlow.
 
 Axes: T time, H height, W width, C channels, D features.
 """
@@ -51,7 +51,7 @@ from video.sources import davis
 from video.sources import fingertips
 from video.sources import otb
 
-# Of TFDS -> the config, what else to know of it, what to prepare instead.
+# Data sets of TFDS -> config, note, arguments to prepare files instead.
 _PUBLISHED = {
   'ucf101': (
     'ucf101_1_256',  # The first official split, 256 x 256 pixels.
@@ -66,9 +66,9 @@ _PREPARE_PUBLISHED = (
   "'{kind}/{name}', data_dir={data_dir!r}, file_format='array_record'"
   ').download_and_prepare()"'
 )
-# Of UCF101 by TFDS: our splits -> its own.
+# Splits of UCF101: ours -> those of TFDS.
 _SHARES = {'train': 'train[:90%]', 'validation': 'train[90%:]', 'test': 'test'}
-# Drawn at first use too -> how.
+# Variants of synthetic data sets -> arguments.
 _VARIANTS = {'event_captions/pairs': {'pairs': 0.5}}
 _PREPARE = (
   'python scripts/prepare_clips.py --name={kind}/{name} --data_dir={data_dir} '
@@ -84,22 +84,21 @@ def prepare(
   resize: int | None = None,
   rate: float | None = None,
 ):
-  """Writes what was read from files as the data set `name`.
+  """Writes items that were read from files as the data set `name`.
 
-  It appears under its name once it is complete, or not at all.
+  The data set appears under its name once it is complete, or not at all.
 
   Args:
     name: 'clips/NAME', 'captioned_clips/NAME', 'skeletons/NAME' or
       'tracks/NAME'.
-    items: of the kind that is read for it, with different ids. Classes are
-      numbered in the order in which they come.
-    data_dir: where TFDS keeps its data sets; None is its own default.
-    resize: of clips, the short side of the frames; None stores them as large
-      as they are.
-    rate: of clips in video files, frames per second, about; None stores all.
+    items: items of the kind that `name` needs, with unique ids. Classes are
+      numbered in order of appearance.
+    data_dir: directory of the data sets; None for the default of TFDS.
+    resize: short side of the frames of clips; None keeps their size.
+    rate: approximate frames per second of clips in video files; None for all.
 
   Raises:
-    FileExistsError: it is there already.
+    FileExistsError: the data set exists already.
   """
   kind = _kind(name)
   if kind not in builders.PREPARED:
@@ -115,26 +114,26 @@ def prepare(
   datasets.prepare_new(_builder(name, data_dir, items=items, **options))
 
 
-def draw(
+def prepare_synthetic(
   name: str,
   images: str | os.PathLike,
   data_dir: str | os.PathLike | None = None,
 ):
-  """Draws a SYNTHETIC data set with textures from photographs.
+  """Generates a SYNTHETIC data set with textures from images.
 
   Args:
-    name: 'occlusion_track/NAME', and so for the others that are drawn.
-    images: directory of pictures.
-    data_dir: where TFDS keeps its data sets; None is its own default.
+    name: 'occlusion_track/NAME', or the same for another synthetic data set.
+    images: directory of the images.
+    data_dir: directory of the data sets; None for the default of TFDS.
 
   Raises:
-    FileExistsError: it is there already.
+    FileExistsError: the data set exists already.
   """
   kind, _, config = name.partition('/')
-  if kind not in builders.DRAWN or not config or name in _VARIANTS:
+  if kind not in builders.SYNTHETIC or not config or name in _VARIANTS:
     raise ValueError(
-      f'name={name!r} must be one of {", ".join(builders.DRAWN)}, a slash and '
-      f'a name other than {", ".join(_VARIANTS)}'
+      f'name={name!r} must be one of {", ".join(builders.SYNTHETIC)}, a slash '
+      f'and a name other than {", ".join(_VARIANTS)}'
     )
   arguments = {'images': os.fspath(images)}
   datasets.prepare_new(_builder(name, data_dir, arguments=arguments))
@@ -149,12 +148,12 @@ class Split:
   def __init__(
     self, source: Sequence[dict[str, Any]], *, name: str, channels: int | None
   ):
-    """Takes a data source of TFDS.
+    """Wraps a data source of TFDS.
 
     Args:
-      source: the records; what is an encoded picture is not decoded.
-      name: of records that have no id.
-      channels: of frames that are encoded pictures; None where there are none.
+      source: the records, with encoded images.
+      name: prefix of the ids of records that have none.
+      channels: channels of encoded frames; None if frames are not encoded.
     """
     self._source = source
     self._name = name
@@ -165,9 +164,9 @@ class Split:
     return len(self._source)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """Record `index`; see the module for what it holds."""
+    """Record `index`; see the module for its fields."""
     if not 0 <= index < len(self):
-      raise IndexError(index)  # Which ends a loop over all.
+      raise IndexError(index)  # Ends a loop over all records.
     record = dict(self._source[index])
     if 'video' in record:  # UCF101 of TFDS.
       record['frames'] = record.pop('video')
@@ -186,12 +185,16 @@ class Split:
 def open_split(
   name: str, split: str, data_dir: str | os.PathLike | None = None
 ) -> Split | davis.Tracks:
-  """Opens a split of a data set; what is embedded is drawn at first use.
+  """Opens a split; generates a synthetic data set at first use.
 
   Args:
-    name: one of those that the module lists.
+    name: name of a data set, see the module.
     split: 'train', 'validation' or 'test'; or a sum, 'train+validation'.
-    data_dir: where TFDS keeps its data sets; None is its own default.
+    data_dir: directory of the data sets; None for the default of TFDS.
+
+  Raises:
+    ValueError: no such kind of data set, or no such split.
+    FileNotFoundError: the data set was not prepared.
   """
   parts = split.split('+')
   if not set(parts) <= set(clips.SPLITS) or len(set(parts)) < len(parts):
@@ -214,7 +217,7 @@ def open_split(
     )
   channels, decoders = None, None
   for key, feature in builder.info.features.items():
-    # A video of TFDS is a sequence of pictures as well.
+    # A video of TFDS is a sequence of images too.
     if key in ('frames', 'video') and isinstance(
       feature, tfds.features.Sequence
     ):
@@ -227,35 +230,35 @@ def open_split(
 def splits(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> tuple[str, ...]:
-  """Those that a data set has, of 'train', 'validation' and 'test'."""
+  """The splits of a data set, of 'train', 'validation' and 'test'."""
   return tuple(_splits(name, _open(name, data_dir)))
 
 
 def class_names(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> tuple[str, ...]:
-  """What labels are called, by number; nothing where there are none."""
+  """The names of the classes by label; empty without labels."""
   builder = _open(name, data_dir)
-  if isinstance(builder, builders.Drawn):
+  if isinstance(builder, builders.Synthetic):
     return tuple(getattr(builder.module, 'CLASSES', ()))
   features = builder.info.features
   return tuple(features['label'].names) if 'label' in features else ()
 
 
 def rate(name: str, data_dir: str | os.PathLike | None = None) -> float | None:
-  """Frames per second to which video files were thinned; None for all."""
+  """Frames per second that were kept of video files; None for all."""
   return (_open(name, data_dir).info.metadata or {}).get('rate')
 
 
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
-  """Sixteen letters and digits that say which contents a data set has."""
+  """Sixteen hexadecimal digits that identify the contents of a data set."""
   return datasets.fingerprint(_open(name, data_dir))
 
 
 def directory(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> pathlib.Path:
-  """Where a prepared data set lies; what is derived from it may lie there."""
+  """The directory of a prepared data set, and of what is derived from it."""
   return pathlib.Path(_open(name, data_dir).data_path)
 
 
@@ -264,7 +267,7 @@ def _kind(name: str) -> str:
 
 
 def _splits(name: str, builder: tfds.core.DatasetBuilder) -> dict[str, str]:
-  """Those that a data set has -> what of its stored splits they are."""
+  """The splits of a data set -> the stored splits of TFDS."""
   if _kind(name) == 'ucf101':
     return _SHARES
   present = builder.info.splits
@@ -272,7 +275,7 @@ def _splits(name: str, builder: tfds.core.DatasetBuilder) -> dict[str, str]:
 
 
 class _AsStored(tfds.decode.SkipDecoding):
-  """`SkipDecoding`, for the pictures of a sequence as well."""
+  """`SkipDecoding`, for the images of a sequence too."""
 
   def decode_batch_example_np(self, serialized_example):
     return serialized_example
@@ -291,16 +294,16 @@ def _as_python(key: str, value: Any) -> Any:
 
 
 def _builder(name: str, data_dir, **kwargs) -> tfds.core.DatasetBuilder:
-  """The builder of a data set that may not be there yet."""
+  """The builder of a data set that need not exist."""
   kind, slash, config = name.partition('/')
   if slash and not re.fullmatch(r'[A-Za-z]\w*', config, re.ASCII):
     raise ValueError(
       f'{config!r} must be a letter, then letters, digits or underscores'
     )
-  known = builders.DRAWN | builders.PREPARED
+  known = builders.SYNTHETIC | builders.PREPARED
   if kind not in known or (kind in builders.PREPARED and not slash):
     raise ValueError(
-      f'{name!r} is no data set: pass {", ".join(builders.DRAWN)}, '
+      f'{name!r} is no data set: pass {", ".join(builders.SYNTHETIC)}, '
       f'{", ".join(f"{kind}/NAME" for kind in builders.PREPARED)}, '
       f'{" or ".join(_PUBLISHED)}'
     )
@@ -310,7 +313,7 @@ def _builder(name: str, data_dir, **kwargs) -> tfds.core.DatasetBuilder:
 
 
 def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
-  """The builder of a data set that is there and complete."""
+  """The builder of a data set that exists and is complete."""
   kind, _, config = name.partition('/')
   if kind in _PUBLISHED:
     usual, note, _ = _PUBLISHED[kind]
@@ -320,13 +323,13 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
   else:
     builder = _builder(name, data_dir)
     command = _PREPARE
-    if kind in builders.DRAWN and (not config or name in _VARIANTS):
+    if kind in builders.SYNTHETIC and (not config or name in _VARIANTS):
       if not builder.data_path.exists():
         arguments = _VARIANTS.get(name, {})
         datasets.prepare(_builder(name, data_dir, arguments=arguments))
         builder = _builder(name, data_dir)
       return builder
-    if kind in builders.DRAWN:
+    if kind in builders.SYNTHETIC:
       command = command.replace('--input', '--images')
   if not builder.data_path.exists():
     root = os.fspath(builder.data_dir_root)

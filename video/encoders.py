@@ -1,4 +1,4 @@
-"""Frames to vectors or maps, each for itself; and what changed between two.
+"""Encoders of single frames, and differences between successive frames.
 
 Axes: B clips, T time, N frames, H x W pixels, C channels, D features.
 """
@@ -16,9 +16,10 @@ from vision import resnet
 
 
 def normalize(frames: jax.Array) -> jax.Array:
-  """Pixels uint8[..., C] -> f32[..., C]; features as f32, as they are.
+  """Normalizes pixels uint8[..., C] -> f32[..., C]; casts features to f32.
 
-  Three channels as ImageNet's pictures; of one, black is -1 and white 1.
+  Three channels are normalized as ImageNet's images. In one channel black
+  becomes -1 and white 1.
   """
   if frames.dtype != jnp.uint8:
     return frames.astype(jnp.float32)
@@ -30,28 +31,28 @@ def normalize(frames: jax.Array) -> jax.Array:
 def with_differences(
   x: jax.Array, before: jax.Array, factor: float = 1.0
 ) -> jax.Array:
-  """Frames, and what has changed since those before: [..., D] -> [..., 2 * D].
+  """Appends the difference from the previous frame: [..., D] -> [..., 2 * D].
 
   Args:
     x: f32[..., D].
-    before: f32[..., D], of the moment before each.
-    factor: of the change, which is small where frames follow fast.
+    before: f32[..., D], the frame before each.
+    factor: scale of the difference, which is small at a high frame rate.
   """
   return jnp.concatenate([x, factor * (x - before)], axis=-1)
 
 
 def one_before(x: jax.Array) -> jax.Array:
-  """What stands before each frame, and the first before itself: [B, T, ...]."""
+  """The frame before each frame, the first before itself: [B, T, ...]."""
   return jnp.concatenate([x[:, :1], x[:, :-1]], axis=1)
 
 
 class FrameCNN(nn.Module):
-  """Small frames to vectors, each for itself: convolutions, then a layer.
+  """An encoder of small frames: convolutions and a dense layer.
 
   Attributes:
-    channels: of the convolutions, which are 3 x 3 of stride 2.
-    features: D; 0 keeps the map of the last convolution.
-    dtype: of the products; parameters are float32.
+    channels: channels of the convolutions, each 3 x 3 with stride 2.
+    features: D; 0 returns the map of the last convolution.
+    dtype: dtype of the products; parameters are float32.
   """
 
   channels: tuple[int, ...] = (16, 32, 64)
@@ -76,10 +77,10 @@ def create(
   """The encoder of a config.
 
   Args:
-    arguments: those of a `ResNet` if there is a `depth`, else of a `FrameCNN`;
-      empty where records hold features already.
-    train_batch_stats: BatchNorm learns from the batches of all devices.
-    dtype: of the products.
+    arguments: arguments of a `ResNet` if there is a `depth`, else of a
+      `FrameCNN`; empty if records hold features.
+    train_batch_stats: whether BatchNorm uses the batches of all devices.
+    dtype: dtype of the products.
   """
   arguments = arguments.to_dict()
   if not arguments:
@@ -90,5 +91,5 @@ def create(
       dtype=dtype,
       norm_axis_name=parallel.AXIS if train_batch_stats else None,
     )
-  channels = tuple(arguments.pop('channels'))  # JSON has made a list of it.
+  channels = tuple(arguments.pop('channels'))  # A list in JSON.
   return FrameCNN(channels=channels, **arguments, dtype=dtype)

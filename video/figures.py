@@ -1,6 +1,6 @@
-"""Pictures of results: confusions, curves of trackers, boxes, probabilities.
+"""Figures of results: confusions, curves of trackers, boxes, probabilities.
 
-Axes: C classes, T frames, H, W pixels.
+Axes: C classes, T frames, H height, W width in pixels.
 """
 
 import math
@@ -17,7 +17,7 @@ from PIL import ImageFont
 
 from video import metrics
 
-# Told apart by the colour-blind too (Okabe and Ito 2008).
+# Distinct for colour-blind readers too (Okabe and Ito 2008).
 COLOURS = (
   '#d55e00',
   '#0072b2',
@@ -29,21 +29,21 @@ COLOURS = (
   '#000000',
 )
 # Lengths are in inches.
-_CELL = 0.3  # Of a matrix.
-_LETTER = 0.075  # Of an axis label.
+_CELL = 0.3  # Side of a cell of a matrix.
+_LETTER = 0.075  # Width of a letter of an axis label.
 _HEADING = 14  # Pixels above a frame of a strip.
-_WIDEST = 1600  # Pixels, of a strip of several frames.
+_MAX_WIDTH = 1600  # Of a strip of several frames, in pixels.
 _GAP = 3  # Pixels between frames.
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-  """True classes in rows, what they were taken for in columns.
+  """A confusion matrix: true classes in rows, predicted ones in columns.
 
-  The darker, the larger the share of the row; the numbers are counts.
+  A darker cell is a larger share of its row; the numbers are counts.
 
   Args:
-    matrix: int[C, C], of `metrics.confusion_matrix`.
-    classes: their C names.
+    matrix: int[C, C], from `metrics.confusion_matrix`.
+    classes: names of the C classes.
 
   Returns:
     uint8[H, W, 3].
@@ -81,7 +81,9 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 def success_and_precision(
   trackers: Mapping[str, metrics.OnePass],
 ) -> np.ndarray:
-  """The two plots of OTB, side by side; the best tracker is named first.
+  """The success and the precision plot of OTB, side by side.
+
+  The legend names the best tracker first.
 
   Returns:
     uint8[H, W, 3].
@@ -126,22 +128,22 @@ def success_and_precision(
 def draw_boxes(
   frame: np.ndarray, boxes: Mapping[str, np.ndarray], *, scale: int = 1
 ) -> np.ndarray:
-  """One frame with boxes, for overlays: uint8[H, W, 3] -> uint8.
+  """Draws boxes on a frame.
 
   Args:
     frame: uint8[H, W, 3].
     boxes: name -> f32[4], x, y of the upper left corner, width, height in
-      pixels of the frame. Each name has its colour of `COLOURS`, by its place;
-      boxes with NaN are not drawn.
-    scale: how much larger the picture becomes; the boxes stay thin.
+      pixels of the frame. Name i has colour i of `COLOURS`; boxes with NaN are
+      not drawn.
+    scale: factor by which the image is enlarged; lines stay thin.
 
   Returns:
     uint8[scale * H, scale * W, 3].
   """
   large = np.repeat(np.repeat(frame, scale, axis=0), scale, axis=1)
-  picture = Image.fromarray(large)
-  brush = ImageDraw.Draw(picture)
-  width = max(2, round(min(picture.size) / 160))
+  image = Image.fromarray(large)
+  brush = ImageDraw.Draw(image)
+  width = max(2, round(min(image.size) / 160))
   for i, box in enumerate(boxes.values()):
     if not np.isfinite(box).all():
       continue
@@ -152,7 +154,7 @@ def draw_boxes(
       outline=COLOURS[i % len(COLOURS)],
       width=width,
     )
-  return np.asarray(picture)
+  return np.asarray(image)
 
 
 def overlay_strip(
@@ -162,14 +164,14 @@ def overlay_strip(
   count: int = 8,
   side: int = 160,
 ) -> np.ndarray:
-  """Some frames of a sequence with boxes, their numbers above them.
+  """A strip of some frames with boxes, their numbers above them.
 
-  In a row, or in several where that would be too wide to be looked at.
+  Frames that do not fit in one row are set in several.
 
   Args:
     frames: T frames uint8[H, W, 3].
-    boxes: name -> f32[T, 4]; a line below says which colour is whose.
-    count: how many frames at most, evenly spread, the first and last included.
+    boxes: name -> f32[T, 4]; a legend below names the colours.
+    count: maximum number of frames, evenly spaced from the first to the last.
     side: small frames are enlarged, by a whole number, to about this height.
 
   Returns:
@@ -179,16 +181,16 @@ def overlay_strip(
     raise ValueError('there are no frames to draw: pass at least one')
   chosen = _evenly(len(frames), count)
   scale = max(1, side // frames[0].shape[0])
-  pictures = [
+  images = [
     draw_boxes(
       frames[t], {name: track[t] for name, track in boxes.items()}, scale=scale
     )
     for t in chosen
   ]
-  height, width = (side + _GAP for side in pictures[0].shape[:2])
+  height, width = (side + _GAP for side in images[0].shape[:2])
   height += _HEADING
-  rows = math.ceil(len(pictures) / max(1, _WIDEST // width))
-  columns = math.ceil(len(pictures) / rows)
+  rows = math.ceil(len(images) / max(1, _MAX_WIDTH // width))
+  columns = math.ceil(len(images) / rows)
   legend = [_legend_width(name) for name in boxes]
   sheet = Image.new(
     'RGB',
@@ -199,10 +201,10 @@ def overlay_strip(
     'white',
   )
   brush = ImageDraw.Draw(sheet)
-  for i, (t, picture) in enumerate(zip(chosen, pictures, strict=True)):
+  for i, (t, image) in enumerate(zip(chosen, images, strict=True)):
     left, top = i % columns * width, i // columns * height
     brush.text((left + 1, top + 1), str(t), fill='black')
-    sheet.paste(Image.fromarray(picture), (left, top + _HEADING))
+    sheet.paste(Image.fromarray(image), (left, top + _HEADING))
   left, top = 0, rows * height
   for i, name in enumerate(boxes):
     colour = COLOURS[i % len(COLOURS)]
@@ -220,14 +222,14 @@ def class_probabilities(
   seconds: np.ndarray | None = None,
   top: int = 5,
 ) -> np.ndarray:
-  """How sure a model is of each class as time goes on.
+  """A plot of the probability of each class over time.
 
   Args:
     probabilities: f32[T, C].
-    classes: their C names.
+    classes: names of the C classes.
     frames: T frames uint8[H, W, 3] or uint8[H, W, 1]; some are shown above.
-    seconds: f64[T], when each frame is; None counts frames.
-    top: how many classes are named: those that are ever the surest.
+    seconds: f64[T], the time of each frame; None counts frames.
+    top: number of classes in the legend, those of the largest probabilities.
 
   Returns:
     uint8[H', W', 3].
@@ -245,14 +247,14 @@ def class_probabilities(
     above, axes = sheet.subplots(2, height_ratios=(1, 3))
     above.imshow(_row(frames, count=8))
     above.axis('off')
-  # Of equally sure ones the first: argsort of the negative is stable.
+  # Ties go to the first class: argsort of the negative is stable.
   order = np.argsort(-probabilities.max(axis=0), kind='stable')
-  for place, i in enumerate(order):
-    named = place < top
+  for rank, i in enumerate(order):
+    named = rank < top
     axes.plot(
       times,
       probabilities[:, i],
-      color=COLOURS[place % len(COLOURS)] if named else '0.8',
+      color=COLOURS[rank % len(COLOURS)] if named else '0.8',
       marker='.' if length == 1 else None,
       # An underscore at the start would hide the name.
       label=str(classes[i]).lstrip('_') if named else '_',
@@ -271,9 +273,9 @@ def class_probabilities(
   return _pixels(canvas)
 
 
-def save(picture: np.ndarray, path: str | os.PathLike):
+def save(image: np.ndarray, path: str | os.PathLike):
   """Writes uint8[H, W, 3] to an image file."""
-  Image.fromarray(picture).save(path)
+  Image.fromarray(image).save(path)
 
 
 def _sheet(width: float, height: float):
@@ -283,7 +285,7 @@ def _sheet(width: float, height: float):
 
 def _legend(axes, **where):
   for text in axes.legend(fontsize=8, **where).get_texts():
-    text.set_parse_math(False)  # Names may have any letters.
+    text.set_parse_math(False)  # A name may have a dollar sign.
 
 
 def _pixels(canvas) -> np.ndarray:
@@ -292,9 +294,9 @@ def _pixels(canvas) -> np.ndarray:
 
 
 def _evenly(length: int, count: int) -> np.ndarray:
-  """Up to `count` of the numbers below `length`, both ends included."""
-  places = np.linspace(0, length - 1, min(count, length))
-  return np.unique(places.round().astype(int))
+  """At most `count` evenly spaced indices below `length`, with both ends."""
+  indices = np.linspace(0, length - 1, min(count, length))
+  return np.unique(indices.round().astype(int))
 
 
 def _row(frames: Sequence[np.ndarray], count: int) -> np.ndarray:
@@ -309,5 +311,5 @@ def _row(frames: Sequence[np.ndarray], count: int) -> np.ndarray:
 
 
 def _legend_width(name: str) -> int:
-  """Pixels for a square of colour, a name and some room."""
+  """Width in pixels of a square of colour, a name and a margin."""
   return 13 + math.ceil(ImageFont.load_default().getlength(name)) + 12

@@ -1,9 +1,8 @@
-"""Frames of files and files of frames: decoding and encoding clips, as uint8.
+"""Decodes and encodes clips, as uint8.
 
-A clip is a video file, a folder of pictures, or an array in a .npy or .npz
-file.
+A clip is a video file, a folder of images, or an array in a .npy or .npz file.
 
-Axes: T time, H height, W width, C channels (3 or 1), N frames that are chosen.
+Axes: T time, H height, W width, C channels (3 or 1), N selected frames.
 """
 
 import fractions
@@ -25,26 +24,25 @@ from vision import images
 VIDEOS = ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg')
 VIDEOS += ('.webm',)
 ARRAYS = ('.npy', '.npz')
-PICTURES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
-DEFAULT_RATE = 25.0  # Frames per second, where a file does not say.
-_MENDING = 'Leave it out, or save it again as an MP4'
+DEFAULT_RATE = 25.0  # Frames per second of a file with an unknown rate.
+_REMEDY = 'Leave it out, or save it again as an MP4'
 
 
 def stream(
   path: str | os.PathLike, *, rate: float | None = None
 ) -> Iterator[np.ndarray]:
-  """The frames of a video file one by one, upright: uint8[H, W, 3] each.
+  """Yields the frames of a video file, upright: uint8[H, W, 3] each.
 
   Args:
-    path: of the file.
-    rate: frames per second, about; None is all. A whole number of frames is
-      left out after each, so what is faster than 1.5 times `rate` is thinned.
+    path: path of the file.
+    rate: approximate frames per second; None for all frames. Every k-th frame
+      is kept, so that a file of more than 1.5 times `rate` is thinned.
 
   Raises:
-    ValueError: it cannot be decoded, or more than a twentieth of the frames
-      that it should have is missing or damaged. This may come late, after
-      frames that are good.
+    ValueError: the file cannot be decoded, or more than a twentieth of its
+      frames is missing or damaged. This may be raised after good frames.
   """
   try:
     with av.open(os.fspath(path)) as container:
@@ -62,30 +60,30 @@ def stream(
       missing = max(video.frames - count, 0)
       if not count:
         raise ValueError('it has no frames')
-      # Some files count a frame or two too many.
+      # Some files declare a frame or two too many.
       if max(missing, damaged) > 2 + (count + missing) / 20:
         raise ValueError(
           f'of {count + missing} frames {missing} are missing and {damaged} '
           'damaged'
         )
   except (av.error.FFmpegError, ValueError) as error:
-    raise ValueError(f'cannot decode {path}: {error}. {_MENDING}') from error
+    raise ValueError(f'cannot decode {path}: {error}. {_REMEDY}') from error
 
 
 def read(path: str | os.PathLike, *, rate: float | None = None) -> np.ndarray:
-  """All frames of a clip: uint8[T, H, W, C].
+  """Reads all frames of a clip: uint8[T, H, W, C].
 
   Args:
-    path: a video file, a folder of pictures, or a .npy or .npz file of
+    path: a video file, a folder of images, or a .npy or .npz file of
       uint8[T, H, W] or uint8[T, H, W, C] (.npz: the only array, or `frames`).
-    rate: of a video file, as for `stream`.
+    rate: frames per second of a video file, see `stream`.
 
   Raises:
-    ValueError: it cannot be decoded; or its frames differ in size.
+    ValueError: the clip cannot be decoded, or its frames differ in size.
   """
   path = pathlib.Path(path)
   if path.is_dir():
-    decoded = [images.decode(picture) for picture in pictures(path)]
+    decoded = [images.decode(image) for image in image_paths(path)]
   elif path.suffix.lower() in ARRAYS:
     return _read_array(path)
   else:
@@ -94,21 +92,21 @@ def read(path: str | os.PathLike, *, rate: float | None = None) -> np.ndarray:
 
 
 def step(path: str | os.PathLike, rate: float | None) -> int:
-  """Of how many frames of a clip `read` returns one; see `stream`."""
+  """The k of `read`, which returns every k-th frame; see `stream`."""
   if rate is None or not _is_video(path):
     return 1
   return _step(frame_rate(path), rate)
 
 
 def frame_rate(path: str | os.PathLike) -> float:
-  """Frames per second of a clip, `DEFAULT_RATE` where nothing says."""
+  """Frames per second of a clip, `DEFAULT_RATE` if it is unknown."""
   if not _is_video(path):
     return DEFAULT_RATE
   try:
     with av.open(os.fspath(path)) as container:
       return _rate(_video_stream(container))
   except (av.error.FFmpegError, ValueError) as error:
-    raise ValueError(f'cannot decode {path}: {error}. {_MENDING}') from error
+    raise ValueError(f'cannot decode {path}: {error}. {_REMEDY}') from error
 
 
 def write(
@@ -117,9 +115,9 @@ def write(
   *,
   rate: float = DEFAULT_RATE,
 ):
-  """Writes frames, uint8[H, W, 3] each, as an MP4 (H.264) for any player.
+  """Writes frames, uint8[H, W, 3] each, as an MP4 (H.264, yuv420p).
 
-  An odd last row or column, which such files cannot have, is doubled.
+  H.264 needs even sizes: the last row or column of an odd one is repeated.
   """
   with av.open(os.fspath(path), 'w', format='mp4') as container:
     video = container.add_stream(
@@ -138,27 +136,27 @@ def write(
       container.mux(video.encode(frame))
       count += 1
     if not count:
-      raise ValueError(f'there are no frames to write to {path}')
+      raise ValueError(f'no frames to write to {path}: pass at least one')
     container.mux(video.encode())
 
 
-def pictures(directory: str | os.PathLike) -> list[pathlib.Path]:
-  """The pictures of a folder in the order of the numbers in their names.
+def image_paths(directory: str | os.PathLike) -> list[pathlib.Path]:
+  """The images of a folder in the order of the numbers in their names.
 
   Raises:
-    ValueError: there is none, or a number is missing between others.
+    ValueError: there are no images, or numbers are missing between others.
   """
   paths = sorted(
     (
       path
       for path in pathlib.Path(directory).iterdir()
-      if path.suffix.lower() in PICTURES and not path.name.startswith('.')
+      if path.suffix.lower() in IMAGES and not path.name.startswith('.')
     ),
     key=natural_order,
   )
   if not paths:
     raise ValueError(
-      f'{directory} holds no pictures ({", ".join(PICTURES)}): pass a folder '
+      f'{directory} has no images ({", ".join(IMAGES)}): pass a folder '
       'of the frames of one clip'
     )
   numbers = [re.search(r'(\d+)$', path.stem) for path in paths]
@@ -169,13 +167,13 @@ def pictures(directory: str | os.PathLike) -> list[pathlib.Path]:
       at = int(np.argmax(steps != min(steps)))
       raise ValueError(
         f'{directory}: frames are missing, or there are too many, between '
-        f'{paths[at].name} and {paths[at + 1].name}'
+        f'{paths[at].name} and {paths[at + 1].name}; number them evenly'
       )
   return paths
 
 
 def natural_order(path: pathlib.Path) -> tuple:
-  """Sorts frame10 behind frame9."""
+  """Sort key that puts frame10 after frame9."""
   parts = re.split(r'(\d+)', path.name)
   return tuple(
     (int(part), '') if i % 2 else (-1, part) for i, part in enumerate(parts)
@@ -183,18 +181,18 @@ def natural_order(path: pathlib.Path) -> tuple:
 
 
 class Encoded:
-  """Frames that are decoded when they are asked for, like an array of them.
+  """Encoded frames with the interface of an array, decoded on access.
 
   `frames[i]` is uint8[H, W, C]; `frames[indices]` and `frames[a:b]` are
-  uint8[N, H, W, C], of which each frame is decoded once; `np.asarray(frames)`
-  is all of them, uint8[T, H, W, C].
+  uint8[N, H, W, C], where each frame is decoded once; `np.asarray(frames)` is
+  uint8[T, H, W, C].
   """
 
   dtype = np.dtype(np.uint8)
   ndim = 4
 
   def __init__(self, files: Sequence[bytes], *, channels: int = 3):
-    """Takes the contents of picture files, one a frame."""
+    """Keeps the contents of image files, one for each frame."""
     self._files = list(files)
     self._channels = channels
 
@@ -203,7 +201,7 @@ class Encoded:
     return len(self._files)
 
   def __getitem__(self, index) -> np.ndarray:
-    """One frame, or those of a slice or of an array of indices."""
+    """One frame, or the frames of a slice or of an array of indices."""
     if isinstance(index, int | np.integer):
       return self._decode(self._files[index])
     indices = np.arange(len(self))[index]
@@ -213,48 +211,41 @@ class Encoded:
     return np.stack([decoded[int(i)] for i in indices])
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
-    del copy  # What is decoded is new.
+    del copy  # Decoded frames are new arrays.
     return self[:] if dtype is None else self[:].astype(dtype)
 
   @property
   def shape(self) -> tuple[int, int, int, int]:
-    """T, H, W, C; of frames of one size, as all prepared ones are."""
+    """T, H, W, C. Prepared frames have one size."""
     return len(self), *self[0].shape
-
-  @property
-  def files(self) -> tuple[bytes, ...]:
-    """The contents of the picture files."""
-    return tuple(self._files)
 
   def _decode(self, file: bytes) -> np.ndarray:
     return images.decode(file)[..., : self._channels]
 
 
 def encode(frame: np.ndarray, *, lossless: bool) -> bytes:
-  """uint8[H, W, C] -> the contents of a PNG or of a JPEG file."""
-  picture = PIL.Image.fromarray(
-    frame[..., 0] if frame.shape[-1] == 1 else frame
-  )
+  """Encodes uint8[H, W, C] as a PNG or as a JPEG file."""
+  image = PIL.Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame)
   file = io.BytesIO()
   if lossless:
-    picture.save(file, format='png', compress_level=3)
+    image.save(file, format='png', compress_level=3)
   else:
-    picture.save(file, format='jpeg', quality=95)
+    image.save(file, format='jpeg', quality=95)
   return file.getvalue()
 
 
 def _video_stream(container: av.container.InputContainer):
   if not container.streams.video:
-    raise ValueError('it has no pictures')
+    raise ValueError('it has no video stream')
   video = container.streams.video[0]
-  # Threads of FFmpeg beside those of a data pipeline have hung.
+  # FFmpeg's own threads deadlocked with those of a data pipeline.
   video.thread_type = 'SLICE'
   video.codec_context.thread_count = 1
   return video
 
 
 def _decode(container, video) -> Iterator[av.VideoFrame | None]:
-  """The frames of a file; None for what cannot be decoded."""
+  """Yields the frames of a file; None for a packet that cannot be decoded."""
   for packet in container.demux(video):
     try:
       decoded = packet.decode()
@@ -272,17 +263,17 @@ def _step(recorded: float, wanted: float) -> int:
 
 
 def _rate(video) -> float:
-  """PyAV 18 says None for an unknown rate, PyAV 19 a ratio of 0 to 0."""
+  """The rate of a stream: unknown is None in PyAV 18, 0/0 in PyAV 19."""
   rate = video.average_rate
   return float(rate) if rate else DEFAULT_RATE
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-  """RGB, turned as telephones ask for: uint8[H, W, 3]."""
-  turned = np.rot90(
+  """The frame as RGB, rotated as the file asks: uint8[H, W, 3]."""
+  rotated = np.rot90(
     frame.to_ndarray(format='rgb24'), round(frame.rotation / 90)
   )
-  return np.ascontiguousarray(turned)
+  return np.ascontiguousarray(rotated)
 
 
 def _read_array(path: pathlib.Path) -> np.ndarray:

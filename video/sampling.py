@@ -1,9 +1,9 @@
-"""Which frames of a clip, and which part of them, a model is shown.
+"""Samples frames of a clip, and crops of the frames.
 
-What is done to a clip is done to all of its frames alike.
+All frames of a clip get the same crop.
 
 Axes: T time, H height, W width, C channels (3 or 1), S side of a square crop,
-N frames that are chosen.
+N sampled frames.
 """
 
 import functools
@@ -13,22 +13,22 @@ import numpy as np
 
 from vision import images
 
-# Which frames of a clip: indices in time.
+# Indices of frames.
 
 
 def spread(
   length: int, count: int, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-  """One frame of each of `count` equal parts of a clip: i64[N].
+  """Indices of one frame of each of `count` equal parts of a clip: i64[N].
 
-  The one in the middle; with `rng` any one (temporal jitter, as in Temporal
-  Segment Networks, Wang et al. 2016). A clip of fewer frames than parts has
-  some repeatedly.
+  The middle frame; with `rng` a random one (temporal jitter, as in Temporal
+  Segment Networks, Wang et al. 2016). Frames repeat in a clip of fewer frames
+  than parts.
   """
   _check_counts(length, count)
   offsets = 0.5 if rng is None else rng.random(count)
-  places = (np.arange(count) + offsets) * length / count
-  return np.minimum(places.astype(np.int64), length - 1)
+  positions = (np.arange(count) + offsets) * length / count
+  return np.minimum(positions.astype(np.int64), length - 1)
 
 
 def window(
@@ -38,10 +38,10 @@ def window(
   stride: int = 1,
   rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-  """Every `stride`-th of consecutive frames: i64[N].
+  """Indices of every `stride`-th frame of a window: i64[N].
 
-  In the middle of the clip; with `rng` anywhere. Of a clip that is too short
-  the last frame is repeated.
+  The window is in the middle of the clip; with `rng` at a random position. The
+  last frame of a clip that is too short is repeated.
   """
   _check_counts(length, count, stride)
   room = max(length - _span(count, stride), 0)
@@ -52,7 +52,7 @@ def window(
 def windows(
   length: int, count: int, clips: int, *, stride: int = 1
 ) -> np.ndarray:
-  """Evenly placed windows, from the first frame to the last: i64[clips, N].
+  """Indices of evenly spaced windows, from first to last: i64[clips, N].
 
   For evaluation on several clips of a video, whose predictions are averaged.
   """
@@ -65,7 +65,7 @@ def windows(
 
 
 def fit(array: np.ndarray, count: int) -> tuple[np.ndarray, int]:
-  """Cuts or zero-pads the end: [T, ...] -> [count, ...], and what is real."""
+  """Cuts or zero-pads the end: [T, ...] -> [count, ...] and the length."""
   length = min(len(array), count)
   fitted = np.zeros((count, *array.shape[1:]), array.dtype)
   fitted[:length] = array[:length]
@@ -85,7 +85,7 @@ def _from(start, length, count, stride) -> np.ndarray:
   return np.minimum(start + stride * np.arange(count), length - 1)
 
 
-# What is done to all frames of a clip alike: uint8[T, H, W, C].
+# Crops, the same for all frames of a clip: uint8[T, H, W, C].
 
 
 def for_training(
@@ -98,20 +98,20 @@ def for_training(
 ) -> np.ndarray:
   """One random crop for all frames: uint8[T, H, W, C] -> uint8[T, S, S, C].
 
-  The short side is resized to `resize` before. With `flip` half of the clips
-  are mirrored; labels and captions that tell left from right forbid it.
+  The short side is resized to `resize` first. With `flip` half of the clips are
+  mirrored: only for labels and captions without left and right.
   """
   frames = random_crop(resize_short_side(frames, resize), crop, rng)
   return mirror(frames) if flip and rng.random() < 0.5 else frames
 
 
 def for_evaluation(frames: np.ndarray, *, resize: int, crop: int) -> np.ndarray:
-  """The centre, nothing random: uint8[T, H, W, C] -> uint8[T, S, S, C]."""
+  """The central crop: uint8[T, H, W, C] -> uint8[T, S, S, C]."""
   return center_crop(resize_short_side(frames, resize), crop)
 
 
 def resize_short_side(frames: np.ndarray, size: int) -> np.ndarray:
-  """Resizes bilinearly, keeping the proportions."""
+  """Resizes the short side bilinearly, keeping the proportions."""
   if min(frames.shape[1:3]) == size:
     return frames
   if frames.shape[-1] == 1:  # Pillow has no axis for a single channel.
@@ -122,26 +122,26 @@ def resize_short_side(frames: np.ndarray, size: int) -> np.ndarray:
 
 
 def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
-  """uint8[T, H, W, C] -> uint8[T, S, S, C]."""
+  """Crops the centre: uint8[T, H, W, C] -> uint8[T, S, S, C]."""
   return _for_all(functools.partial(images.center_crop, size=size), frames)
 
 
 def random_crop(
   frames: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """uint8[T, H, W, C] -> uint8[T, S, S, C], from one place."""
+  """Crops at one random position: uint8[T, H, W, C] -> uint8[T, S, S, C]."""
   return _for_all(
     functools.partial(images.random_crop, size=size, rng=rng), frames
   )
 
 
 def mirror(frames: np.ndarray) -> np.ndarray:
-  """Left becomes right; labels and words are the caller's to exchange."""
+  """Exchanges left and right; callers must exchange labels and words too."""
   return frames[:, :, ::-1]
 
 
 def _for_all(
   function: Callable[[np.ndarray], np.ndarray], frames: np.ndarray
 ) -> np.ndarray:
-  """Applies what is done to the H and W of a picture to those of a clip."""
+  """Applies a function of an image [H, W, ...] to all frames of a clip."""
   return np.moveaxis(function(np.moveaxis(frames, 0, 2)), 2, 0)

@@ -23,7 +23,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from absl import app as absl_app
 from absl import flags
 
@@ -32,30 +31,19 @@ from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
-from video.synthetic import occlusion_track
 from video.tracking import clips
 from video.tracking import evaluation
+from video.tracking import examples
 from video.tracking import inference
 from video.tracking import losses
 from video.tracking import model
 from video.tracking import sequences
 
 
-def training_example(
-  record: dict[str, Any], rng: np.random.Generator
-) -> batching.Example:
-  """Mirrors half of the sequences each way, and exchanges their colours."""
-  for vertical in (False, True):
-    if rng.random() < 0.5:
-      record = occlusion_track.flip(record, vertical=vertical)
-  frames = np.asarray(record['frames'])[..., rng.permutation(3)]
-  return evaluation.example({**record, 'frames': frames})
-
-
 def initial_variables(
   tracker: model.Tracker, example: batching.Example, seed: int
 ) -> Any:
-  """Random parameters."""
+  """Initial parameters."""
   return jax.jit(tracker.init)(
     jax.random.key(seed),
     example['frames'][None, :2],
@@ -68,18 +56,18 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's scores on the test split in `results.json`,
-  and on the real `sequences` if some are given, see
-  `sequences.open_sequences`.
+  At the end it writes the best checkpoint's scores on the test split to
+  `results.json`, and those on the real sequences `config.sequences` if there
+  are any, see `sequences.open_sequences`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
   evaluation.check_metric(config.best_metric)
-  training = evaluation.open_split(config, 'train')
-  validation = evaluation.open_split(config, 'validation')
+  training = examples.open_split(config, 'train')
+  validation = examples.open_split(config, 'validation')
   batches = batching.training_batches(
     training,
-    training_example,
+    examples.training,
     batch_size=config.batch_size,
     seed=config.seed,
   )
@@ -88,7 +76,7 @@ def train_and_evaluate(
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
   )
-  example = evaluation.example(training[0])
+  example = examples.evaluation(training[0])
   state = parallel.create_state(
     initial_variables(tracker, example, config.seed), optimizer
   )
@@ -101,7 +89,7 @@ def train_and_evaluate(
   key = parallel.replicate(jax.random.key(config.seed + 1))
   extras = {
     'config': config.to_dict(),
-    'tracks': {'fingerprint': evaluation.fingerprint(config)},
+    'tracks': {'fingerprint': examples.fingerprint(config)},
   }
 
   with loop.start(
@@ -128,7 +116,7 @@ def train_and_evaluate(
     sequences.evaluate(workdir, config.sequences)
 
 
-# What people have.
+# Clips and sequences.
 
 _BOX = flags.DEFINE_string(
   'box',
@@ -156,7 +144,8 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
     if _BOX.value is None:
       if path.is_file():
         raise ValueError(
-          f'pass what to follow in {path}, as --box=x,y,width,height in pixels'
+          f'pass the initial box of the target in {path}: '
+          '--box=x,y,width,height in pixels'
         )
       sequences.evaluate(workdir, paths[0])
       print(workdir / 'results.json')
@@ -165,13 +154,12 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
       raise ValueError(f'{path} does not exist: pass a video or a folder')
     if _OUTPUT.value is None:
       raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
-    # Before all the work, rather than after it.
+    # Check the outputs before the work.
     box = clips.read_box(_BOX.value)
     output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
     boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
     boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
-    live = inference.LiveTracker.of(inference.load(workdir))
-    boxes = clips.follow(live, path, box, output)
+    boxes = clips.follow(inference.load(workdir), path, box, output)
     clips.write_boxes(boxes_path, path, boxes)
   except (OSError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error

@@ -1,7 +1,7 @@
-"""Pictures: decode, resize, crop, flip, normalize. PIL and NumPy only.
+"""Decodes, resizes, crops, flips and normalizes images.
 
-Pictures stay uint8 up to `normalize`, which works on the host and on the
-device, so that a batch can travel there at a quarter of its size.
+Images stay uint8 until `normalize`, which runs on the host or on the device, so
+that a batch is sent to the device at a quarter of its size.
 
 Axes: B batch, H height, W width, S side of a square crop.
 """
@@ -15,12 +15,12 @@ import numpy as np
 import PIL.ExifTags
 import PIL.Image
 
-# Of ImageNet's training pictures, red, green, blue, in [0, 1].
+# Mean and deviation of ImageNet's training images: red, green, blue, in [0, 1].
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
-# By the number of the EXIF tag. `PIL.ImageOps.exif_transpose` would also write
-# the other tags anew, and fail where a camera left a strange one.
+# By the value of the EXIF tag. `PIL.ImageOps.exif_transpose` also rewrites the
+# other tags, and fails on malformed ones.
 _ORIENTATIONS = {
   2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
   3: PIL.Image.Transpose.ROTATE_180,
@@ -31,18 +31,24 @@ _ORIENTATIONS = {
   8: PIL.Image.Transpose.ROTATE_90,
 }
 
-# Pillow knows more; some of it (EPS) starts other programs.
+# Pillow reads more formats; some (EPS) start other programs.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 
 
 def decode(source: bytes | str | os.PathLike) -> np.ndarray:
-  """Reads a picture, a path or a file's contents, as RGB: uint8[H, W, 3].
+  """Decodes an image as RGB: uint8[H, W, 3].
 
-  It is turned as its EXIF tag says; what is transparent becomes white; of 16
-  bits the upper 8 are kept; of an animation the first frame.
+  The orientation of the EXIF tag is applied, transparent pixels become white,
+  16 bits are cut to the upper 8, and an animation to its first frame.
+
+  Args:
+    source: path, or contents of a file.
+
+  Raises:
+    ValueError: the image cannot be decoded.
   """
   if isinstance(source, bytes):
-    contents, name = source, f'a picture of {len(source)} bytes'
+    contents, name = source, f'an image of {len(source)} bytes'
   else:
     contents, name = pathlib.Path(source).read_bytes(), str(source)
   try:
@@ -88,8 +94,8 @@ def for_training(
 ) -> np.ndarray:
   """A random crop: uint8[H, W, 3] -> uint8[S, S, 3].
 
-  The short side is resized to `resize` before. With `flip` half of the crops
-  are mirrored; captions that tell left from right forbid it.
+  The short side is resized to `resize` first. With `flip` half of the crops are
+  mirrored: only for captions without left and right.
   """
   image = random_crop(resize_short_side(image, resize), crop, rng)
   return random_flip(image, rng) if flip else image
@@ -98,14 +104,18 @@ def for_training(
 def for_evaluation(
   image: np.ndarray, *, resize: int = 256, crop: int = 224
 ) -> np.ndarray:
-  """The centre, nothing random: uint8[H, W, 3] -> uint8[S, S, 3]."""
+  """The central crop: uint8[H, W, 3] -> uint8[S, S, 3]."""
   return center_crop(resize_short_side(image, resize), crop)
 
 
 def resize_short_side(image: np.ndarray, size: int) -> np.ndarray:
-  """Resizes bilinearly, keeping the proportions: uint8[H, W, 3] -> uint8.
+  """Resizes the short side to `size`, keeping the proportions.
 
-  As Pillow does: when shrinking, every pixel counts.
+  Bilinear as in Pillow: where an image is reduced, every pixel counts.
+
+  Args:
+    image: uint8[H, W, 3], or uint8[H, W].
+    size: of the short side, in pixels.
   """
   height, width = image.shape[:2]
   short = min(height, width)
@@ -119,31 +129,34 @@ def resize_short_side(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:
-  """uint8[H, W, 3] -> uint8[S, S, 3]."""
+  """Crops the centre: uint8[H, W, 3] -> uint8[S, S, 3]."""
   rows, columns = _margins(image, size)
-  # As torchvision rounds, so that published numbers can be compared.
+  # Rounded as in torchvision, for comparison with published numbers.
   return _crop(image, round(rows / 2), round(columns / 2), size)
 
 
 def random_crop(
   image: np.ndarray, size: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """uint8[H, W, 3] -> uint8[S, S, 3]; all positions are equally likely."""
+  """Crops at a random position: uint8[H, W, 3] -> uint8[S, S, 3]."""
   rows, columns = _margins(image, size)
   top, left = rng.integers(rows + 1), rng.integers(columns + 1)
   return _crop(image, top, left, size)
 
 
 def random_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Mirrors left and right, half of the time: uint8[H, W, 3] -> the same."""
+  """Mirrors left and right half of the time: uint8[H, W, 3] -> the same."""
   return image[:, ::-1] if rng.random() < 0.5 else image
 
 
 def normalize(images: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-  """(x / 255 - mean) / deviation of ImageNet: uint8[..., 3] -> f32[..., 3]."""
+  """Normalizes by ImageNet's statistics: uint8[..., 3] -> f32[..., 3].
+
+  (x / 255 - mean) / deviation
+  """
   if images.dtype != np.uint8:
     raise ValueError(
-      f'images are {images.dtype}: pass uint8, normalize them only once'
+      f'images are {images.dtype}: pass uint8, and normalize them once only'
     )
   return (images.astype(np.float32) / 255 - MEAN) / STD
 
@@ -152,7 +165,7 @@ def _margins(image: np.ndarray, size: int) -> tuple[int, int]:
   rows, columns = image.shape[0] - size, image.shape[1] - size
   if rows < 0 or columns < 0:
     raise ValueError(
-      f'a picture of {image.shape[0]} x {image.shape[1]} has no crop of '
+      f'an image of {image.shape[0]} x {image.shape[1]} has no crop of '
       f'{size} x {size}: resize it to at least that first'
     )
   return rows, columns

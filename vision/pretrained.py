@@ -1,16 +1,16 @@
-"""Published ResNets, in torchvision's naming, to our variables and back.
+"""Converts published ResNets, in torchvision's naming, to variables and back.
 
-Files are `.safetensors` or `.npz`, which hold arrays and nothing that could
-run; pickled checkpoints are refused. Names of tensors are torchvision's
-(`layer1.0.conv1.weight`), which timm shares for its plain ResNets; kernels are
-[outputs, inputs, height, width] there and [height, width, inputs, outputs]
-here. The classifier `fc` is no part of `resnet.ResNet` and is read apart.
+Files are `.safetensors` or `.npz`, which hold arrays only; pickled checkpoints,
+which can run code, are refused. Names of tensors are torchvision's
+(`layer1.0.conv1.weight`), as in timm's plain ResNets; kernels are [outputs,
+inputs, height, width] there and [height, width, inputs, outputs] here. The
+classifier `fc` is not part of `resnet.ResNet` and is read separately.
 
 A source is a path, or a file of the Hugging Face hub, which is downloaded once:
 `hf://timm/resnet50.a1_in1k/model.safetensors`, or `timm/resnet50.a1_in1k` for
 the `model.safetensors` of a repository.
 
-Axes: D features of the final grid, K classes.
+Axes: D features of the network, K classes.
 """
 
 import collections
@@ -32,7 +32,7 @@ from flax import traverse_util
 
 from vision import resnet
 
-# Names with these endings are paths, and never repositories of the hub.
+# Sources with these endings are paths, never repositories of the hub.
 _SUFFIXES = ('.safetensors', '.npz', '.pth', '.pt', '.bin')
 _LEAVES = {
   'kernel': 'weight',
@@ -46,8 +46,8 @@ _LEAVES = {
 def load(source: str | os.PathLike, depth: int) -> dict[str, Any]:
   """Returns {'params': ..., 'batch_stats': ...} of a ResNet, all f32.
 
-  The width and the kind of stem follow the file; every other tensor must have
-  the name and the shape that `depth` asks for.
+  The width and the kind of stem are those of the file. Every other tensor must
+  have the name and the shape of a ResNet of this depth.
   """
   tensors = _read(source)
   network = _network(tensors, depth)
@@ -66,7 +66,7 @@ def load(source: str | os.PathLike, depth: int) -> dict[str, Any]:
 
 
 def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
-  """Returns the parameters of `nn.Dense`, if the file has a classifier.
+  """Returns the classifier as parameters of `nn.Dense`; None without one.
 
   kernel f32[D, K], bias f32[K].
   """
@@ -77,7 +77,7 @@ def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
 
 
 def architecture(source: str | os.PathLike) -> resnet.ResNet:
-  """Returns the network of a file, as its names and its stem tell it."""
+  """Returns the network of a file, inferred from its names and its stem."""
   tensors = _read(source)
   depth = _depth(tensors)
   if depth is None:
@@ -95,17 +95,17 @@ def save(
 ) -> None:
   """Writes a ResNet's variables as `.safetensors` in torchvision's naming.
 
-  `classifier` is as `load_classifier` returns it. The file appears complete or
+  `classifier` is a result of `load_classifier`. The file appears complete or
   not at all.
   """
   path = pathlib.Path(path)
   if path.suffix != '.safetensors':
-    raise ValueError(f'{path}: give a name that ends in .safetensors')
+    raise ValueError(f'{path}: pass a name that ends in .safetensors')
   tensors = _to_torchvision(jax.device_get(variables))
   if classifier is not None:
     tensors['fc.weight'] = classifier['kernel'].T
     tensors['fc.bias'] = classifier['bias']
-  # safetensors writes the buffer as it lies in memory, whatever the strides.
+  # safetensors writes the buffer in memory order and ignores the strides.
   tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
   partial = path.with_suffix('.partial')
   partial.write_bytes(safetensors.numpy.save(tensors))
@@ -127,7 +127,7 @@ def _to_torchvision(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _network(tensors: Mapping[str, np.ndarray], depth: int) -> resnet.ResNet:
-  """The network of this depth whose width and stem are those of the file."""
+  """The network of this depth with the width and the stem of the file."""
   stem = tensors.get('conv1.weight')
   if stem is None or stem.ndim != 4:
     return resnet.ResNet(depth)
@@ -137,7 +137,7 @@ def _network(tensors: Mapping[str, np.ndarray], depth: int) -> resnet.ResNet:
 
 
 def _depth(tensors: Mapping[str, np.ndarray]) -> int | None:
-  """The depth that has these blocks, be they complete or not."""
+  """The depth of a network with these blocks, complete or not."""
   matches = [re.match(r'layer(\d)\.\d+\.', name) for name in tensors]
   blocks = {match[0]: match[1] for match in matches if match}
   counts = collections.Counter(blocks.values())
@@ -154,7 +154,7 @@ def _check(
   expected: Mapping[str, jax.ShapeDtypeStruct],
   depth: int,
 ) -> None:
-  """Raises one error that names every tensor that is not as expected."""
+  """Raises one error that names all unexpected or missing tensors."""
   missing = sorted(set(expected) - set(tensors))
   unexpected = sorted(
     name for name in set(tensors) - set(expected) if not name.startswith('fc.')
@@ -188,7 +188,7 @@ def _check(
 
 
 def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
-  """Tensors f32 by name, without BatchNorm's counters of batches."""
+  """Reads tensors f32 by name, without BatchNorm's counters of batches."""
   path = _local_path(source)
   try:
     if path.suffix == '.safetensors':
@@ -221,7 +221,7 @@ def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _local_path(source: str | os.PathLike) -> pathlib.Path:
-  """Downloads what is named on the hub; a path is returned as it is."""
+  """Downloads a file of the hub; returns a path as it is."""
   path = pathlib.Path(source)
   named = re.fullmatch(r'hf://([^/]+/[^/]+)(?:/(.+))?', str(source))
   if not named and not path.exists() and path.suffix not in _SUFFIXES:

@@ -1,11 +1,11 @@
-"""ResNet-18/34/50/101/152 (He et al. 2016): pictures to grids of features.
+"""ResNet-18/34/50/101/152 (He et al. 2016): images to maps of features.
 
 The layout is torchvision's, so that weights published for it give the same
-numbers here: explicit symmetric padding, and in the bottleneck the stride sits
-on the 3x3 convolution. The tree of variables has torchvision's names too.
+numbers here: explicit symmetric padding, and in the bottleneck the stride is in
+the 3x3 convolution. The tree of variables has torchvision's names too.
 
 Axes: B batch, H height, W width, C channels, L = H * W locations of the final
-grid, D features of the final grid.
+map, D its features.
 """
 
 import functools
@@ -26,16 +26,20 @@ LAYOUTS = {
 }
 
 
-def adaptive_average_pool(grid: jax.Array, size: int) -> jax.Array:
-  """Averages H x W cells into size x size: f[B, H, W, D] -> f[B, S, S, D].
+def adaptive_average_pool(features: jax.Array, size: int) -> jax.Array:
+  """Averages H x W locations to S x S: f[B, H, W, D] -> f[B, S, S, D].
 
-  Cell i covers the rows floor(i H / S) to ceil((i + 1) H / S), as PyTorch's
-  `adaptive_avg_pool2d` does; S may exceed H, in which case rows repeat.
+  Location i averages the rows floor(i H / S) to ceil((i + 1) H / S), as
+  PyTorch's `adaptive_avg_pool2d` does. If S exceeds H, rows repeat.
   """
-  rows = _averages(grid.shape[1], size).astype(grid.dtype)
-  columns = _averages(grid.shape[2], size).astype(grid.dtype)
+  rows = _averages(features.shape[1], size).astype(features.dtype)
+  columns = _averages(features.shape[2], size).astype(features.dtype)
   return jnp.einsum(
-    'sh,tw,bhwd->bstd', rows, columns, grid, precision=jax.lax.Precision.HIGHEST
+    'sh,tw,bhwd->bstd',
+    rows,
+    columns,
+    features,
+    precision=jax.lax.Precision.HIGHEST,
   )
 
 
@@ -66,7 +70,7 @@ class Convolution(nn.Module):
     ).astype(self.dtype)
     x = x.astype(self.dtype)
     if self.size == 1:
-      # The same numbers; on CPU the gradient of a product is faster.
+      # Equal to the convolution; on CPU its gradient is faster.
       return x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
     return jax.lax.conv_general_dilated(
       x,
@@ -78,7 +82,7 @@ class Convolution(nn.Module):
 
 
 class Projection(nn.Module):
-  """The shortcut where a block changes the shape of its input."""
+  """The shortcut of a block that changes the shape of its input."""
 
   features: int
   stride: int
@@ -127,7 +131,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-  """Blocks of equal width; the first one has the stride."""
+  """Blocks of equal width; the first has the stride."""
 
   blocks: int
   features: int
@@ -157,15 +161,15 @@ class ResNet(nn.Module):
   Attributes:
     depth: 18, 34, 50, 101 or 152.
     width: channels of the stem; D is 8 times it, from depth 50 on 32 times.
-    small_inputs: a 3x3 stem without stride or pooling, so that a picture of 32
-      or 64 pixels keeps a grid of 4 x 4 or 8 x 8.
-    grid_size: pools the grid to grid_size x grid_size locations.
-    freeze_at: how many of the parts (the stem, layer1, ..., layer4) are cut off
-      from the gradient and keep their running statistics. An optimizer that
-      decays weights must leave their parameters out as well.
-    dtype: of the computation; parameters are float32.
-    norm_axis_name: the pmapped axis over which training averages the statistics
-      of a batch.
+    small_inputs: uses a 3x3 stem without stride or pooling, so that an image of
+      32 or 64 pixels has a map of 4 x 4 or 8 x 8 locations.
+    grid_size: pools the map to grid_size x grid_size locations.
+    freeze_at: number of parts (the stem, layer1, ..., layer4) without gradient
+      and with fixed running statistics. An optimizer with weight decay must
+      leave their parameters out too.
+    dtype: dtype of the computation; parameters are float32.
+    norm_axis_name: pmapped axis over which training averages the statistics of
+      a batch.
   """
 
   depth: int
@@ -180,11 +184,11 @@ class ResNet(nn.Module):
   def __call__(
     self, images: jax.Array, *, train: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """f32[B, H, W, 3] -> the grid f32[B, L, D] and its mean f32[B, D].
+    """f32[B, H, W, 3] -> the map f32[B, L, D] and its mean f32[B, D].
 
-    `images` are normalized. The grid is in reading order. Without `train`
-    batch normalisation uses its running statistics, which is also how a
-    published network is best fine-tuned on small batches.
+    `images` are normalized. Locations are in row-major order. Without `train`
+    batch normalisation uses its running statistics, also recommended for
+    fine-tuning a published network on small batches.
     """
     if self.depth not in LAYOUTS:
       raise ValueError(f'depth={self.depth}: choose one of {list(LAYOUTS)}')

@@ -1,1 +1,1 @@
-"""Readers of people's files: from disk to checked items."""
+"""Readers of files on disk, which return checked items."""

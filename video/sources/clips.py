@@ -1,12 +1,12 @@
-"""Reads collections of clips, and checks all before any is used.
+"""Reads collections of clips, and decodes each once to check it.
 
   classes            a folder per class, of video files or folders of frames
   ucf101             UCF101 with its official lists (Soomro et al. 2012)
   captioned          MSR-VTT's JSON (Xu et al. 2016), or MSVD's captions (Chen
                      and Dolan 2011) with lists of the splits
 
-People and places that a model is tested on are never those that it is trained
-on, where files say who and where: clips of one group are in one split.
+Clips of one group (a person or a recording) are in one split, if the files name
+the groups.
 
 Axes: T time, H height, W width, C channels.
 """
@@ -27,7 +27,7 @@ from training import problems as problems_lib
 from video import frames as frames_lib
 
 SPLITS = ('train', 'validation', 'test')
-# Names of splits in other people's files.
+# Names of splits in files and folders -> ours.
 _NAMES = {
   'train': 'train',
   'training': 'train',
@@ -43,31 +43,34 @@ _GROUP = re.compile(r'_(g\d+)_c\d+$')
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-  """Frames, with a class or with captions."""
+  """A clip with a class or with captions."""
 
   id: str
   split: str  # 'train', 'validation' or 'test'.
   frames: pathlib.Path | np.ndarray  # For frames.read; or uint8[T, H, W, C].
   label: str = ''
   captions: tuple[str, ...] = ()
-  group: str = ''  # Who or what was filmed, where that is known.
+  group: str = ''  # The person or the recording, if known.
 
 
 def classes(
   directory: str | os.PathLike, *, skip_bad: bool = False
 ) -> tuple[list[Clip], str]:
-  """A folder per class, of clips: video files, .npy, .npz, folders of frames.
+  """Reads a folder per class: video files, .npy, .npz, folders of frames.
 
-  With folders 'train', 'val' or 'validation', and 'test' above the classes
-  these are the splits. Otherwise a tenth each is for validation and for testing
-  by the hash of the group: of `..._g07_c01.avi` this is g07, of other names the
-  clip itself.
+  Folders 'train', 'val' or 'validation', and 'test' above the classes are the
+  splits. Otherwise a tenth each is for validation and for testing, by the hash
+  of the group: g07 for `..._g07_c01.avi`, the clip itself for other names.
+
+  Args:
+    directory: directory of the classes, or of the splits.
+    skip_bad: leave out bad clips instead of raising an error.
 
   Returns:
-    The good clips, and a text that lists what is wrong with the others.
+    The good clips, and a text that lists the problems of the others.
 
   Raises:
-    ValueError: it lists all that is wrong, if `skip_bad` does not allow it.
+    ValueError: it lists all problems, unless `skip_bad`.
   """
   directory = check_directory(directory, 'of folders, one a class')
   problems = problems_lib.Problems()
@@ -111,7 +114,7 @@ def _labelled(directory, split, problems) -> list[Clip]:
 
 
 def split_of(group: str) -> str:
-  """A tenth each for validation and testing, by the hash of a name."""
+  """The split of a group by its hash: a tenth each to validate and test."""
   digest = hashlib.sha256(group.encode()).digest()
   return {0: 'validation', 1: 'test'}.get(
     int.from_bytes(digest[:8], 'big') % 10, 'train'
@@ -125,16 +128,18 @@ def ucf101(
   number: int = 1,
   skip_bad: bool = False,
 ) -> tuple[list[Clip], str]:
-  """UCF101's videos (`Class/v_Class_g01_c01.avi`) by an official split.
+  """Reads UCF101's videos (`Class/v_Class_g01_c01.avi`) by an official split.
 
-  The lists know no validation: every ninth of the groups they train on is for
-  that, so that it has no recording in common with the rest.
+  The lists have no validation split: every ninth group of the training list is
+  for validation, so that no recording is in both.
 
   Args:
     videos: directory of the folders of the classes.
     lists: directory of classInd.txt, trainlist01.txt, testlist01.txt, ...
-    number: of the split, 1 to 3.
-    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+    number: number of the split, 1 to 3.
+    skip_bad: leave out bad clips instead of raising an error.
+
+  Returns and raises as `classes`.
   """
   videos = check_directory(videos, "of UCF101's classes")
   lists = check_directory(lists, 'of trainlist01.txt and the other lists')
@@ -185,18 +190,20 @@ def captioned(
   splits: str | os.PathLike | None = None,
   skip_bad: bool = False,
 ) -> tuple[list[Clip], str]:
-  """Videos with sentences, all of them: MSR-VTT's twenty, MSVD's forty.
+  """Reads videos with all of their captions, as of MSR-VTT and MSVD.
 
   Args:
     videos: directory of the files, named by their ids: `video0.mp4`.
     captions: files of one of three kinds. MSR-VTT's JSON, with `videos` that
       have `video_id` and `split` and with `sentences` that have `video_id` and
-      `caption` (its training and its test file may both be given). A JSON
-      object of an id -> a list of captions. MSVD's AllVideoDescriptions.txt,
+      `caption` (its training and its test file can both be given). A JSON
+      object of ids -> lists of captions. MSVD's AllVideoDescriptions.txt, with
       lines of an id, a space and a caption.
     splits: for the last two, a directory of train_list.txt, val_list.txt and
-      test_list.txt, of an id a line.
-    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+      test_list.txt, with an id in each line.
+    skip_bad: leave out bad clips instead of raising an error.
+
+  Returns and raises as `classes`.
   """
   videos = check_directory(videos, 'of the video files')
   problems = problems_lib.Problems()
@@ -210,7 +217,7 @@ def captioned(
     split_by_id |= _read_split_lists(pathlib.Path(splits), problems)
   elif not split_by_id:
     raise ValueError(
-      f'{captions[0]} does not say which video is in which split: pass the '
+      f'{captions[0]} does not name the split of each video: pass the '
       'directory of train_list.txt, val_list.txt and test_list.txt as splits'
     )
   problems['captions, but in no split'] += sorted(set(by_id) - set(split_by_id))
@@ -260,7 +267,7 @@ def _read_json(path, split_by_id, by_id, problems):
     if split not in _NAMES:
       problems['unknown split'].append(f'{path.name}: {name}: {split!r}')
     elif name in split_by_id:
-      problems['video that was there before'].append(f'{path.name}: {name}')
+      problems['duplicate video'].append(f'{path.name}: {name}')
     else:
       split_by_id[name] = _NAMES[split]
   for i, sentence in enumerate(content['sentences']):
@@ -299,22 +306,20 @@ def _read_split_lists(directory, problems) -> dict[str, str]:
       )
     for name in lines(found[0]):
       if name in split_by_id:
-        problems['in a list that was there before'].append(
-          f'{found[0].name}: {name}'
-        )
+        problems['id in more than one list'].append(f'{found[0].name}: {name}')
       else:
         split_by_id[name] = split
   return split_by_id
 
 
-# What they have in common.
+# Shared by the readers.
 
 
 def check_directory(path: str | os.PathLike, what: str) -> pathlib.Path:
-  """A directory that is there.
+  """Returns the path of an existing directory.
 
   Raises:
-    ValueError: it is not; says of what it should be.
+    ValueError: there is no such directory; the message ends with `what`.
   """
   path = pathlib.Path(path)
   if not path.is_dir():
@@ -330,7 +335,7 @@ def _sorted(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def folders(directory: pathlib.Path) -> list[pathlib.Path]:
-  """Those in a directory that are not hidden, frame10 behind frame9."""
+  """The folders in a directory that are not hidden, in natural order."""
   return [path for path in _sorted(directory) if path.is_dir()]
 
 
@@ -340,7 +345,7 @@ def _is_clip(path: pathlib.Path) -> bool:
 
 
 def lines(path: pathlib.Path) -> list[str]:
-  """The lines that are not empty."""
+  """The lines of a text file that are not empty, stripped."""
   text = path.read_text(encoding='utf-8-sig')
   return [line.strip() for line in text.split('\n') if line.strip()]
 
@@ -348,11 +353,11 @@ def lines(path: pathlib.Path) -> list[str]:
 def _finish(
   directory, candidates: Iterable[Clip], problems, skip_bad: bool
 ) -> tuple[list[Clip], str]:
-  """Decodes every clip once; no group may be in two splits."""
+  """Checks that each clip can be decoded and each group is in one split."""
   remaining, seen = [], set()
   for clip in candidates:
     if clip.id in seen:
-      problems['clip that was there before'].append(clip.id)
+      problems['duplicate clip'].append(clip.id)
     elif not clip.frames.exists():
       problems['missing file'].append(str(clip.frames))
     else:

@@ -1,7 +1,7 @@
 """DAVIS 2017 (Pont-Tuset et al. 2017) of TensorFlow Datasets, as tracks.
 
-Its videos say of each pixel which thing it belongs to; here each thing that is
-in the first frame has the box of its pixels.
+Its videos annotate the object of each pixel. Each object of the first frame
+makes a track with the box of its pixels.
 
 Axes: T time, H height, W width.
 """
@@ -14,41 +14,41 @@ import numpy as np
 
 from video import frames as frames_lib
 
-_NOTHING = (0, 255)  # The background, and what nobody could tell.
+_IGNORED = (0, 255)  # The background, and pixels without an annotation.
 
 
 class Tracks:
-  """Random access to the things of a split; threads may share it."""
+  """Random access to the objects of a split; threads may share it."""
 
   def __init__(self, source: Sequence[dict[str, Any]]):
-    """Looks at the first frame of each video.
+    """Finds the objects in the first frame of each video.
 
     Args:
-      source: the videos, a data source of TFDS whose pictures are not decoded.
+      source: the videos, a data source of TFDS with encoded images.
     """
     self._source = source
-    self._things = []
+    self._objects = []
     for i in range(len(source)):
       first = _segmentations(source[i]['video'])[0]
-      self._things += [
-        (i, int(thing)) for thing in np.unique(first) if thing not in _NOTHING
+      self._objects += [
+        (i, int(label)) for label in np.unique(first) if label not in _IGNORED
       ]
 
   def __len__(self) -> int:
-    """The number of things."""
-    return len(self._things)
+    """The number of objects."""
+    return len(self._objects)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """`id`, `frames`, `boxes` and `hidden`; see `video.data`."""
     if not 0 <= index < len(self):
-      raise IndexError(index)  # Which ends a loop over all.
-    place, thing = self._things[index]
-    record = self._source[place]
+      raise IndexError(index)  # Ends a loop over all records.
+    video, label = self._objects[index]
+    record = self._source[video]
     boxes = np.stack(
-      [box_of(x[..., 0] == thing) for x in _segmentations(record['video'])]
+      [box_of(x[..., 0] == label) for x in _segmentations(record['video'])]
     )
     return {
-      'id': f'{record["metadata"]["video_name"].decode()}-{thing}',
+      'id': f'{record["metadata"]["video_name"].decode()}-{label}',
       'frames': frames_lib.Encoded(record['video']['frames']),
       'boxes': boxes,
       'hidden': boxes[:, 2] == 0,
@@ -60,10 +60,7 @@ class Tracks:
 
 
 def box_of(mask: np.ndarray) -> np.ndarray:
-  """The box of the pixels of a thing, zeros where there are none.
-
-  bool[H, W] -> f32[4].
-  """
+  """The bounding box of a mask: bool[H, W] -> f32[4]; zeros if it is empty."""
   if not mask.any():
     return np.zeros(4, np.float32)
   rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -74,5 +71,5 @@ def box_of(mask: np.ndarray) -> np.ndarray:
 
 
 def _segmentations(video: dict[str, Any]) -> frames_lib.Encoded:
-  """Which thing each pixel belongs to: uint8[T, H, W, 1]."""
+  """The object of each pixel: uint8[T, H, W, 1]."""
   return frames_lib.Encoded(video['segmentations'], channels=1)

@@ -1,8 +1,4 @@
-"""Reads recordings of gestures, and checks them before any is used.
-
-  fingertips  tracks of a fingertip in a CSV, in contiguous blocks
-
-UTD-MHAD has a module of its own, `video.sources.utd_mhad`.
+"""Reads and checks recordings of fingertip gestures in a CSV.
 
 Axes: T time, D features.
 """
@@ -35,18 +31,22 @@ def fingertips(
   names: Sequence[str] | None = None,
   gap: int = 16,
 ) -> list[Features]:
-  """Tracks of a fingertip, a class and then (dx, dy) in each row: f32[T, 2].
+  """Reads tracks f32[T, 2]; each row has a class, then (dx, dy) at each time.
 
   The rows are windows over one long recording of each class, and neighbours
-  overlap. So of each class, in the order of the rows, the first 60 % are for
-  training, the next 10 % for validation and the last 30 % for testing, without
-  the first `gap` rows of the two latter. People are not separated.
+  overlap. The split is by blocks of each class, in the order of the rows: the
+  first 60 % for training, the next 10 % for validation and the last 30 % for
+  testing. The first `gap` rows of the last two are left out. The split is not
+  by person.
 
   Args:
-    path: of the CSV.
-    names: of the classes 0, 1, ...; None reads them from
-      point_history_classifier_label.csv beside it.
-    gap: at least as many rows as a window has points.
+    path: path of the CSV.
+    names: names of the classes 0, 1, ...; None reads them from
+      point_history_classifier_label.csv in the same directory.
+    gap: number of rows, at least the number of points in a window.
+
+  Raises:
+    ValueError: the file is not such a table, or has too few rows.
   """
   path = pathlib.Path(path)
   if names is None:

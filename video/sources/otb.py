@@ -1,4 +1,4 @@
-"""Reads sequences of pictures in which one thing is followed, OTB's layout.
+"""Reads tracking sequences in the layout of OTB.
 
 Axes: T time.
 """
@@ -15,7 +15,7 @@ from video import frames as frames_lib
 from video.sources import clips
 from vision import images
 
-# Where OTB annotates a part of the frames: the first and the last of them.
+# Sequences of which OTB annotates a part: its first and its last frame.
 _PARTS = {
   'david': (300, 770),
   'diving': (1, 215),
@@ -27,27 +27,35 @@ _PARTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-  """Frames, and where one thing is in each of them."""
+  """A sequence of frames with the box of one target in each."""
 
   id: str
   split: str
-  pictures: tuple[pathlib.Path, ...]
+  paths: tuple[pathlib.Path, ...]  # Of the frames.
   boxes: np.ndarray  # f32[T, 4]: x, y of the upper left corner, w, h; pixels.
-  hidden: np.ndarray  # bool[T]: the file says that it is not to be seen.
+  hidden: np.ndarray  # bool[T]: the target is annotated as not visible.
 
 
 def otb(
   directory: str | os.PathLike, *, split: str = 'test', skip_bad: bool = False
 ) -> tuple[list[Track], str]:
-  """OTB's sequences: folders with img/ and groundtruth_rect.txt.
+  """Reads OTB's sequences: folders with img/ and groundtruth_rect.txt.
 
-  Numbers may be separated by commas, tabs or spaces. Where two things are
-  followed (groundtruth_rect.1.txt, groundtruth_rect.2.txt) there are two
-  tracks. OTB counts pixels from 1; here the first is 0. A box that is empty or
-  no number says that the thing is not to be seen.
+  Numbers may be separated by commas, tabs or spaces. A sequence with two
+  targets (groundtruth_rect.1.txt, groundtruth_rect.2.txt) makes two tracks.
+  OTB counts pixels from 1, a track from 0. An empty box or NaN means that the
+  target is hidden.
+
+  Args:
+    directory: of the sequences, or of one of them.
+    split: the split of all tracks.
+    skip_bad: leave out bad sequences instead of raising an error.
 
   Returns:
-    The good tracks, and a text that lists what is wrong with the others.
+    The good tracks, and a text that lists the problems of the others.
+
+  Raises:
+    ValueError: it lists all problems, unless `skip_bad`.
   """
   directory = clips.check_directory(directory, "of OTB's sequences")
   if (directory / 'img').is_dir():
@@ -65,21 +73,19 @@ def otb(
       try:
         track = _read_track(path, split)
       except ValueError as error:
-        problems['boxes or pictures that do not fit together'].append(
-          str(error)
-        )
+        problems['boxes or images that do not fit together'].append(str(error))
         continue
       tracks.append(
         dataclasses.replace(track, id=folder.name + number.replace('.', '-'))
       )
-  errors = problems_lib.find(_picture_error, tracks, unit='sequences')
-  problems['picture that cannot be decoded'] += filter(None, errors)
+  errors = problems_lib.find(_decoding_error, tracks, unit='sequences')
+  problems['image that cannot be decoded'] += filter(None, errors)
   good = [t for t, e in zip(tracks, errors, strict=True) if e is None]
   return good, problems.settle(directory, len(good), skip_bad=skip_bad)
 
 
 def _read_track(path: pathlib.Path, split: str) -> Track:
-  paths = frames_lib.pictures(path.parent / 'img')
+  paths = frames_lib.image_paths(path.parent / 'img')
   part = _PARTS.get(path.parent.name.lower())
   rows = [re.split(r'[,\s]+', line.strip(' ,\t')) for line in clips.lines(path)]
   wrong = [i for i, row in enumerate(rows, start=1) if len(row) != 4]
@@ -94,20 +100,20 @@ def _read_track(path: pathlib.Path, split: str) -> Track:
   if part is not None and len(paths) > len(boxes):
     paths = paths[part[0] - 1 : part[1]]
   if len(paths) != len(boxes):
-    raise ValueError(f'{path}: {len(boxes)} boxes for {len(paths)} pictures')
+    raise ValueError(f'{path}: {len(boxes)} boxes for {len(paths)} images')
   hidden = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
   if hidden[0]:
-    raise ValueError(f'{path}: no box in the first frame to begin with')
+    raise ValueError(f'{path}: the first frame has no box')
   boxes[hidden] = 0
   boxes[~hidden, :2] -= 1
   return Track(path.parent.name, split, tuple(paths), boxes, hidden)
 
 
-def _picture_error(track: Track) -> str | None:
+def _decoding_error(track: Track) -> str | None:
   try:
-    sizes = {images.decode(path).shape for path in track.pictures}
+    sizes = {images.decode(path).shape for path in track.paths}
   except (ValueError, OSError) as error:
     return str(error)
   if len(sizes) > 1:
-    return f'the pictures of {track.id} differ in size: {sorted(sizes)}'
+    return f'the images of {track.id} differ in size: {sorted(sizes)}'
   return None

@@ -1,19 +1,20 @@
-"""Reads UTD-MHAD (Chen, Jafari and Kehtarnavaz 2015), and checks all of it.
+"""Reads and checks UTD-MHAD (Chen, Jafari and Kehtarnavaz 2015).
 
   skeletons  20 joints of a Kinect
-  depth      the pictures of its depth sensor
+  depth      frames of its depth sensor
 
-A directory holds what the authors publish, unpacked, with a file for each
-recording: Skeleton/a1_s1_t1_skeleton.mat with `d_skel` [20, 3, T] in metres,
-and Depth/a1_s1_t1_depth.mat with `d_depth` [240, 320, T] in millimetres. Or it
-holds skeleton.npz and depth_48x64.npz, with all recordings in one array, one
-behind the other: `joints` f32[sum of T, 20, 3] or `frames` uint8[sum of T, 48,
-64], and of each recording `lengths`, `action` (1 to 27), `subject` (1 to 8) and
-`trial` (1 to 4). Where there are both, the .npz is read.
+A directory has the published files, unpacked, one for each recording:
+Skeleton/a1_s1_t1_skeleton.mat with `d_skel` [20, 3, T] in metres, and
+Depth/a1_s1_t1_depth.mat with `d_depth` [240, 320, T] in millimetres. Or it has
+skeleton.npz and depth_48x64.npz with all recordings concatenated in time:
+`joints` f32[sum of T, 20, 3] or `frames` uint8[sum of T, 48, 64], and for each
+recording `lengths`, `action` (1 to 27), `subject` (1 to 8) and `trial` (1 to
+4). The .npz is read if there are both.
 
-Subjects 1, 3, 5 and 7 train, 2, 4, 6 and 8 test, as published; one of those
-that train is held out for validation. Of 27 x 8 x 4 recordings the authors left
-out three: that some are absent is no error, but is said.
+Subjects 1, 3, 5 and 7 are for training, 2, 4, 6 and 8 for testing, as
+published; one training subject is held out for validation. Three of the
+27 x 8 x 4 recordings were not published: absent recordings are a warning, not
+an error.
 
 Axes: T time, H height, W width.
 """
@@ -66,8 +67,8 @@ ACTIONS = (
   'squat',
 )
 _NUM_PUBLISHED = 861
-NEAR, FAR = 1500, 4000  # In millimetres: 255 and 0 of what is made of depth.
-_CELL = 5  # Pixels of the sensor on a side of one of ours.
+NEAR, FAR = 1500, 4000  # Depths in millimetres that become 255 and 0.
+_CELL = 5  # Side of one of our pixels, in pixels of the sensor.
 
 # Action, subject and trial.
 _Key = tuple[int, int, int]
@@ -79,27 +80,27 @@ def skeletons(
   validation_subject: int = 7,
   skip_bad: bool = False,
 ) -> tuple[list[fingertips.Features], str]:
-  """The joints' x, y, z, in metres as recorded: f32[T, 60].
+  """Reads the joints' x, y, z in metres: f32[T, 60].
 
   Args:
-    directory: of Skeleton/ or skeleton.npz.
-    validation_subject: one of those that are trained on, held out of it.
-    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+    directory: directory of Skeleton/ or skeleton.npz.
+    validation_subject: training subject that is held out for validation.
+    skip_bad: leave out bad recordings instead of raising an error.
 
   Returns:
     The good recordings, by action, subject and trial, and a text that lists
-    what is wrong with the others.
+    the problems of the others.
 
   Raises:
-    ValueError: it lists all that is wrong, if `skip_bad` does not allow it.
+    ValueError: it lists all problems, unless `skip_bad`.
   """
   _check_held_out(validation_subject)
   found, left_out = _read(directory, _SKELETONS, skip_bad)
   features = [
     fingertips.Features(
-      features=np.ascontiguousarray(joints.reshape(len(joints), -1)), **says
+      features=np.ascontiguousarray(joints.reshape(len(joints), -1)), **fields
     )
-    for joints, says in _split(found, validation_subject)
+    for joints, fields in _split(found, validation_subject)
   ]
   return features, left_out
 
@@ -110,34 +111,36 @@ def depth(
   validation_subject: int = 7,
   skip_bad: bool = False,
 ) -> tuple[list[clips_lib.Clip], str]:
-  """Every second picture, near is bright, 0 is no reading: uint8[T, 48, 64, 1].
+  """Reads every second depth frame as brightness: uint8[T, 48, 64, 1].
 
-  Of the authors' files it is made by `brightness`, as depth_48x64.npz seems to
-  have been: nobody has compared the two.
+  Near is bright; 0 is no reading. The published files are converted by
+  `brightness`. depth_48x64.npz seems to have been made in the same way, but the
+  two were not compared.
 
-  Args and returns are those of `skeletons`, of Depth/ or depth_48x64.npz.
+  Arguments, returns and errors are those of `skeletons`, for Depth/ or
+  depth_48x64.npz.
   """
   _check_held_out(validation_subject)
   found, left_out = _read(directory, _DEPTH, skip_bad)
   clips = [
-    clips_lib.Clip(frames=frames[..., np.newaxis], **says)
-    for frames, says in _split(found, validation_subject)
+    clips_lib.Clip(frames=frames[..., np.newaxis], **fields)
+    for frames, fields in _split(found, validation_subject)
   ]
   return clips, left_out
 
 
 def brightness(depth: np.ndarray) -> np.ndarray:
-  """Of depth in millimetres: [240, 320, T] -> uint8[(T + 1) // 2, 48, 64].
+  """Depth in mm to brightness: [240, 320, T] -> uint8[(T + 1) // 2, 48, 64].
 
-  Frames 0, 2, 4, ... are kept. 1.5 m and nearer is 255, 4 m and farther is 0,
-  what is between is on a straight line, and 0, no reading, stays 0. Of these
-  brightnesses each of our pixels is the mean over 5 x 5, rounded; so the
-  outline of somebody before nothing is darker than they are.
+  Frames 0, 2, 4, ... are kept. The brightness is 255 up to 1.5 m, falls
+  linearly to 0 at 4 m, and is 0 without a reading. Each of our pixels is the
+  rounded mean over 5 x 5 pixels, so that outlines in front of no reading are
+  darker.
 
-  This was found from depth_48x64.npz itself, whose maker left no word. At the
-  joints of skeleton.npz this line puts the surface 3 cm (hands) to 17 cm
-  (spine) before the joint, as a body has it; and single readings of a value v
-  in a pixel of nothing else are seen as v / 25, rounded.
+  The conversion was inferred from depth_48x64.npz, which is not documented. At
+  the joints of skeleton.npz it puts the surface 3 cm (hands) to 17 cm (spine)
+  in front of the joint, as expected of a body. A single reading of value v in a
+  pixel is v / 25 there, rounded.
   """
   frames = np.moveaxis(depth[..., ::2], 2, 0).astype(np.float32)
   bright = np.clip(255 * (FAR - frames) / (FAR - NEAR), 0, 255)
@@ -153,7 +156,7 @@ def _joints(skeleton: np.ndarray) -> np.ndarray:
 
 
 def _checked_brightness(depth: np.ndarray) -> np.ndarray:
-  """As `brightness`; raises a ValueError where that cannot be meant."""
+  """Converts by `brightness`; raises a ValueError for implausible depths."""
   readings = depth[depth != 0]
   if not len(readings):
     raise ValueError('there is no reading, only 0')
@@ -167,16 +170,16 @@ def _checked_brightness(depth: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-  """What is recorded, and where it is.
+  """A kind of recording, and its files.
 
   Attributes:
-    file: the name of what holds all recordings.
-    array: of them, in that.
-    folder: of the authors' files.
-    ending: of their names.
-    variable: in them, [*shape, T].
-    shape: of it, without the time.
-    convert: makes what the array has of a variable.
+    file: name of the .npz with all recordings.
+    array: name of the array in it.
+    folder: name of the folder of published files.
+    ending: ending of their names.
+    variable: name of the variable in them, [*shape, T].
+    shape: its shape without the time.
+    convert: converts the variable to the values of the array.
   """
 
   file: str
@@ -211,7 +214,7 @@ _DEPTH = _Kind(
 def _read(
   directory: str | os.PathLike, kind: _Kind, skip_bad: bool
 ) -> tuple[dict[_Key, np.ndarray], str]:
-  """The recordings, from wherever they are, and what is wrong with others."""
+  """The recordings of either layout, and the problems of the others."""
   directory = clips_lib.check_directory(directory, "of UTD-MHAD's files")
   path, folder = directory / kind.file, directory / kind.folder
   if path.exists():
@@ -219,9 +222,9 @@ def _read(
   if folder.is_dir():
     return _from_folder(folder, kind, skip_bad)
   raise ValueError(
-    f'{directory} has no {kind.folder}/, in which the authors publish files '
-    f'such as a1_s1_t1_{kind.ending}, and no {kind.file}: pass the directory '
-    'that has one of the two'
+    f'{directory} has neither {kind.folder}/, with published files such as '
+    f'a1_s1_t1_{kind.ending}, nor {kind.file}: pass the directory of one of '
+    'them'
   )
 
 
@@ -265,8 +268,8 @@ def _from_folder(
   present = sorted(folder.glob('*.mat'))
   if not present:
     raise ValueError(
-      f'{folder} has no file such as a1_s1_t1_{kind.ending}: unpack what the '
-      'authors publish'
+      f'{folder} has no file such as a1_s1_t1_{kind.ending}: unpack the '
+      'published files'
     )
   for path in present:
     match = pattern.fullmatch(path.name)
@@ -277,7 +280,7 @@ def _from_folder(
         'subjects 1 to 8 and trials 1 to 4'
       ].append(str(path))
     elif key in paths:
-      problems['recording that was there before'].append(str(path))
+      problems['duplicate recording'].append(str(path))
     else:
       paths[key] = path
 
@@ -302,16 +305,16 @@ def _from_folder(
 
 
 def _from_file(path: pathlib.Path, kind: _Kind) -> np.ndarray:
-  """What one of the authors' files holds, as the array has it.
+  """Reads a published file, converted to the values of the array.
 
   Raises:
-    ValueError: it holds something else, or cannot be read.
+    ValueError: the file cannot be read, or has other contents.
   """
   try:
-    # Reads numbers only; nothing in a file of MATLAB is run.
+    # Reads numbers only: nothing in a MATLAB file is run.
     content = scipy.io.loadmat(path, variable_names=[kind.variable])
   except Exception as error:
-    # As many kinds of errors as there are ways in which a file is damaged.
+    # SciPy raises almost anything on a damaged file.
     raise ValueError(f'cannot read {path}: {error!r}') from error
   value = content.get(kind.variable)
   if (
@@ -337,17 +340,17 @@ def _from_file(path: pathlib.Path, kind: _Kind) -> np.ndarray:
 
 
 def _is_known(key: tuple[int, ...]) -> bool:
-  """Whether there are such an action, such a subject and such a trial."""
+  """Returns whether the action, the subject and the trial are valid."""
   return len(key) == 3 and all(
-    1 <= number <= most
-    for number, most in zip(key, (len(ACTIONS), 8, 4), strict=True)
+    1 <= number <= count
+    for number, count in zip(key, (len(ACTIONS), 8, 4), strict=True)
   )
 
 
 def _check_held_out(subject: int):
   if subject not in SUBJECTS['train']:
     raise ValueError(
-      f'validation_subject={subject} must be one that is trained on: '
+      f'validation_subject={subject} must be one of the training subjects: '
       f'{SUBJECTS["train"]}'
     )
 
@@ -355,18 +358,18 @@ def _check_held_out(subject: int):
 def _split(
   found: Mapping[_Key, np.ndarray], validation_subject: int
 ) -> list[tuple[np.ndarray, dict[str, Any]]]:
-  """The recordings in order, and what else a record says of each."""
+  """The recordings in order, with the other fields of their records."""
   parts = []
-  # By action, whose order is that of the classes.
+  # By action: classes are numbered in order of appearance.
   for action, subject, trial in sorted(found):
     split = 'train' if subject in SUBJECTS['train'] else 'test'
     if subject == validation_subject:
       split = 'validation'
-    says = {
+    fields = {
       'id': f'a{action}_s{subject}_t{trial}',
       'split': split,
       'label': ACTIONS[action - 1],
       'group': f's{subject}',
     }
-    parts.append((found[action, subject, trial], says))
+    parts.append((found[action, subject, trial], fields))
   return parts

@@ -1,8 +1,8 @@
-"""Trackers that learn nothing: what a trained one has to be better than.
+"""Baselines: trackers that learn nothing.
 
-Both are used frame by frame, as the trained one is:
+They run frame by frame, with the interface of the trained tracker:
 
-  state = tracker.begin(frame, box)
+  state = tracker.start(frame, box)
   state, box = tracker.step(state, frame)
 
 Axes: H height, W width of a frame; h, w of a template.
@@ -15,13 +15,13 @@ from typing import Protocol
 
 import numpy as np
 
-_LEAST_DEVIATION = 1.0  # Grey levels; what varies less is flat.
+_MIN_DEVIATION = 1.0  # In grey levels; pixels that vary less are flat.
 
 
 class FollowsFrames(Protocol):
-  """What follows one thing, frame by frame."""
+  """A tracker of one target, frame by frame."""
 
-  def begin(self, frame: np.ndarray, box: np.ndarray) -> Any:
+  def start(self, frame: np.ndarray, box: np.ndarray) -> Any:
     """The state after the first frame uint8[H, W, 3] and its box f32[4]."""
 
   def step(self, state: Any, frame: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -29,15 +29,15 @@ class FollowsFrames(Protocol):
 
 
 def follow(tracker: FollowsFrames, frames: Any, box: np.ndarray) -> np.ndarray:
-  """One pass from the first box, which is given: f32[T, 4].
+  """Tracks from the box in the first frame: f32[T, 4].
 
   Args:
-    tracker: what follows.
-    frames: uint8[T, H, W, 3], or what makes such frames one by one.
-    box: f32[4].
+    tracker: the tracker.
+    frames: uint8[T, H, W, 3], or an iterable of frames.
+    box: f32[4], returned as the first of the boxes.
   """
   frames = iter(frames)
-  state = tracker.begin(next(frames), box)
+  state = tracker.start(next(frames), box)
   boxes = [np.asarray(box, np.float32)]
   for frame in frames:
     state, found = tracker.step(state, frame)
@@ -48,7 +48,7 @@ def follow(tracker: FollowsFrames, frames: Any, box: np.ndarray) -> np.ndarray:
 class StillBox:
   """The box stays where it was."""
 
-  def begin(self, frame: np.ndarray, box: np.ndarray) -> np.ndarray:
+  def start(self, frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     """The state is the box."""
     del frame
     return np.asarray(box, np.float32)
@@ -61,12 +61,13 @@ class StillBox:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-  """What is looked for, and where it was.
+  """The template of the target, and its last box.
 
   Attributes:
-    pixels: f32[h, w], grey, of the first frame.
-    offset: f32[2], from the template's corner, a whole pixel, to the box's.
-    box: f32[4], that of the last frame.
+    pixels: f32[h, w], grey, from the first frame.
+    offset: f32[2], from the corner of the template, a whole pixel, to that of
+      the box.
+    box: f32[4], in the last frame.
   """
 
   pixels: np.ndarray
@@ -75,21 +76,21 @@ class Template:
 
 
 class CrossCorrelation:
-  """Looks for the first frame's template near the last box.
+  """Searches for the template of the first frame near the last box.
 
-  The place where the normalised cross-correlation is greatest (Lewis 1995),
-  computed by the fast Fourier transform. The box keeps its size.
+  The box moves to the maximum of the normalised cross-correlation (Lewis 1995),
+  computed by the fast Fourier transform. It keeps its size.
   """
 
   def __init__(self, reach: float = 1.0):
-    """The centre is looked for within `reach` widths and heights of the box."""
+    """Searches within `reach` widths and heights of the box."""
     self._reach = reach
 
-  def begin(self, frame: np.ndarray, box: np.ndarray) -> Template:
+  def start(self, frame: np.ndarray, box: np.ndarray) -> Template:
     """Cuts the template out.
 
     Raises:
-      ValueError: nothing of the box lies in the frame.
+      ValueError: the box lies outside of the frame.
     """
     box = np.asarray(box, np.float32)
     left, top, right, bottom = _within(box, frame.shape)
@@ -105,12 +106,12 @@ class CrossCorrelation:
     reach = self._reach * state.box[2:]
     around = (*(corner - reach), *((width, height) + 2 * reach))
     left, top, right, bottom = _within(np.array(around), frame.shape)
-    # The template is to fit, however far the box has left the frame.
+    # Room for the template, even if the box has left the frame.
     left = max(min(left, frame.shape[1] - width), 0)
     top = max(min(top, frame.shape[0] - height), 0)
     right, bottom = max(right, left + width), max(bottom, top + height)
     scores = correlate(_grey(frame[top:bottom, left:right]), state.pixels)
-    if scores.max() <= 0:  # As where all is black: nothing is like it.
+    if scores.max() <= 0:  # No match, as in a black frame.
       return state, state.box
     row, column = np.unravel_index(np.argmax(scores), scores.shape)
     found = np.array([left + column, top + row], np.float32) + state.offset
@@ -118,30 +119,29 @@ class CrossCorrelation:
     return dataclasses.replace(state, box=box), box
 
 
-def correlate(picture: np.ndarray, template: np.ndarray) -> np.ndarray:
-  """Normalised cross-correlation at all places: f32[H - h + 1, W - w + 1].
+def correlate(image: np.ndarray, template: np.ndarray) -> np.ndarray:
+  """Normalised cross-correlation at all positions: f32[H - h + 1, W - w + 1].
 
-  Pearson's coefficient of the template and what it lies on; 0 where that is
-  flat.
+  Pearson's correlation of the template with each window; 0 where that is flat.
 
   Args:
-    picture: f32[H, W].
-    template: f32[h, w], no larger than the picture.
+    image: f32[H, W], grey.
+    template: f32[h, w], no larger than the image.
   """
   size = template.size
   centred = template - template.mean(dtype=np.float64)
-  # Less to round: the place of zero does not matter.
-  picture = picture - picture.mean(dtype=np.float64)
-  spectrum = np.fft.rfft2(picture)
-  spectrum *= np.conj(np.fft.rfft2(centred, picture.shape))
+  # Only differences matter; smaller numbers have smaller rounding errors.
+  image = image - image.mean(dtype=np.float64)
+  spectrum = np.fft.rfft2(image)
+  spectrum *= np.conj(np.fft.rfft2(centred, image.shape))
   rows, columns = (
-    np.array(picture.shape) - np.array(template.shape) + 1
+    np.array(image.shape) - np.array(template.shape) + 1
   ).tolist()
-  product = np.fft.irfft2(spectrum, picture.shape)[:rows, :columns]
-  sums = _window_sums(picture, template.shape)
-  squares = _window_sums(picture**2, template.shape)
+  product = np.fft.irfft2(spectrum, image.shape)[:rows, :columns]
+  sums = _window_sums(image, template.shape)
+  squares = _window_sums(image**2, template.shape)
   variation = np.maximum(squares - sums**2 / size, 0)
-  flat = size * _LEAST_DEVIATION**2
+  flat = size * _MIN_DEVIATION**2
   scale = np.sqrt(variation * np.sum(centred**2))
   wanted = (variation > flat) & (np.sum(centred**2) > flat)
   scores = np.divide(product, scale, out=np.zeros_like(product), where=wanted)
@@ -149,7 +149,7 @@ def correlate(picture: np.ndarray, template: np.ndarray) -> np.ndarray:
 
 
 def _window_sums(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-  """Sums over all windows of a shape, through a table of sums."""
+  """Sums over all windows of a shape, from a summed-area table."""
   table = np.pad(values, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
   height, width = shape
   rows = table[height:] - table[:-height]
@@ -169,7 +169,7 @@ def _within(box: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...]:
   return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-# Name -> what makes the tracker.
+# Name -> constructor.
 BASELINES: dict[str, Callable[[], FollowsFrames]] = {
   'still_box': StillBox,
   'cross_correlation': CrossCorrelation,

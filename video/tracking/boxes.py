@@ -1,4 +1,4 @@
-"""Boxes of what is followed, how one is seen from another, and what they hold.
+"""Boxes: encoding, jitter and crops.
 
 A box is x, y, w, h in pixels: its upper left corner, its width and its height,
 where pixel i reaches from i to i + 1.
@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# No offset that is learnt or followed is larger: two boxes aside, or e^2 as
-# wide. What is further away is lost in any case.
-FARTHEST = 2.0
-_SMALLEST = 2.0  # Pixels, of a box that is followed.
+# Limit of an encoded offset: two boxes aside, or e^2 times as wide. A target
+# that is further away is lost in any case.
+MAX_OFFSET = 2.0
+_MIN_SIDE = 2.0  # Of a tracked box, in pixels.
 
 
 def encode(box: jax.Array, search: jax.Array) -> jax.Array:
-  """A box as seen from the one it is searched around: f32[..., 4] each.
+  """Encodes a box relative to its search box: f32[..., 4] each.
 
   The offset of the centre in widths and heights of `search`, and the logarithms
   of the ratios of the widths and of the heights.
@@ -32,8 +32,8 @@ def encode(box: jax.Array, search: jax.Array) -> jax.Array:
 
 
 def decode(code: jax.Array, search: jax.Array) -> jax.Array:
-  """The inverse of `encode`: f32[..., 4] each; see `FARTHEST`."""
-  code = jnp.clip(code, -FARTHEST, FARTHEST)
+  """The inverse of `encode`, with clipping: f32[..., 4] each."""
+  code = jnp.clip(code, -MAX_OFFSET, MAX_OFFSET)
   centre = search[..., :2] + search[..., 2:] / 2
   centre += code[..., :2] * search[..., 2:]
   size = search[..., 2:] * jnp.exp(code[..., 2:])
@@ -41,20 +41,20 @@ def decode(code: jax.Array, search: jax.Array) -> jax.Array:
 
 
 def keep_inside(box: jax.Array, height: int, width: int) -> jax.Array:
-  """Brings a box back to a frame that it has left: f32[..., 4].
+  """Moves a box into the frame: f32[..., 4].
 
-  Its centre stays in the frame, and its sides are no longer than those of it.
+  Its centre is clipped to the frame, its sides to those of the frame.
   """
   frame = jnp.array([width, height], jnp.float32)
-  size = jnp.clip(box[..., 2:], _SMALLEST, frame)
+  size = jnp.clip(box[..., 2:], _MIN_SIDE, frame)
   centre = jnp.clip(box[..., :2] + box[..., 2:] / 2, 0.0, frame)
   return jnp.concatenate([centre - size / 2, size], axis=-1)
 
 
 def search_boxes(boxes: jax.Array) -> jax.Array:
-  """Where each frame is searched, if `boxes` were found: f32[B, T, 4].
+  """The search box of each frame: f32[B, T, 4] -> f32[B, T, 4].
 
-  The first frame at its own box, every other one at the box before.
+  The box in the previous frame; in the first frame its own box.
   """
   return jnp.concatenate([boxes[:, :1], boxes[:, :-1]], axis=1)
 
@@ -67,21 +67,22 @@ def jitter(
   centre: float,
   size: float,
 ) -> jax.Array:
-  """Errors as a tracker makes them, which stay for a while: f32[B, T, 4].
-
-  The first box is given, and stays as it is.
+  """Adds errors that are correlated in time, as those of a tracker.
 
   Args:
-    key: of the errors.
+    key: random key of the errors.
     boxes: f32[B, T, 4].
-    correlation: of the errors of one frame and the next one.
-    centre: their standard deviation, in widths and heights.
-    size: the standard deviation of the logarithms of the sides.
+    correlation: correlation of the errors in successive frames.
+    centre: standard deviation of the centre, in widths and heights.
+    size: standard deviation of the logarithms of the sides.
+
+  Returns:
+    f32[B, T, 4], with the first box unchanged.
   """
   count = boxes.shape[1]
   ages = jnp.arange(count)[:, None] - jnp.arange(count)
   weights = jnp.where(ages >= 0, correlation ** jnp.maximum(ages, 0), 0.0)
-  # Whatever their age: all frames but the first have the same deviation.
+  # All frames but the first get the same standard deviation.
   weights = weights.at[:, 0].set(0.0)
   weights /= jnp.maximum(jnp.linalg.norm(weights, axis=1, keepdims=True), 1e-6)
   noise = jnp.einsum(
@@ -91,10 +92,10 @@ def jitter(
 
 
 def check_box(box: Any, height: int, width: int) -> np.ndarray:
-  """The box as f32[4].
+  """Returns the box as f32[4].
 
   Raises:
-    ValueError: it is no box, or not in a frame of this size.
+    ValueError: it is not a box, or its centre is outside of the frame.
   """
   box = np.asarray(box, np.float32)
   if box.shape != (4,) or not np.all(np.isfinite(box)) or np.any(box[2:] <= 0):
@@ -114,40 +115,40 @@ def check_box(box: Any, height: int, width: int) -> np.ndarray:
 def _coverage(
   centre: jax.Array, extent: jax.Array, size: int, length: int
 ) -> jax.Array:
-  """How much of each sample lies on each pixel: f32[N, size, length].
+  """The weight of each pixel in each sample: f32[N, size, length].
 
-  A sample is a window around its place, as wide as the samples are apart and
-  one pixel at least. In the second case its share of two pixels is that of
-  bilinear interpolation, and in the first it is their mean: no pixel is missed.
+  A sample is the mean over an interval, as wide as the distance of the samples
+  but at least one pixel. Where a crop is enlarged this is bilinear
+  interpolation; where it is reduced, every pixel counts.
 
   Args:
-    centre: f32[N] of the crop, in pixels.
-    extent: f32[N], its side in pixels.
-    size: samples of a crop.
-    length: pixels of the picture.
+    centre: f32[N], centres of the crops, in pixels.
+    extent: f32[N], sides of the crops, in pixels.
+    size: number of samples.
+    length: number of pixels in the frame.
   """
-  places = (jnp.arange(size) + 0.5) / size - 0.5
-  places = centre[:, None] + extent[:, None] * places
+  positions = (jnp.arange(size) + 0.5) / size - 0.5
+  positions = centre[:, None] + extent[:, None] * positions
   width = jnp.maximum(extent / size, 1.0)[:, None, None]
-  places, pixels = places[..., None], jnp.arange(length)
-  above = jnp.minimum(places + width / 2, pixels + 1)
-  below = jnp.maximum(places - width / 2, pixels)
+  positions, pixels = positions[..., None], jnp.arange(length)
+  above = jnp.minimum(positions + width / 2, pixels + 1)
+  below = jnp.maximum(positions - width / 2, pixels)
   return jnp.maximum(above - below, 0.0) / width
 
 
 def crop(
   frames: jax.Array, boxes: jax.Array, size: int, context: float
 ) -> jax.Array:
-  """What surrounds boxes, each side stretched to S pixels: f32[N, S, S, C].
+  """Crops the surroundings of boxes, resized to S x S: f32[N, S, S, C].
 
-  Two products with matrices of bilinear weights, and no gather. Outside of the
-  frame there are zeros.
+  Two products with matrices of bilinear weights instead of a gather. Pixels
+  outside of the frame are zero.
 
   Args:
     frames: f32[N, H, W, C].
     boxes: f32[N, 4].
     size: S.
-    context: how many times as wide and as high as the box the crop is.
+    context: width and height of the crop, as a multiple of those of the box.
   """
   centre = boxes[:, :2] + boxes[:, 2:] / 2
   extent = boxes[:, 2:] * context

@@ -1,4 +1,4 @@
-"""Following things in people's own clips: what is read and what is written.
+"""Tracks a target through a clip from a file; writes boxes and a video.
 
 Axes: T frames, H height, W width.
 """
@@ -17,14 +17,14 @@ from video.tracking import evaluation
 from video.tracking import inference
 from vision import images
 
-_ENLARGED = 160  # Pixels, to about which the height of small frames is brought.
+_ENLARGED = 160  # Small frames are enlarged to about this height in pixels.
 
 
 def read_box(text: str) -> np.ndarray:
-  """f32[4] of '205,151,17,50'.
+  """Parses a box: '205,151,17,50' -> f32[4].
 
   Raises:
-    ValueError: these are no four numbers.
+    ValueError: the text is not four numbers.
   """
   try:
     numbers = [float(number) for number in text.split(',')]
@@ -41,10 +41,10 @@ def read_box(text: str) -> np.ndarray:
 def check_output(
   option: str, name: str, endings: tuple[str, ...]
 ) -> pathlib.Path:
-  """Where something can be written.
+  """The path of an output file.
 
   Raises:
-    ValueError: it cannot.
+    ValueError: the ending is not one of `endings`, or the folder is missing.
   """
   path = pathlib.Path(name)
   if path.suffix.lower() not in endings:
@@ -57,9 +57,9 @@ def check_output(
 
 
 def _frames(clip: pathlib.Path) -> Iterator[np.ndarray]:
-  """uint8[H, W, 3] each, of which only an array is in memory whole."""
+  """Yields uint8[H, W, 3]; only arrays are read into memory as a whole."""
   if clip.is_dir():
-    yield from map(images.decode, frames_lib.pictures(clip))
+    yield from map(images.decode, frames_lib.image_paths(clip))
   elif clip.suffix.lower() in frames_lib.ARRAYS:
     for frame in frames_lib.read(clip):
       yield np.repeat(frame, 3, axis=-1) if frame.shape[-1] == 1 else frame
@@ -68,21 +68,21 @@ def _frames(clip: pathlib.Path) -> Iterator[np.ndarray]:
 
 
 def _followed(
-  live: inference.LiveTracker,
+  tracker: inference.Tracker,
   frames: Iterator[np.ndarray],
   box: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Each frame with its box, as they come."""
+  """Yields each frame with its box."""
   first = next(frames)
-  state = live.begin(first, box)
+  state = tracker.start(first, box)
   yield first, box
   for frame in frames:
-    state, box = live.step(state, frame)
+    state, box = tracker.step(state, frame)
     yield frame, box
 
 
 def write_boxes(path: pathlib.Path, clip: pathlib.Path, boxes: np.ndarray):
-  """f32[T, 4]: x, y, width and height in pixels; the first frame is 0."""
+  """Writes boxes f32[T, 4]: x, y, width, height in pixels; frames from 0."""
   rows = [[round(float(x), 2) for x in box] for box in boxes]
   if path.suffix.lower() == '.json':
     checkpoints.write_json(path, {'clip': str(clip), 'boxes': rows})
@@ -94,25 +94,28 @@ def write_boxes(path: pathlib.Path, clip: pathlib.Path, boxes: np.ndarray):
 
 
 def follow(
-  live: inference.LiveTracker,
+  tracker: inference.Tracker,
   clip: pathlib.Path,
   box: np.ndarray,
   output: pathlib.Path,
 ) -> np.ndarray:
-  """Follows what is in the box through a clip and writes it: f32[T, 4].
+  """Follows the target through a clip, and writes the clip with its boxes.
 
   Args:
-    live: what follows.
-    clip: a video file, a folder of pictures, or an array in a file.
-    box: f32[4], in the first frame.
-    output: .mp4, the clip with boxes, or .png, a strip of its frames.
+    tracker: the tracker.
+    clip: a video file, a folder of images, or an array in a file.
+    box: f32[4], the target in the first frame.
+    output: path of an .mp4, the clip with boxes, or a .png, a strip of frames.
+
+  Returns:
+    f32[T, 4], the boxes.
 
   Raises:
-    OSError: something cannot be read or written.
+    OSError: a file cannot be read or written.
     ValueError: the clip cannot be decoded; or the box is not in it.
   """
-  followed = _followed(live, _frames(clip), box)
-  # What is wrong with the box or with the clip is found before the output is.
+  followed = _followed(tracker, _frames(clip), box)
+  # Check the box and the first frame before writing anything.
   followed = itertools.chain([next(followed)], followed)
   boxes = []
   if output.suffix.lower() == '.png':

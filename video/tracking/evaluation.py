@@ -1,4 +1,4 @@
-"""Scores of a tracker, beside those of trackers that learn nothing.
+"""Scores of a tracker and of baselines that learn nothing.
 
 Axes: B sequences, T frames.
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from absl import logging
 
@@ -18,19 +17,18 @@ from training import batching
 from training import parallel
 from training import prediction
 from training import results
-from video import data
 from video import figures
 from video import metrics
-from video.synthetic import photo_track
 from video.tracking import baselines
+from video.tracking import examples
 from video.tracking import inference
 from video.tracking import model
 
-TRACKER = 'tracker'  # The trained one, among others.
-_SHOWN = 4  # Sequences, in pictures.
-_BLACK = 10  # The mean of a frame in which nothing can be seen is below.
+TRACKER = 'tracker'  # Name of the trained tracker in tables and figures.
+_SHOWN = 4  # Number of sequences in a figure.
+_BLACK = 10  # A frame with a smaller mean is black.
 
-# By what a checkpoint can be the best.
+# Metrics that can rank checkpoints.
 METRICS = ('success_auc', 'success_rate_50', 'precision_20px')
 
 
@@ -40,64 +38,21 @@ def check_metric(name: str):
     raise ValueError(f'best_metric={name!r} is none of {", ".join(METRICS)}')
 
 
-def open_split(config: ml_collections.ConfigDict, split: str):
-  """The sequences of a split, all of one length and size.
-
-  Raises:
-    ValueError: no such data set, or one that cannot be drawn.
-  """
-  fields = config.data
-  if fields.name == 'photo_track':
-    return photo_track.PhotoTrack(
-      split,
-      count=fields.sequences[split],
-      num_frames=fields.num_frames,
-      height=fields.height,
-      width=fields.width,
-      images=fields.images,
-    )
-  if fields.name.partition('/')[0] == 'occlusion_track':
-    return data.open_split(fields.name, split, fields.data_dir)
-  raise ValueError(
-    f'data.name={fields.name!r} must be occlusion_track, '
-    'occlusion_track/NAME or photo_track'
-  )
-
-
-def fingerprint(config: ml_collections.ConfigDict) -> str:
-  """Sixteen letters and digits that say which contents a data set has."""
-  if config.data.name == 'photo_track':
-    return photo_track.fingerprint(
-      *(open_split(config, split) for split in photo_track.SPLITS)
-    )
-  return data.fingerprint(config.data.name, config.data.data_dir)
-
-
-def example(record: dict[str, Any]) -> batching.Example:
-  """What a batch holds of a record, as it is."""
-  return {
-    'id': record['id'],
-    'frames': np.asarray(record['frames']),
-    'boxes': np.asarray(record['boxes'], np.float32),
-    'hidden': np.asarray(record['hidden'], bool),
-  }
-
-
 def scores(
   boxes: Sequence[np.ndarray],
   truths: Sequence[np.ndarray],
   hidden: Sequence[np.ndarray],
   brightness: Sequence[np.ndarray],
 ) -> dict[str, float]:
-  """One pass: of all frames, of those before, while and after it is hidden.
+  """Scores of one pass, over all frames and over parts of them.
 
-  Of those after it there are, besides, 'blackout', of the sequences in which
-  all is black meanwhile, and 'screen', of those in which something is before
-  it.
+  The parts are the frames before, while ('hidden') and after the target is
+  hidden. Those after it are scored by the kind of occlusion too: 'blackout' if
+  the hidden frames are black, else 'screen'.
 
   Args:
-    boxes: for each sequence f32[T, 4], what was found.
-    truths: likewise, what is true.
+    boxes: for each sequence f32[T, 4], the boxes of the tracker.
+    truths: for each sequence f32[T, 4], the true boxes.
     hidden: for each sequence bool[T].
     brightness: for each sequence f32[T], the means of the frames, 0 to 255.
   """
@@ -124,7 +79,7 @@ def scores(
 
 
 class Evaluator:
-  """Follows what is to be followed in one split; compiles once."""
+  """Scores variables on one split; compiles once."""
 
   def __init__(
     self,
@@ -136,14 +91,14 @@ class Evaluator:
     """Prepares the batches.
 
     Args:
-      source: of `open_split`.
+      source: from `examples.open_split`.
       tracker: the network.
       batch_size: over all hosts.
     """
     self._batches = batching.evaluation_batches(
-      source, example, batch_size=batch_size
+      source, examples.evaluation, batch_size=batch_size
     )
-    step = parallel.predict_step(
+    self._step = parallel.predict_step(
       lambda variables, batch: {
         'boxes': tracker.apply(
           variables, batch['frames'], batch['boxes'][:, 0], method='follow'
@@ -153,7 +108,6 @@ class Evaluator:
         'brightness': batch['frames'].mean(axis=(2, 3, 4)),
       }
     )
-    self._step = step
 
   def __call__(
     self, variables: Any
@@ -161,7 +115,7 @@ class Evaluator:
     """The scores of the whole split, and the boxes f32[T, 4] of each sequence.
 
     Raises:
-      Stopped: SIGTERM came.
+      Stopped: the process received SIGTERM.
     """
     found = list(
       prediction.predict(self._step, variables, batching.read(self._batches))
@@ -176,11 +130,11 @@ class Evaluator:
 def show(
   source: Sequence[dict[str, Any]], boxes: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """Strips of the first sequences, what is true and what was found.
+  """Strips of the first sequences with true boxes and those of the tracker.
 
   Args:
-    source: of `open_split`.
-    boxes: of each of its sequences f32[T, 4].
+    source: from `examples.open_split`.
+    boxes: for each of its sequences f32[T, 4].
 
   Returns:
     uint8[H, W, 3].
@@ -196,10 +150,10 @@ def show(
 def baseline_scores(
   source: Sequence[dict[str, Any]], baseline: baselines.FollowsFrames
 ) -> dict[str, float]:
-  """As `scores`, of a tracker that learns nothing, on all of a split."""
+  """The scores of a baseline on a whole split, see `scores`."""
   boxes, truths, hidden, brightness = [], [], [], []
   for i in range(len(source)):
-    record = example(source[i])
+    record = examples.evaluation(source[i])
     first = record['boxes'][0]
     boxes.append(baselines.follow(baseline, record['frames'], first))
     truths.append(record['boxes'])
@@ -211,24 +165,24 @@ def baseline_scores(
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split; writes `results.json`.
 
-  The same weights with a state that is forgotten at each frame, and the
-  trackers that learn nothing, stand beside it.
+  For comparison it also scores the same weights with the state zeroed at each
+  frame, and the baselines.
 
   Args:
-    workdir: of the run; nothing else is needed.
+    workdir: directory of the run; no config or data is needed besides.
     split: 'validation' or 'test'.
 
   Returns:
     The entry of `results.json`.
   """
-  trained = inference.load(workdir)
+  trained = inference.restore(workdir)
   config = trained.config
-  source = open_split(config, split)
+  source = examples.open_split(config, split)
   variables = parallel.replicate(trained.variables)
   since = time.monotonic()
-  trackers = {TRACKER: trained.tracker}
-  if trained.tracker.cell != 'none':
-    trackers['state_zeroed'] = trained.tracker.clone(zero_state=True)
+  trackers = {TRACKER: trained.network}
+  if trained.network.cell != 'none':
+    trackers['state_zeroed'] = trained.network.clone(zero_state=True)
   found, boxes = {}, {}
   for name, tracker in trackers.items():
     evaluate = Evaluator(source, tracker, batch_size=config.eval_batch_size)
@@ -239,21 +193,23 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     'scores': found.pop(TRACKER),
     'others': found,
     'num_sequences': len(source),
-    **run_of(workdir, trained),
+    **run_fields(workdir, trained),
     'evaluation_seconds': round(time.monotonic() - since, 1),
   }
   if jax.process_index() == 0:
     (workdir / 'results').mkdir(exist_ok=True)
-    picture = show(source, boxes[TRACKER])
-    figures.save(picture, workdir / 'results' / f'{split}.png')
+    strips = show(source, boxes[TRACKER])
+    figures.save(strips, workdir / 'results' / f'{split}.png')
   results.add(workdir, split, entry)
   table = {TRACKER: entry['scores'], **found}
   log_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
   return entry
 
 
-def run_of(workdir: pathlib.Path, trained: inference.Trained) -> dict[str, Any]:
-  """What an entry of `results.json` says of the run."""
+def run_fields(
+  workdir: pathlib.Path, trained: inference.Trained
+) -> dict[str, Any]:
+  """The fields of an entry of `results.json` that identify the run."""
   return {
     **results.from_run(workdir, trained.config, trained.step),
     'data': {
@@ -264,7 +220,7 @@ def run_of(workdir: pathlib.Path, trained: inference.Trained) -> dict[str, Any]:
 
 
 def log_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
-  """The scores of each tracker in a column."""
+  """Logs a table with a column of scores for each tracker."""
   lines = [heading, ' ' * 24 + ''.join(f'{name:>19}' for name in table)]
   rows = dict.fromkeys(
     metric

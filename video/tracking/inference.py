@@ -1,18 +1,18 @@
-"""From a trained workdir to a tracker of live frames.
+"""A trained tracker that follows a target through frames as they arrive.
 
-  live = inference.LiveTracker.of(inference.load(workdir))
-  state = live.begin(frame, box)
+  tracker = inference.load('runs/track')
+  state = tracker.start(frame, box)
   for frame in camera:
-    state, box = live.step(state, frame)
+    state, box = tracker.step(state, frame)
 
 Axes: H height, W width of a frame; h, w of a window in it.
 """
 
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -27,10 +27,10 @@ from video.tracking import windows
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What a workdir holds: all that tracking needs."""
+  """The best checkpoint of a run, with its network and its config."""
 
   config: ml_collections.ConfigDict
-  tracker: model.Tracker
+  network: model.Tracker
   variables: Any
   step: int
   fingerprint: str  # Of the data that it was trained on.
@@ -45,13 +45,14 @@ def create(config: ml_collections.ConfigDict) -> model.Tracker:
   return model.Tracker(**fields)
 
 
-def load(workdir: pathlib.Path) -> Trained:
-  """The best checkpoint of a run.
+def restore(workdir: str | os.PathLike) -> Trained:
+  """Reads the best checkpoint of a run.
 
   Raises:
-    FileNotFoundError: nothing was trained there.
-    ValueError: the workdir is of something else.
+    FileNotFoundError: nothing was trained in `workdir`.
+    ValueError: `workdir` is not that of a tracker.
   """
+  workdir = pathlib.Path(workdir)
   config = app.read_config(workdir)
   try:
     variables, extras, step = checkpoints.load(
@@ -66,108 +67,93 @@ def load(workdir: pathlib.Path) -> Trained:
     ) from error
 
 
-@flax.struct.dataclass
-class _Window:
-  """A frame of which a part alone is there."""
+def load(workdir: str | os.PathLike) -> 'Tracker':
+  """Loads the tracker of a run's best checkpoint.
 
-  pixels: jax.Array  # uint8[1, h, w, 3].
-  corner: jax.Array  # f32[2], x and y of its first pixel in the frame.
-  size: jax.Array  # i32[2], H and W.
-
-  @property
-  def shape(self) -> tuple[Any, ...]:
-    """Of the frame."""
-    return 1, self.size[0], self.size[1], 3
-
-
-class _OfWindows(model.Tracker):
-  """The network, of windows in place of frames."""
-
-  def see(
-    self, before: _Window, frame: _Window, search: jax.Array
-  ) -> jax.Array:
-    """Features of two windows at one place: f32[1, D]."""
-    search -= jnp.concatenate([frame.corner, jnp.zeros(2)])
-    return super().see(before.pixels, frame.pixels, search)
+  Raises:
+    FileNotFoundError: nothing was trained in `workdir`.
+    ValueError: `workdir` is not that of a tracker.
+  """
+  return Tracker.from_trained(restore(workdir))
 
 
 @dataclasses.dataclass(frozen=True)
-class LiveState:
-  """What a live tracker carries from frame to frame."""
+class State:
+  """State of a `Tracker` after a frame."""
 
-  state: model.State  # Its frame is a window around its box.
-  place: windows.Place  # Of this window.
-  size: tuple[int, int]  # Height and width of the frames as they come.
+  network: model.State  # Its `frame` is the window, uint8[1, h, w, 3].
+  window: windows.Window  # The part of the reduced frame around the box.
+  size: tuple[int, int]  # Height and width of the frames before reduction.
 
 
-class LiveTracker:
-  """Follows one thing, a frame at a time, on one device.
+class Tracker:
+  """Follows one target, frame by frame, on one device.
 
-  Of a frame it takes the part alone that the crops cover, since what is outside
-  of a crop has no weight in it. The parts are of few sizes, and the first
-  `begin` of frames of one size compiles all of these: `step` never waits.
+  Only the window of a frame that the crops cover goes to the device: pixels
+  outside of a crop have no weight in it. Windows have few sizes. The first
+  `start` with frames of a new size compiles all of them, so that no `step`
+  waits for a compilation.
   """
 
   def __init__(
-    self, tracker: model.Tracker, variables: Any, *, longest_side: int
+    self, network: model.Tracker, variables: Any, *, longest_side: int
   ):
-    """Puts the variables on the first device alone.
+    """Puts the variables on the first device.
 
     Args:
-      tracker: the network.
-      variables: of it; those of a replicated state will do.
-      longest_side: larger frames are reduced to it before they are searched;
-        boxes are those of the frames as they came.
+      network: the network.
+      variables: its variables; those of a replicated state can be passed too.
+      longest_side: maximum side of a frame, in pixels. Larger frames are
+        reduced to it; boxes stay in pixels of the original frames.
 
     Raises:
-      ValueError: a side without pixels.
+      ValueError: `longest_side` is less than 1.
     """
     if longest_side < 1:
       raise ValueError(f'longest_side={longest_side} must be at least 1')
     self._longest_side = longest_side
-    self._context = tracker.context
+    self._context = network.context
     self._variables = self._put(variables)
-    network = _OfWindows(
-      **{
-        field.name: getattr(tracker, field.name)
-        for field in dataclasses.fields(tracker)
-        if field.name not in ('parent', 'name')
-      }
-    )
 
-    def step(variables, state, window):
-      state, box = network.apply(variables, state, window, method='step')
-      # The window is on the host, and need not come back.
+    def step(variables, state, frame, corner, size):
+      state, box = network.apply(
+        variables, state, frame, corner=corner, size=size, method='step'
+      )
+      # The host has the window already: do not copy it back.
       return state.replace(frame=None), box[0]
 
     self._step = jax.jit(step)
     self._compiled = set()
-    begun = jax.eval_shape(
-      lambda variables: tracker.apply(
+    shapes = jax.eval_shape(
+      lambda variables: network.apply(
         variables,
-        jnp.zeros((1, tracker.side, tracker.side, 3), jnp.uint8),
+        jnp.zeros((1, network.side, network.side, 3), jnp.uint8),
         jnp.ones((1, 4)),
-        method='begin',
+        method='start',
       ),
       self._variables,
     )
-    nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), begun)
-    self._nothing = self._put(nothing.replace(frame=None))
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    self._initial = self._put(zeros.replace(frame=None))
 
   @classmethod
-  def of(cls, trained: Trained) -> 'LiveTracker':
-    """With the weights of a run."""
+  def from_trained(cls, trained: Trained) -> 'Tracker':
+    """The tracker of a restored run."""
     return cls(
-      trained.tracker,
+      trained.network,
       trained.variables,
       longest_side=trained.config.longest_side,
     )
 
-  def begin(self, frame: np.ndarray, box: np.ndarray) -> LiveState:
-    """The state after the first frame uint8[H, W, 3] and its box f32[4].
+  def start(self, frame: np.ndarray, box: np.ndarray) -> State:
+    """The state after the first frame.
+
+    Args:
+      frame: uint8[H, W, 3].
+      box: f32[4], the target's x, y, width and height in pixels.
 
     Raises:
-      ValueError: it is no frame; or no box, or one outside of the frame.
+      ValueError: `frame` is not uint8[H, W, 3], or `box` is not a box in it.
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
       raise ValueError(
@@ -176,67 +162,79 @@ class LiveTracker:
     size = frame.shape[:2]
     box = boxes_lib.check_box(box, *size) * self._scale(size)
     self._compile(size)
-    place = self._around(box, size)
-    window = self._look(frame, place)
-    # As `Tracker.begin`, by the same program as the steps: a step of a state
-    # that knows nothing, with this frame twice.
-    state = self._nothing.replace(frame=window, box=self._put(box[None]))
-    begun, _ = self._step(self._variables, state, window)
-    state = state.replace(carry=begun.carry, first=begun.carry)
-    return LiveState(state, place, size)
+    window = self._around(box, size)
+    pixels = self._cut(frame, window)
+    # Equal to `model.Tracker.start`, by the program of the steps: a step from
+    # the initial carry, with the first frame as the frame before too.
+    state = self._initial.replace(frame=pixels, box=self._put(box[None]))
+    first, _ = self._apply(state, pixels, window, size)
+    state = state.replace(carry=first.carry, first=first.carry)
+    return State(state, window, size)
 
-  def step(
-    self, state: LiveState, frame: np.ndarray
-  ) -> tuple[LiveState, np.ndarray]:
-    """One frame later: the state, and the box f32[4] in that frame.
+  def step(self, state: State, frame: np.ndarray) -> tuple[State, np.ndarray]:
+    """Finds the box in the next frame.
+
+    Args:
+      state: after the frame before; it is not changed.
+      frame: uint8[H, W, 3].
+
+    Returns:
+      The state after this frame, and the box f32[4] in its pixels.
 
     Raises:
-      ValueError: the frame is of another size than the first one.
+      ValueError: the frame has not the size of the first one.
     """
     if frame.shape[:2] != state.size:
       raise ValueError(
         f'a frame of {frame.shape[:2]} pixels follows one of {state.size}: '
-        'resize the frames to one size, or begin anew'
+        'resize the frames to one size, or start again'
       )
-    window = self._look(frame, state.place)
-    inner, box = self._step(self._variables, state.state, window)
+    pixels = self._cut(frame, state.window)
+    network, box = self._apply(state.network, pixels, state.window, state.size)
     box = np.asarray(box)
-    # The next frame is searched around this box, and this one beside it.
-    place = self._around(box, state.size)
-    if place != state.place:
-      window = self._look(frame, place)
-    state = LiveState(inner.replace(frame=window), place, state.size)
+    # The next step searches around this box, in this frame and the next one.
+    window = self._around(box, state.size)
+    if window != state.window:
+      pixels = self._cut(frame, window)
+    state = State(network.replace(frame=pixels), window, state.size)
     return state, box / self._scale(state.size)
 
   def _put(self, tree: Any) -> Any:
-    """Where steps leave what they return: elsewhere it is compiled again."""
+    """Moves arrays to the device of the steps: others compile again."""
     return jax.device_put(tree, jax.local_devices()[0])
 
   def _reduced(self, size: tuple[int, int]) -> tuple[int, int]:
     return windows.reduced_size(*size, self._longest_side)
 
   def _scale(self, size: tuple[int, int]) -> np.ndarray:
-    """f32[4], from pixels of frames to those that are searched."""
+    """f32[4], the factors from original pixels to reduced ones."""
     (height, width), (rows, columns) = size, self._reduced(size)
     return np.array([columns / width, rows / height] * 2, np.float32)
 
-  def _around(self, box: np.ndarray, size: tuple[int, int]) -> windows.Place:
+  def _around(self, box: np.ndarray, size: tuple[int, int]) -> windows.Window:
     return windows.around(box, self._context, *self._reduced(size))
 
-  def _look(self, frame: np.ndarray, place: windows.Place) -> _Window:
-    size = self._reduced(frame.shape[:2])
-    return _Window(
-      windows.cut(frame, size, place)[None],
-      np.array([place.left, place.top], np.float32),
-      np.array(size, np.int32),
-    )
+  def _cut(self, frame: np.ndarray, window: windows.Window) -> np.ndarray:
+    """The pixels of a window: uint8[H, W, 3] -> uint8[1, h, w, 3]."""
+    return windows.cut(frame, self._reduced(frame.shape[:2]), window)[None]
+
+  def _apply(
+    self,
+    state: model.State,
+    pixels: np.ndarray,
+    window: windows.Window,
+    size: tuple[int, int],
+  ) -> tuple[model.State, jax.Array]:
+    corner = np.array([window.left, window.top], np.float32)
+    reduced = np.array(self._reduced(size), np.int32)
+    return self._step(self._variables, state, pixels, corner, reduced)
 
   def _compile(self, size: tuple[int, int]):
-    """What frames of this size may need."""
-    for place in windows.sizes(*self._reduced(size)):
-      shape = place.height, place.width
+    """Compiles the steps of all windows in frames of this size."""
+    for window in windows.sizes(*self._reduced(size)):
+      shape = window.height, window.width
       if shape not in self._compiled:
         self._compiled.add(shape)
-        window = self._look(np.zeros((*size, 3), np.uint8), place)
-        state = self._nothing.replace(frame=window)
-        self._step(self._variables, state, window)
+        pixels = np.zeros((1, *shape, 3), np.uint8)
+        state = self._initial.replace(frame=pixels)
+        self._apply(state, pixels, window, size)

@@ -1,4 +1,19 @@
-"""What the tracker is taught: where the thing is, seen from where it looks.
+"""Loss of the tracker: the absolute error of the encoded boxes.
+
+For a box b and the search box s around which the frame is searched,
+
+  encode(b, s) = ((cx_b - cx_s) / w_s, (cy_b - cy_s) / h_s,
+                  log(w_b / w_s), log(h_b / h_s)),
+
+with the centre (cx, cy), the width w and the height h of a box. With the
+outputs c of the network, the loss is the mean over B sequences, T - 1 frames
+and the four numbers
+
+  L = mean |c[i, t] - encode(b[i, t], s[i, t])|,  t = 2 .. T,
+
+where an error of more than `boxes.MAX_OFFSET` counts as that much and has no
+gradient: the target is lost. Re3 (Gordon, Farhadi and Fox 2018) minimises the
+same L1 distance, of the corners of the box in the crop.
 
 Axes: B sequences, T frames.
 """
@@ -16,7 +31,7 @@ from video.tracking import model
 
 @flax.struct.dataclass
 class Metrics(clu.metrics.Collection):
-  """Means over the frames of the training batches, but for the first ones."""
+  """Means over the frames of the training batches, without the first ones."""
 
   error: clu.metrics.Average.from_output('error')
   centre: clu.metrics.Average.from_output('centre')
@@ -25,7 +40,7 @@ class Metrics(clu.metrics.Collection):
 
 
 def counts(batch: dict[str, jax.Array]) -> jax.Array:
-  """What the means of the loss divide by: the frames that are searched."""
+  """The number of frames over which the loss is averaged."""
   sequences, frames = batch['boxes'].shape[:2]
   return jnp.asarray(sequences * (frames - 1))
 
@@ -33,28 +48,26 @@ def counts(batch: dict[str, jax.Array]) -> jax.Array:
 def self_fed_share(
   step: jax.Array | int, *, start: int, ramp: int, max_share: float
 ) -> jax.Array:
-  """The share of sequences that are searched where the tracker found them.
+  """The share of sequences whose search boxes are the tracker's own.
 
-  None before `start`, then rising for `ramp` steps to `max_share`.
+  Zero before `start`, then rising linearly over `ramp` steps to `max_share`.
   """
   return max_share * jnp.clip((step - start + 1) / max(ramp, 1), 0.0, 1.0)
 
 
 def create(tracker: model.Tracker, config: ml_collections.ConfigDict):
-  """The absolute error of what is regressed, as `parallel.train_step` wants it.
+  """The loss function of a tracker, for `parallel.train_step`.
 
-  Each frame is searched around the true box of the one before, moved by errors
-  that stay for a while; or, for a share of the sequences that grows (a
-  curriculum), around the box that the tracker itself has found, on its own from
-  the first frame on. No gradient flows through that: what the network is taught
-  is where the thing is, seen from where it was looked for. So the convolutions
-  run over all frames at once in either case.
-
-  An error of more than `boxes.FARTHEST` teaches nothing: the thing is lost.
+  The search box of a frame is the true box of the previous frame, with errors
+  of `boxes.jitter`. For a growing share of the sequences (a curriculum, as in
+  Re3) it is the box that the tracker itself has found, from the first frame on.
+  No gradient flows through the search boxes, so that the convolutions run over
+  all frames at once.
 
   Args:
     tracker: the network.
-    config: `jitter` of `boxes.jitter`, `self_feeding` of `self_fed_share`.
+    config: `jitter`, arguments of `boxes.jitter`, and `self_feeding`, arguments
+      of `self_fed_share`.
   """
 
   def loss_fn(variables, batch, counts, step, key):
@@ -64,17 +77,17 @@ def create(tracker: model.Tracker, config: ml_collections.ConfigDict):
     share = self_fed_share(step, **config.self_feeding)
     self_fed = jax.random.bernoulli(choice_key, share, (len(boxes),))
 
-    def with_own():
-      own = tracker.apply(
+    def with_found():
+      found = tracker.apply(
         jax.lax.stop_gradient(variables), frames, boxes[:, 0], method='follow'
       )
-      return jnp.where(self_fed[:, None, None], own, near)
+      return jnp.where(self_fed[:, None, None], found, near)
 
-    found = jax.lax.cond(share > 0, with_own, lambda: near)
+    found = jax.lax.cond(share > 0, with_found, lambda: near)
     search = jax.lax.stop_gradient(boxes_lib.search_boxes(found))
     codes = tracker.apply(variables, frames, search)
     wanted = boxes_lib.encode(boxes[:, 1:], search[:, 1:])
-    errors = jnp.minimum(jnp.abs(codes - wanted), boxes_lib.FARTHEST)
+    errors = jnp.minimum(jnp.abs(codes - wanted), boxes_lib.MAX_OFFSET)
     means = jnp.mean(errors, axis=-1)
     loss = masking.share_of_mean(means, jnp.ones_like(means), counts)
     metrics = Metrics.single_from_model_output(

@@ -1,9 +1,9 @@
-"""A tracker that regresses boxes and remembers, after Re3 (Gordon et al. 2018).
+"""A recurrent regression tracker, after Re3 (Gordon et al. 2018).
 
-At each frame two crops, of the frame before and of this one, both around the
-box that was found before, go through a convolutional network. An LSTM whose
-state is carried from frame to frame reads their features and tells where the
-box is now: it can follow what is hidden for a while, and know it again.
+At each frame two crops, of the previous frame and of this one, both around the
+previous box, go through a convolutional network. An LSTM reads their features
+and regresses the box in this frame. Its state is carried from frame to frame,
+so that the tracker can follow a target that is hidden for a while.
 
 Axes: B sequences, N pairs of frames, T time, H height, W width, S side of a
 crop, D features of a pair.
@@ -22,43 +22,43 @@ from recurrent import unroll
 from video.tracking import boxes as boxes_lib
 from vision import images
 
-# Name -> what is carried from frame to frame.
+# Name -> the recurrent cell; None is a feed-forward layer.
 CELLS = {'lstm': cells.LSTM, 'peephole': cells.PeepholeLSTM, 'none': None}
 FUSIONS = ('early', 'late')
 
 
 @flax.struct.dataclass
 class State:
-  """What a tracker carries from frame to frame."""
+  """State of a tracker after a frame."""
 
-  carry: Any  # Of each layer.
+  carry: Any  # The carry of each layer.
   first: Any  # The carry after the first frame.
-  frame: jax.Array  # uint8[B, H, W, 3], the frame before.
-  box: jax.Array  # f32[B, 4], in that frame.
-  count: jax.Array  # i32[]: frames since the first.
+  frame: jax.Array  # uint8[B, H, W, 3], or a window of the frame.
+  box: jax.Array  # f32[B, 4], the box in that frame.
+  count: jax.Array  # i32[]: number of frames since the first.
 
 
 class Tracker(nn.Module):
-  """The network: crops, convolutions, and what remembers.
+  """The network: crops, convolutions and recurrent layers.
 
   Attributes:
-    side: of a crop in pixels, S.
-    context: how many times as wide and as high as the box a crop is.
-    fusion: where the two crops meet. 'early': before the convolutions, in their
-      channels, and what moves is seen at once. 'late': after them, as in Re3.
-    filters: of the convolutions, each of 3 x 3 and stride 2.
-    skips: channels that a product of 1 x 1 makes of each convolution's output
-      for the dense layer, 0 for none; empty for none at all. (Re3 has some.)
+    side: side of a crop in pixels, S.
+    context: width and height of a crop, as a multiple of those of the box.
+    fusion: where the two crops are joined. 'early': in the channels, before the
+      convolutions, which then see motion. 'late': after them, as in Re3.
+    filters: channels of the convolutions, each 3 x 3 with stride 2.
+    skips: channels of a 1 x 1 projection of each convolution's output that the
+      dense layer reads too, as in Re3; 0 for none. Empty for none at all.
     dense: features of a pair of crops, D.
-    cell: 'lstm', 'peephole', or 'none': a dense layer in its place, which sees
-      one pair of frames and no more.
-    features: units of each layer of the cell.
-    layers: how many; the second one and those after read the features of the
-      pair besides the output of the layer below.
-    reset_every: after so many frames the state becomes the one after the first
-      frame, as in Re3's published code, which uses 32; 0 for never.
-    zero_state: whether the state is forgotten at each frame; an ablation.
-    dtype: of the products; boxes and parameters are float32.
+    cell: 'lstm', 'peephole', or 'none', a dense layer that sees one pair of
+      frames only.
+    features: units of each layer.
+    layers: number of layers. Each reads the features of the pair, and the
+      output of the layer below.
+    reset_every: after this number of frames the state is reset to that after
+      the first frame, as in Re3's published code, which uses 32; 0 for never.
+    zero_state: zeroes the state at each frame; an ablation.
+    dtype: dtype of the products; boxes and parameters are float32.
   """
 
   side: int = 32
@@ -121,53 +121,79 @@ class Tracker(nn.Module):
         )
         for layer in range(self.layers)
       ]
-    # At first the box stays where it was.
+    # Small weights: before training the box stays where it was.
     self.offsets = nn.Dense(
       4, kernel_init=nn.initializers.normal(1e-3), dtype=self.dtype
     )
 
   # One frame.
 
-  def begin(self, frame: jax.Array, box: jax.Array) -> State:
+  def start(self, frame: jax.Array, box: jax.Array) -> State:
     """The state after the first frame, in which the box is given.
 
     uint8[B, H, W, 3], f32[B, 4].
     """
     projected = self._project(self.see(frame, frame, box))
-    carry, _ = self._advance(self._start(len(box)), projected)
+    carry, _ = self._advance(self._initial_carry(len(box)), projected)
     return State(carry, carry, frame, box, jnp.zeros((), jnp.int32))
 
-  def step(self, state: State, frame: jax.Array) -> tuple[State, jax.Array]:
-    """One frame later: uint8[B, H, W, 3] -> the box f32[B, 4]."""
-    projected = self._project(self.see(state.frame, frame, state.box))
+  def step(
+    self,
+    state: State,
+    frame: jax.Array,
+    *,
+    corner: jax.Array | tuple[float, float] = (0.0, 0.0),
+    size: jax.Array | tuple[int, int] | None = None,
+  ) -> tuple[State, jax.Array]:
+    """Finds the box in the next frame.
+
+    A window that holds all pixels of the crops gives the same box as the whole
+    frame. Boxes are always in pixels of the whole frame.
+
+    Args:
+      state: after the frame before.
+      frame: uint8[B, H, W, 3]: the next frame, or the window of it that
+        `state.frame` is of the frame before.
+      corner: f32[2], x and y of the upper left corner of `frame` in the whole
+        frame.
+      size: i32[2], height and width of the whole frame; by default those of
+        `frame`.
+
+    Returns:
+      The state after this frame, and the box f32[B, 4] in it.
+    """
+    offset = jnp.concatenate([jnp.asarray(corner), jnp.zeros(2)])
+    seen = self.see(state.frame, frame, state.box - offset)
     carry = self._carried(state.carry, state.first, state.count)
-    carry, output = self._advance(carry, projected)
+    carry, output = self._advance(carry, self._project(seen))
     box = boxes_lib.decode(self._offsets(output), state.box)
-    box = boxes_lib.keep_inside(box, *frame.shape[1:3])
+    box = boxes_lib.keep_inside(
+      box, *(frame.shape[1:3] if size is None else size)
+    )
     return State(carry, state.first, frame, box, state.count + 1), box
 
   def follow(self, frames: jax.Array, box: jax.Array) -> jax.Array:
-    """One pass from the first box: uint8[B, T, H, W, 3] -> f32[B, T, 4].
+    """Tracks from the first box: uint8[B, T, H, W, 3] -> f32[B, T, 4].
 
-    The box f32[B, 4] of the first frame is given, and returned as it is.
+    The first of the returned boxes is `box`, f32[B, 4].
     """
     _, boxes = unroll.scan(
       lambda self, state, frame: self.step(state, frame),
       self,
-      self.begin(frames[:, 0], box),
+      self.start(frames[:, 0], box),
       frames[:, 1:],
       remat=False,
     )
     return jnp.concatenate([box[:, None], boxes], axis=1)
 
-  # All of time at once.
+  # All frames at once.
 
   def __call__(self, frames: jax.Array, search: jax.Array) -> jax.Array:
-    """What `step` would find, frame by frame, were it searching there.
+    """The encoded boxes that `step` would regress from these search boxes.
 
     Args:
       frames: uint8[B, T, H, W, 3].
-      search: f32[B, T, 4], where each frame is searched; see
+      search: f32[B, T, 4], the box around which each frame is searched; see
         `boxes.search_boxes`.
 
     Returns:
@@ -179,7 +205,9 @@ class Tracker(nn.Module):
       *(x.reshape(-1, *x.shape[2:]) for x in (before, frames, search))
     )
     projected = self._project(seen.reshape(batch, time, -1))
-    first, _ = self._advance(self._start(batch), [x[:, 0] for x in projected])
+    first, _ = self._advance(
+      self._initial_carry(batch), [x[:, 0] for x in projected]
+    )
 
     def body(self, carry, inputs):
       count, projected = inputs
@@ -218,10 +246,10 @@ class Tracker(nn.Module):
       flat = jnp.concatenate(jnp.split(flat, 2), axis=-1)
     return nn.relu(self.pair(flat))
 
-  # What remembers.
+  # The recurrent layers.
 
   def _project(self, seen: jax.Array) -> list[jax.Array]:
-    """The share of each layer that does not depend on the state."""
+    """The part of each layer's gates that does not depend on the state."""
     if self.cell == 'none':
       return [seen]
     return [cell.project(seen) for cell in self.memory]
@@ -229,7 +257,7 @@ class Tracker(nn.Module):
   def _advance(
     self, carry: Any, projected: list[jax.Array]
   ) -> tuple[Any, jax.Array]:
-    """One step of time of all layers: -> their carries, f32[B, features]."""
+    """One step of all layers; returns their carries and f32[B, features]."""
     if self.cell == 'none':
       (output,) = projected
       for layer in self.memory:
@@ -246,13 +274,13 @@ class Tracker(nn.Module):
   def _offsets(self, output: jax.Array) -> jax.Array:
     return self.offsets(output).astype(jnp.float32)
 
-  def _start(self, batch: int) -> Any:
+  def _initial_carry(self, batch: int) -> Any:
     if self.cell == 'none':
       return ()
     return tuple(cell.start((batch,)) for cell in self.memory)
 
   def _carried(self, carry: Any, first: Any, count: jax.Array) -> Any:
-    """What of the state before this frame the step is given."""
+    """The carry that a step reads: as it is, reset, or zeroed."""
     if self.zero_state:
       return jax.tree.map(jnp.zeros_like, carry)
     if self.reset_every:

@@ -1,4 +1,4 @@
-"""Scores on real sequences, of a directory or of a data set.
+"""Scores on real sequences, from a directory or a data set.
 
 Axes: T frames, H height, W width.
 """
@@ -24,15 +24,15 @@ from video.tracking import evaluation
 from video.tracking import inference
 from vision import images
 
-# Data sets of sequences -> the split to be scored on.
+# Data sets of sequences -> the split that is scored.
 _SPLITS = {'tracks': 'test', 'davis': 'validation'}
 
 
-class Pictures:
-  """The frames of a sequence, each decoded when it is asked for."""
+class Frames:
+  """The frames of a sequence, each decoded on access."""
 
   def __init__(self, paths: Sequence[pathlib.Path]):
-    """Takes the files, in order."""
+    """Keeps the paths of the frames, in order."""
     self._paths = paths
 
   def __len__(self) -> int:
@@ -48,29 +48,29 @@ class Pictures:
 
 
 def open_sequences(
-  place: str | pathlib.Path,
+  path: str | pathlib.Path,
 ) -> tuple[Sequence[dict[str, Any]], str]:
-  """Sequences by where they are, or by name.
+  """Opens the sequences of a directory or of a data set.
 
   Args:
-    place: a directory, see `tracks.otb`; or 'tracks/NAME' or 'davis', see
-      `data`.
+    path: a directory, see `sources.otb`; or the name of a data set,
+      'tracks/NAME' or 'davis', see `video.data`.
 
   Returns:
-    The records, and a text that lists what is wrong with others.
+    The records, and a text that lists the problems of the others.
 
   Raises:
-    ValueError: something is wrong with all of them.
+    ValueError: every sequence has a problem.
     FileNotFoundError: no such data set.
   """
-  kind = str(place).partition('/')[0]
-  if kind in _SPLITS and not pathlib.Path(place).is_dir():
-    return data.open_split(str(place), _SPLITS[kind]), ''
-  tracks, problems = otb.otb(place)
+  kind = str(path).partition('/')[0]
+  if kind in _SPLITS and not pathlib.Path(path).is_dir():
+    return data.open_split(str(path), _SPLITS[kind]), ''
+  tracks, problems = otb.otb(path)
   records = [
     {
       'id': track.id,
-      'frames': Pictures(track.pictures),
+      'frames': Frames(track.paths),
       'boxes': track.boxes,
       'hidden': track.hidden,
     }
@@ -79,30 +79,28 @@ def open_sequences(
   return records, problems
 
 
-def evaluate(
-  workdir: pathlib.Path, place: str | pathlib.Path
-) -> dict[str, Any]:
+def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
   """Scores the best checkpoint of a run on real sequences.
 
-  One pass from the first box, and again with a new start after each failure.
-  The trackers that learn nothing stand beside it. Boxes, plots and strips go
-  to `results/sequences`, the numbers to `results.json`.
+  Each tracker runs once from the first box, and once with a restart after each
+  failure; the baselines run too. Boxes, plots and strips go to
+  `results/sequences`, the scores to `results.json`.
 
   Args:
-    workdir: of the run.
-    place: see `open_sequences`.
+    workdir: directory of the run.
+    path: see `open_sequences`.
 
   Returns:
     The entry of `results.json`.
 
   Raises:
-    ValueError: something is wrong with the sequences.
+    ValueError: every sequence has a problem.
     FileNotFoundError: no such data set, or nothing was trained in `workdir`.
   """
-  source, problems = open_sequences(place)
-  trained = inference.load(workdir)
+  source, problems = open_sequences(path)
+  trained = inference.restore(workdir)
   since = time.monotonic()
-  trackers = {evaluation.TRACKER: inference.LiveTracker.of(trained)}
+  trackers = {evaluation.TRACKER: inference.Tracker.from_trained(trained)}
   for name, make in baselines.BASELINES.items():
     trackers[name] = make()
   truths = {}
@@ -113,7 +111,7 @@ def evaluate(
     truths[i] = truth
     for name, tracker in trackers.items():
       boxes[name][i] = baselines.follow(tracker, frames, truth[0])
-      run = metrics.with_restarts(tracker.begin, tracker.step, frames, truth)
+      run = metrics.with_restarts(tracker.start, tracker.step, frames, truth)
       restarts[name][i] = run.numbers()
     if jax.process_index() == 0:
       _write(
@@ -126,9 +124,9 @@ def evaluate(
     name: _total(list(runs.values())) for name, runs in restarts.items()
   }
   entry = {
-    'place': str(place),
+    'path': str(path),
     'scores': {name: found.numbers() for name, found in passes.items()},
-    # As the tables of OTB have it, in which the given box counts too.
+    # The tables of OTB count the given first box too.
     'scores_with_first_frame': {
       name: _one_pass(truths, boxes[name], count_first=True).numbers()
       for name in trackers
@@ -146,7 +144,7 @@ def evaluate(
     },
     'num_sequences': len(truths),
     'problems': problems,
-    **evaluation.run_of(workdir, trained),
+    **evaluation.run_fields(workdir, trained),
     'evaluation_seconds': round(time.monotonic() - since, 1),
   }
   if jax.process_index() == 0:
@@ -177,7 +175,7 @@ def _one_pass(
 
 
 def _total(runs: Sequence[dict[str, float]]) -> dict[str, float]:
-  """All failures, and the mean of the accuracies that could be measured."""
+  """The sum of the failures, and the mean accuracy without NaN."""
   accuracies = [run['accuracy'] for run in runs]
   known = [x for x in accuracies if not np.isnan(x)]
   return {
@@ -189,7 +187,7 @@ def _total(runs: Sequence[dict[str, float]]) -> dict[str, float]:
 def _write(
   directory: pathlib.Path, record: dict[str, Any], boxes: dict[str, np.ndarray]
 ):
-  """The boxes f32[T, 4] of each tracker, and a strip that shows them."""
+  """Writes the boxes f32[T, 4] of each tracker, and a strip of them."""
   checkpoints.write_json(
     directory / f'{record["id"]}.json',
     {name: found.tolist() for name, found in boxes.items()},
@@ -200,5 +198,5 @@ def _write(
 
 
 def _without_nan(numbers: dict[str, float]) -> dict[str, float | None]:
-  """JSON has no NaN: None is what could not be measured."""
+  """Replaces NaN, which JSON does not have, by None."""
   return {k: None if np.isnan(x) else x for k, x in numbers.items()}

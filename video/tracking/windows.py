@@ -1,4 +1,4 @@
-"""Which part of a frame a live tracker looks at, and how it is cut out.
+"""Windows: the parts of frames that a live tracker needs.
 
 Axes: H height, W width of a frame; h, w of a window in it.
 """
@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 
-# Their sides in pixels, where frames are larger; else all of the frame.
-_WINDOWS = (96, 144, 208, 304, 448, 672, 1008)
+# Sides in pixels; a smaller frame is its own window.
+_SIDES = (96, 144, 208, 304, 448, 672, 1008)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-  """A rectangle of whole pixels."""
+class Window:
+  """A rectangle of whole pixels in a frame."""
 
   top: int
   left: int
@@ -25,28 +25,30 @@ class Place:
   width: int
 
 
-def sizes(height: int, width: int) -> Iterator[Place]:
-  """From small to large, in the corner of a frame of this size.
+def sizes(height: int, width: int) -> Iterator[Window]:
+  """The windows of a frame of this size, from small to large, at its corner.
 
-  They are few, as each is compiled, and none is larger than the frame.
+  They are few, since a step is compiled for each. None is larger than the
+  frame.
   """
-  for size in _WINDOWS:
-    if size >= max(height, width):
+  for side in _SIDES:
+    if side >= max(height, width):
       break
-    yield Place(0, 0, min(height, size), min(width, size))
-  yield Place(0, 0, height, width)
+    yield Window(0, 0, min(height, side), min(width, side))
+  yield Window(0, 0, height, width)
 
 
-def around(box: np.ndarray, context: float, height: int, width: int) -> Place:
-  """The smallest window that holds all of what a crop of a frame covers.
+def around(box: np.ndarray, context: float, height: int, width: int) -> Window:
+  """The smallest window that holds all pixels of a crop.
 
-  Its place changes in leaps, so that a thing that moves little stays in it.
+  Its position is a multiple of a stride, so that it rarely changes while the
+  target moves little.
 
   Args:
-    box: f32[4], its centre in the frame.
-    context: see `tracking.Tracker`.
+    box: f32[4], whose centre lies in the frame.
+    context: side of the crop as a multiple of the box, see `model.Tracker`.
     height: H, of the frame.
-    width: W.
+    width: W, of the frame.
   """
   x, y, *extent = (float(number) for number in box)
 
@@ -59,10 +61,10 @@ def around(box: np.ndarray, context: float, height: int, width: int) -> Place:
   def fit(low, high, size, length):
     if size == length:
       return 0
-    leap = size // 16
-    if high - low + 2 * leap > size:
+    stride = size // 16
+    if high - low + 2 * stride > size:
       return None
-    start = (low + high - size) // 2 // leap * leap
+    start = (low + high - size) // 2 // stride * stride
     return min(max(start, 0), length - size)
 
   rows = covered(y, extent[1], height)
@@ -76,40 +78,41 @@ def around(box: np.ndarray, context: float, height: int, width: int) -> Place:
 
 
 def reduced_size(height: int, width: int, longest: int) -> tuple[int, int]:
-  """The size of a frame of which no side is longer than `longest`."""
+  """Height and width of a frame reduced to sides of at most `longest`."""
   ratio = longest / max(height, width)
   if ratio >= 1:
     return height, width
   return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
-def cut(frame: np.ndarray, size: tuple[int, int], place: Place) -> np.ndarray:
-  """A part of a frame that is reduced as Pillow does; every pixel counts.
+def cut(frame: np.ndarray, size: tuple[int, int], window: Window) -> np.ndarray:
+  """Cuts a window out of the reduced frame.
 
-  Equal to the part of the whole frame, reduced; but what lies far from the part
-  is not read, unless the ratio of the sizes is of large numbers.
+  Bit for bit the pixels of `PIL.Image.resize` (bilinear) on the whole frame.
+  Only the pixels near the window are read, unless the two sizes have no large
+  common divisor.
 
   Args:
     frame: uint8[H, W, 3].
-    size: to which it is reduced, see `reduced_size`.
-    place: the part, in pixels of the reduced frame.
+    size: height and width of the reduced frame, see `reduced_size`.
+    window: in pixels of the reduced frame.
 
   Returns:
     uint8[h, w, 3], a copy.
   """
-  rows = slice(place.top, place.top + place.height)
-  columns = slice(place.left, place.left + place.width)
+  rows = slice(window.top, window.top + window.height)
+  columns = slice(window.left, window.left + window.width)
   if size == frame.shape[:2]:
     return frame[rows, columns].copy()
   if frame.shape[0] >= 2 * frame.shape[1]:
-    # Of what is as tall as that Pillow reduces the height first, and rounds.
+    # Pillow reduces the height of so tall an image first, and rounds.
     whole = PIL.Image.fromarray(frame)
     whole = whole.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
     return np.asarray(whole)[rows, columns].copy()
   top = _source(rows, frame.shape[0], size[0])
   left = _source(columns, frame.shape[1], size[1])
   part = PIL.Image.fromarray(frame[top.read, left.read])
-  # And of all else the width first; the part, too, must be treated so.
+  # It reduces the width of any other image first: so must we.
   part = part.resize(
     (left.count, part.height),
     PIL.Image.Resampling.BILINEAR,
@@ -124,20 +127,20 @@ def cut(frame: np.ndarray, size: tuple[int, int], place: Place) -> np.ndarray:
 
 
 class _Source(NamedTuple):
-  """Of what a part of a line is reduced, in pixels."""
+  """The pixels of a line that a part of the reduced line depends on."""
 
-  read: slice  # Of the line: those that have a weight.
-  start: int  # Of what was read: that of which so many pixels are made.
+  read: slice  # The pixels with a weight, in the line.
+  start: int  # The interval that is resized, in the pixels read.
   stop: int
-  count: int
-  wanted: slice  # Of these.
+  count: int  # Its length after resizing.
+  wanted: slice  # The part, in the resized pixels.
 
 
 def _source(part: slice, length: int, reduced: int) -> _Source:
-  """For a part of a line of so many pixels, which are reduced to fewer.
+  """The source of a part of a line that is reduced from `length` pixels.
 
-  Equal for all of the line and for a part of it where the part begins and ends
-  between pixels of both.
+  Resizing an interval equals resizing the whole line if both ends of the
+  interval lie between pixels of both lines.
   """
   steps = math.gcd(length, reduced)
   step = reduced // steps
