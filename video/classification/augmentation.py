@@ -125,7 +125,9 @@ def relative_to(points: np.ndarray, joint: int) -> np.ndarray:
   return points - points[:1, joint : joint + 1]
 
 
-def turn(points: np.ndarray, angle: float, axes: tuple[int, int]) -> np.ndarray:
+def rotation(
+  points: np.ndarray, angle: float, axes: tuple[int, int]
+) -> np.ndarray:
   """Turns around the origin, in the plane of two axes: f32[T, J, D].
 
   Args:

@@ -53,8 +53,9 @@ class Examples:
       of classes that are each other's, played backwards).
     augmentation: `flips` (of `augmentation.FLIPS`, each for half of the clips),
       `min_span` (the smallest share of a recording), `permute_channels`,
-      `shift` (pixels), `brightness` (of 255), `turn` (degrees), `scale` (share
-      of the size; of pixels too) and `noise` (standard deviation, of features).
+      `shift` (pixels), `brightness` (of 255), `rotation` (degrees), `scale`
+      (share of the size; of pixels too) and `noise` (standard deviation, of
+      features).
     class_names: by label.
   """
 

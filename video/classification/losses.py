@@ -69,7 +69,7 @@ def create(
 
   Args:
     classifier: the model.
-    config: `of`: 'clip', the cross-entropy of each clip's logits; 'frames',
+    config: `kind`: 'clip', the cross-entropy of each clip's logits; 'frames',
       that of every frame, as published for LRCN; or 'ctc', for streams, with
       the cross-entropy of their frames (`framewise`) for the first
       `framewise_steps`: from random parameters CTC alone hardly leaves its
@@ -78,8 +78,10 @@ def create(
   Raises:
     ValueError: no such loss.
   """
-  if config.of not in LOSSES:
-    raise ValueError(f'loss.kind={config.of!r} is none of {", ".join(LOSSES)}')
+  if config.kind not in LOSSES:
+    raise ValueError(
+      f'loss.kind={config.kind!r} is none of {", ".join(LOSSES)}'
+    )
 
   def of_frames(frame_logits, targets, lengths, count):
     """The share of the mean over frames, and of each clip the mean: f32[B]."""
@@ -103,12 +105,12 @@ def create(
       mutable=collections,
     )
     every = jnp.ones(len(lengths), bool)
-    if config.of == 'clip':
+    if config.kind == 'clip':
       each = likelihood.cross_entropy(
         logits, batch['label'], smoothing=config.label_smoothing
       )
       loss = masking.share_of_mean(each, every, counts['clips'])
-    elif config.of == 'frames':
+    elif config.kind == 'frames':
       targets = jnp.broadcast_to(
         batch['label'][:, None], frame_logits.shape[:2]
       )
