@@ -34,7 +34,6 @@ from training import loop
 from training import optimizers
 from training import parallel
 from video import data
-from video import frames as frames_lib
 from video.captioning import evaluation as evaluation_lib
 from video.captioning import examples as examples_lib
 from video.captioning import inference
@@ -155,7 +154,7 @@ def caption_files(
   for path in paths:
     result = {'path': path}
     try:
-      clip = frames_lib.read(path, rate=captioner.rate)
+      clip = captioner.read(path)
     except (OSError, ValueError) as error:
       result['error'] = str(error)
     else:

@@ -1,7 +1,7 @@
 """Captions clips with a trained network.
 
   captioner = inference.load('runs/msvd')
-  ((best, *others),) = captioner.caption([frames])  # uint8[T, H, W, 3]
+  ((best, *others),) = captioner.caption([captioner.read('clip.mp4')])
   print(best.text, best.log_prob)
 
 Axes: B clips, T frames of a file, L frames that the network reads (padded), N
@@ -28,6 +28,7 @@ from training import app
 from training import checkpoints
 from training import parallel
 from training import prediction
+from video import frames as frames_lib
 from video.captioning import examples as examples_lib
 from video.captioning import model
 
@@ -98,6 +99,18 @@ class Captioner:
     self._encode = None
     if config.cache_features:
       self._encode = examples_lib.encode_step(config, encoder)
+
+  def read(self, path: str | os.PathLike) -> np.ndarray:
+    """Reads a clip: uint8[T, H, W, C].
+
+    Args:
+      path: see `frames.read`; videos are thinned to `rate`.
+
+    Raises:
+      ValueError: the file is not a clip.
+      OSError: the file cannot be read.
+    """
+    return frames_lib.read(path, rate=self.rate)
 
   def caption(
     self, clips: Sequence[np.ndarray]
@@ -176,7 +189,7 @@ def load(
     FileNotFoundError: the workdir has no checkpoint.
     ValueError: `decoding` names no field, or the run is of another version.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = pathlib.Path(workdir).absolute()
   config = app.read_config(workdir)
   fields = app.change_fields(config.decoding, decoding, name='decoding')
   fields.beam_size = max(fields.beam_size, min_beams)
