@@ -26,6 +26,7 @@ from video import classify
 from video import data
 from video import frames as frames_lib
 from video import sampling
+from video.classification import augmentation
 from video.classification import evaluation as evaluation_lib
 from video.classification import examples as examples_lib
 from video.classification import inference
@@ -98,14 +99,23 @@ def test_training_on_skeletons_keeps_what_an_action_is():
     assert found
 
 
-def test_training_clips_are_flips_of_their_generator():
+def flip(record, name):
+  """A clip of `ordered_motion` that is flipped, with its label."""
+  labels = augmentation.flipped_labels(name, ordered_motion.CLASSES)
+  return {
+    'frames': augmentation.flip_frames(record['frames'], name),
+    'label': labels[record['label']],
+  }
+
+
+def test_training_flips_clips_with_their_labels():
   config = motion_config.get_config()
   config.augmentation.permute_channels = False
   examples = examples_of(config, ordered_motion.CLASSES)
   record = ordered_motion.example('train', 0)
-  mirrored = ordered_motion.flip(record)
-  upside_down = ordered_motion.flip(record, vertical=True)
-  both = ordered_motion.flip(mirrored, vertical=True)
+  mirrored = flip(record, 'left_right')
+  upside_down = flip(record, 'up_down')
+  both = flip(mirrored, 'up_down')
   seen = set()
   for seed in range(30):
     example = examples.training(record, np.random.default_rng(seed))
@@ -123,7 +133,12 @@ def test_training_streams_are_half_turns_with_all_their_labels():
   config = gesture_config.get_config()
   examples = examples_of(config, gesture_stream.CLASSES)
   record = gesture_stream.example('train', 0)
-  turned = gesture_stream.flip(record)
+  table = augmentation.flipped_labels('half_turn', gesture_stream.CLASSES)
+  turned = {
+    'frames': record['frames'][:, ::-1, ::-1],
+    'labels': [table[label] for label in record['labels']],
+    'framewise': table[record['framewise']],
+  }
   seen = set()
   for seed in range(12):
     example = examples.training(record, np.random.default_rng(seed))
@@ -141,15 +156,17 @@ def test_training_streams_are_half_turns_with_all_their_labels():
     examples_of(config, gesture_stream.CLASSES).evaluation(record)
 
 
-def test_reversed_clips_have_the_labels_of_their_generator():
+def test_reversed_clips_have_the_reversed_labels():
+  opposite = {'left': 'right', 'right': 'left', 'up': 'down', 'down': 'up'}
   config = motion_config.get_config()
   examples = examples_of(config, ordered_motion.CLASSES)
   for i in range(12):
     record = ordered_motion.example('test', i)
-    expected = ordered_motion.reverse(record)
+    first, second = ordered_motion.WAYS[record['label']]
     example = examples.evaluation(record, 'reversed')
-    np.testing.assert_array_equal(example['frames'][0], expected['frames'])
-    assert example['label'] == expected['label']
+    np.testing.assert_array_equal(example['frames'][0], record['frames'][::-1])
+    label = ordered_motion.WAYS.index((opposite[second], opposite[first]))
+    assert example['label'] == label
     shuffled = examples.evaluation(record, 'shuffled')
     assert shuffled['label'] == record['label']
     assert sorted(f.tobytes() for f in shuffled['frames'][0]) == sorted(
