@@ -136,18 +136,16 @@ def make_ours() -> side_by_side.Side:
     return functools.partial(follow, live.step, state, rest)
 
   def recogniser(name, config, example, frames):
-    classifier = classification_model.create(config, CLASSES[name])
+    network = classification_model.create(config, CLASSES[name])
     batch = example[None, None], np.ones(1, np.int32)
-    trained = classification_inference.Trained(
+    classifier = classification_inference.Classifier(
       config,
-      tuple(map(str, range(CLASSES[name]))),
+      map(str, range(CLASSES[name])),
       example.shape,
-      classifier,
-      variables(functools.partial(classifier.init, train=False), *batch),
-      step=0,
+      network,
+      variables(functools.partial(network.init, train=False), *batch),
     )
-    online = classification_inference.Recognizer(trained).online
-    return lambda count: online(
+    return lambda count: classifier.online(
       itertools.islice(itertools.cycle(frames), count)
     )
 

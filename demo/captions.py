@@ -176,12 +176,9 @@ class Videos:
     Raises:
       FileNotFoundError: nothing was trained there.
     """
-    trained = caption_inference.load(workdir)
-    decoding = trained.config.decoding.copy_and_resolve_references()
-    decoding.beam_size = max(decoding.beam_size, _LEAST_BEAMS)
-    self._config = trained.config.data
-    self._rate = trained.rate
-    self._describer = caption_inference.Describer(workdir, trained, decoding)
+    self._captioner = caption_inference.load(workdir, min_beams=_LEAST_BEAMS)
+    self._config = self._captioner.config.data
+    self._rate = self._captioner.rate
 
   @property
   def most(self) -> int:
@@ -217,9 +214,11 @@ class Videos:
       raise messages.Problem(400, reason) from error
     return Clip(np.stack(frames), rate, seconds)
 
-  def __call__(self, clips: list['Clip']) -> list[caption_inference.Described]:
-    """What is said of each."""
-    return self._describer.describe(
+  def __call__(
+    self, clips: list['Clip']
+  ) -> list[caption_inference.CaptionedClip]:
+    """Captions clips; see `Captioner.caption_with_attention`."""
+    return self._captioner.caption_with_attention(
       [clip.frames for clip in clips], [clip.rate for clip in clips]
     )
 
@@ -334,7 +333,7 @@ def attention_to_json(described: Described) -> dict[str, Any] | None:
 
 
 def times_to_json(
-  described: caption_inference.Described,
+  described: caption_inference.CaptionedClip,
 ) -> dict[str, Any] | None:
   """The weights of the words of the best caption, and seconds."""
   weights = _weights(described)
@@ -347,7 +346,7 @@ def times_to_json(
 
 
 def _weights(
-  described: Described | caption_inference.Described,
+  described: Described | caption_inference.CaptionedClip,
 ) -> np.ndarray | None:
   """Of the words alone: f32[T, L]."""
   if described.attention is None:

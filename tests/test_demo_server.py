@@ -557,12 +557,10 @@ def test_a_video_is_captioned_as_by_video(client, workdirs, tmp_path):
     headers={'content-type': 'video/mp4'},
   )
   assert response.status_code == 200, response.text
-  trained = caption_inference.load(workdirs['clips'])
-  trained.config.decoding.beam_size = 3
-  describer = caption_inference.Describer(
-    workdirs['clips'], trained, trained.config.decoding
+  captioner = caption_inference.load(
+    str(workdirs['clips']), decoding=['beam_size=3']
   )
-  (wanted,) = describer.describe([frames_lib.read(path)], [3.0])
+  (wanted,) = captioner.caption_with_attention([frames_lib.read(path)], [3.0])
   answer = response.json()
   assert [one['text'] for one in answer['captions']] == [
     one.text for one in wanted.captions
@@ -585,31 +583,28 @@ def test_words_of_a_video_have_the_weights_of_the_model(
   workdirs, count, every, places
 ):
   """As the captioner itself tells of its words, one after the other."""
-  trained = caption_inference.load(workdirs['clips'])
-  trained.config.data.every = every
-  describer = caption_inference.Describer(
-    workdirs['clips'], trained, trained.config.decoding
-  )
+  captioner = caption_inference.load(workdirs['clips'])
+  captioner.config.data.every = every
   clip = np.random.default_rng(2).integers(0, 256, (count, 20, 18, 3), np.uint8)
-  (described,) = describer.describe([clip], [4.0])
+  (described,) = captioner.caption_with_attention([clip], [4.0])
   assert described.times.tolist() == [place / 4 for place in places]
-  (found,) = describer.captions([clip])
+  (found,) = captioner.caption([clip])
   assert described.captions == found
   shown = sampling.for_evaluation(clip[places], resize=16, crop=16)
   shown = np.pad(shown, [(0, 5 - len(places)), (0, 0), (0, 0), (0, 0)])
-  captioner = trained.captioner.bind(jax.device_get(trained.variables))
-  carry, context = captioner.begin(shown[None], np.int32([len(places)]))
+  network = captioner.network.bind(jax.device_get(captioner.variables))
+  carry, context = network.begin(shown[None], np.int32([len(places)]))
   words = found[0].text.split(' ')
   assert len(described.attention) >= len(words) > 2
   before = vocabulary.BOS_ID
   for word, weights in zip(
-    trained.vocabulary.encode(found[0].text, 7)[: len(words)],
+    captioner.vocabulary.encode(found[0].text, 7)[: len(words)],
     described.attention,
     strict=False,
   ):
-    _, projected = captioner.decoder.read(np.int32([[before]]), train=False)
-    carry, told = captioner.decoder.advance(carry, projected, context)
-    wanted = told['attention'][0, 0, : len(places)]
+    _, projected = network.decoder.read(np.int32([[before]]), train=False)
+    carry, y = network.decoder.advance(carry, projected, context)
+    wanted = y['attention'][0, 0, : len(places)]
     np.testing.assert_allclose(weights, wanted, rtol=1e-4)
     assert np.ptp(wanted) > 0.01
     before = word

@@ -287,8 +287,8 @@ def test_cached_features_are_the_encoders(module, tmp_path):
   config.data.update(num_frames=4, resize=16, crop=16, vocabulary_threshold=1)
   config.encoder = dict(depth=18, width=2, small_inputs=True)
   config.eval_batch_size = 4
-  network = resnet.ResNet(**config.encoder)
-  encoder = network.init(
+  cnn = resnet.ResNet(**config.encoder)
+  encoder = cnn.init(
     jax.random.key(3), np.zeros((1, 16, 16, 3), np.float32), train=False
   )
   encoder = jax.device_get(encoder)
@@ -301,7 +301,7 @@ def test_cached_features_are_the_encoders(module, tmp_path):
   for i in (0, 8):
     example = made.evaluation(split[i])
     seen = made.clip(plain[i]['frames'])
-    _, features = network.apply(encoder, images.normalize(seen), train=False)
+    _, features = cnn.apply(encoder, images.normalize(seen), train=False)
     assert example['length'] == len(seen)
     np.testing.assert_allclose(
       example['frames'][: len(seen)], features, rtol=1e-2, atol=1e-3
@@ -313,19 +313,17 @@ def test_cached_features_are_the_encoders(module, tmp_path):
     config.decoder.update(features=4, embedding=4)
     if 'attention' in config.decoder:
       config.decoder.update(attention=4, encoder_features=4)
-  captioner = model.create(config, len(made.vocabulary))
+  network = model.create(config, len(made.vocabulary))
   example = {'id': 'a', **made.evaluation(split[0])}
   variables = parallel.replicate(
-    caption.initial_variables(captioner, example, config)
+    caption.initial_variables(network, example, config)
   )
-  describer = inference.Describer(
-    tmp_path,
-    inference.Trained(config, made.vocabulary, captioner, variables, 0),
-    config.decoding,
+  captioner = inference.Captioner(
+    config, made.vocabulary, network, variables, encoder=encoder
   )
-  found = describer.captions([np.asarray(plain[i]['frames']) for i in range(3)])
-  wanted = inference.describe(
-    inference.describe_step(captioner, config.decoding, made.vocabulary),
+  found = captioner.caption([np.asarray(plain[i]['frames']) for i in range(3)])
+  wanted = inference.decode(
+    inference.decode_step(network, config.decoding, made.vocabulary),
     variables,
     batching.read(
       batching.evaluation_batches(

@@ -16,6 +16,7 @@ from training import parallel
 from video import caption
 from video.captioning import examples
 from video.captioning import inference
+from video.captioning import losses
 from video.captioning import model
 from video.synthetic import event_captions
 
@@ -255,7 +256,7 @@ def test_one_beam_is_greedy(name, clips):
       constraints=search.Constraints(forbidden=FORBID),
     )
   )(carry)
-  step = inference.describe_step(captioner, config.decoding, captioners.WORDS)
+  step = inference.decode_step(captioner, config.decoding, captioners.WORDS)
   tokens, log_probs = step(
     parallel.replicate(variables),
     parallel.shard({'frames': clips, 'length': LENGTHS}),
@@ -308,13 +309,13 @@ def loss_and_gradient(name):
 
 
 def run_loss(config, captioner, variables, batch):
-  loss_fn = caption.make_loss(captioner, config.loss)
+  loss_fn = losses.create(captioner, config.loss)
 
   @jax.jit
   def run(variables):
     def loss(variables):
       return loss_fn(
-        variables, batch, caption.counts(batch), 0, jax.random.key(0)
+        variables, batch, losses.counts(batch), 0, jax.random.key(0)
       )[0]
 
     return jax.value_and_grad(loss)(variables)
@@ -368,7 +369,7 @@ def test_two_devices_train_as_one_does():
   loss, gradient = loss_and_gradient('s2vt')
   optimizer = optax.sgd(0.1)
   step = parallel.train_step(
-    caption.make_loss(captioner, config.loss), caption.counts, optimizer
+    losses.create(captioner, config.loss), losses.counts, optimizer
   )
   state, update = step(
     parallel.create_state(variables, optimizer),

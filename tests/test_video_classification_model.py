@@ -208,7 +208,7 @@ def test_spoken_collapses_runs_and_leaves_out_blanks():
 
 def loss_config(**kwargs):
   return ml_collections.ConfigDict(
-    {'of': 'clip', 'label_smoothing': 0.0, 'framewise_steps': 0, **kwargs}
+    {'kind': 'clip', 'label_smoothing': 0.0, 'framewise_steps': 0, **kwargs}
   )
 
 

@@ -1,7 +1,6 @@
 """Examples, evaluation and recognition; and the command, as a shell runs it."""
 
 import concurrent.futures
-import dataclasses
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from video import classify
 from video import data
 from video import frames as frames_lib
 from video import sampling
+from video.classification import augmentation
 from video.classification import evaluation as evaluation_lib
 from video.classification import examples as examples_lib
 from video.classification import inference
@@ -99,14 +99,23 @@ def test_training_on_skeletons_keeps_what_an_action_is():
     assert found
 
 
-def test_training_clips_are_flips_of_their_generator():
+def flip(record, name):
+  """A clip of `ordered_motion` that is flipped, with its label."""
+  labels = augmentation.flipped_labels(name, ordered_motion.CLASSES)
+  return {
+    'frames': augmentation.flip_frames(record['frames'], name),
+    'label': labels[record['label']],
+  }
+
+
+def test_training_flips_clips_with_their_labels():
   config = motion_config.get_config()
   config.augmentation.permute_channels = False
   examples = examples_of(config, ordered_motion.CLASSES)
   record = ordered_motion.example('train', 0)
-  mirrored = ordered_motion.flip(record)
-  upside_down = ordered_motion.flip(record, vertical=True)
-  both = ordered_motion.flip(mirrored, vertical=True)
+  mirrored = flip(record, 'left_right')
+  upside_down = flip(record, 'up_down')
+  both = flip(mirrored, 'up_down')
   seen = set()
   for seed in range(30):
     example = examples.training(record, np.random.default_rng(seed))
@@ -124,7 +133,12 @@ def test_training_streams_are_half_turns_with_all_their_labels():
   config = gesture_config.get_config()
   examples = examples_of(config, gesture_stream.CLASSES)
   record = gesture_stream.example('train', 0)
-  turned = gesture_stream.flip(record)
+  table = augmentation.flipped_labels('half_turn', gesture_stream.CLASSES)
+  turned = {
+    'frames': record['frames'][:, ::-1, ::-1],
+    'labels': [table[label] for label in record['labels']],
+    'framewise': table[record['framewise']],
+  }
   seen = set()
   for seed in range(12):
     example = examples.training(record, np.random.default_rng(seed))
@@ -142,15 +156,17 @@ def test_training_streams_are_half_turns_with_all_their_labels():
     examples_of(config, gesture_stream.CLASSES).evaluation(record)
 
 
-def test_reversed_clips_have_the_labels_of_their_generator():
+def test_reversed_clips_have_the_reversed_labels():
+  opposite = {'left': 'right', 'right': 'left', 'up': 'down', 'down': 'up'}
   config = motion_config.get_config()
   examples = examples_of(config, ordered_motion.CLASSES)
   for i in range(12):
     record = ordered_motion.example('test', i)
-    expected = ordered_motion.reverse(record)
+    first, second = ordered_motion.WAYS[record['label']]
     example = examples.evaluation(record, 'reversed')
-    np.testing.assert_array_equal(example['frames'][0], expected['frames'])
-    assert example['label'] == expected['label']
+    np.testing.assert_array_equal(example['frames'][0], record['frames'][::-1])
+    label = ordered_motion.WAYS.index((opposite[second], opposite[first]))
+    assert example['label'] == label
     shuffled = examples.evaluation(record, 'shuffled')
     assert shuffled['label'] == record['label']
     assert sorted(f.tobytes() for f in shuffled['frames'][0]) == sorted(
@@ -195,43 +211,42 @@ def small(config):
   return config
 
 
-def trained(config, class_names, frame_shape):
-  """As `inference.load` returns it, of random parameters."""
+def trained(config, class_names, frame_shape, **kwargs):
+  """A classifier as `inference.load` returns it, with random parameters."""
   config = small(config)
-  classifier = model_lib.create(config, len(class_names))
+  network = model_lib.create(config, len(class_names))
   dtype = np.uint8 if config.encoder else np.float32
   x = np.ones((1, config.data.num_frames, *frame_shape), dtype)
   length = np.full(1, config.data.num_frames, np.int32)
-  variables = classifier.init(jax.random.key(3), x, length, train=False)
+  variables = network.init(jax.random.key(3), x, length, train=False)
   # Far from undecided.
   params = dict(variables['params'])
   output = jax.tree.map(lambda leaf: 5 * leaf, params['output'])
-  return inference.Trained(
+  return inference.Classifier(
     config,
-    tuple(class_names),
+    class_names,
     frame_shape,
-    classifier,
+    network,
     {'params': {**params, 'output': output}},
-    0,
+    **kwargs,
   )
 
 
-def evaluation_of(model, source):
+def evaluation_of(classifier, source):
   evaluate = evaluation_lib.Evaluator(
-    source, model.examples, model.classifier, model.config
+    source, classifier.examples, classifier.network, classifier.config
   )
-  return evaluate(parallel.replicate(model.variables))
+  return evaluate(parallel.replicate(classifier.variables))
 
 
-def test_evaluation_counts_what_the_recognizer_says():
+def test_evaluation_counts_what_the_classifier_says():
   """Of seven clips in batches of four, one by one and in windows."""
   config = motion_config.get_config()
   config.data.update(sampling='window', num_frames=8, windows=2)
-  model = trained(config, ordered_motion.CLASSES, (32, 32, 3))
+  classifier = trained(config, ordered_motion.CLASSES, (32, 32, 3))
   source = [ordered_motion.example('test', i) for i in range(7)]
-  evaluation = evaluation_of(model, source)
-  recognizer = inference.Recognizer(model)
-  said = np.stack([recognizer.probabilities(record) for record in source])
+  evaluation = evaluation_of(classifier, source)
+  said = np.stack([classifier.probabilities(record) for record in source])
   labels = np.array([record['label'] for record in source])
   best = said.argmax(axis=1)
   assert [r['id'] for r in evaluation.recordings] == [r['id'] for r in source]
@@ -245,16 +260,15 @@ def test_evaluation_counts_what_the_recognizer_says():
   assert evaluation.confusion[labels[0], best[0]] > 0
 
 
-def test_streams_are_scored_by_what_the_online_recognizer_says():
+def test_streams_are_scored_by_what_the_online_classifier_says():
   config = gesture_config.get_config()
-  model = trained(config, gesture_stream.CLASSES, (24, 24, 1))
+  classifier = trained(config, gesture_stream.CLASSES, (24, 24, 1))
   source = [gesture_stream.example('test', i) for i in range(5)]
-  evaluation = evaluation_of(model, source)
-  recognizer = inference.Recognizer(model)
+  evaluation = evaluation_of(classifier, source)
   right = []
   for record, found in zip(source, evaluation.recordings, strict=True):
     frames = inference.recorded_frames(record)
-    labels = [int(p.argmax()) for p in recognizer.online(frames)]
+    labels = [int(p.argmax()) for p in classifier.online(frames)]
     changed = inference.changes(labels)
     emitted = [label for _, label in changed if label]
     assert emitted == model_lib.spoken(np.array(labels))
@@ -266,7 +280,7 @@ def test_streams_are_scored_by_what_the_online_recognizer_says():
   assert any(found['recognized'] for found in evaluation.recordings)
   # A person's own stream may be longer; here it begins with the last of these.
   frames = np.concatenate([record['frames'] for record in source[::-1]])
-  times, said = recognizer.over_time({'id': 'long', 'frames': frames})
+  times, said = classifier.over_time({'id': 'long', 'frames': frames})
   assert list(times) == list(range(5 * gesture_stream.LENGTH))
   np.testing.assert_array_equal(said[: len(labels)].argmax(axis=1), labels)
   np.testing.assert_allclose(
@@ -281,22 +295,20 @@ def test_what_is_said_over_time_ends_with_what_is_said_of_all(bidirectional):
   config.data.num_frames = 12
   config.model.bidirectional = bidirectional
   names = ['wave', 'clap', 'jog']
-  model = trained(config, names, (60,))
-  recognizer = inference.Recognizer(model)
+  classifier = trained(config, names, (60,))
   for length in (5, 12, 40):
     record = skeleton(length)
-    times, over_time = recognizer.over_time(record)
+    times, over_time = classifier.over_time(record)
     assert len(times) == len(over_time) == min(length, 12)
     np.testing.assert_allclose(
-      over_time[-1], recognizer.probabilities(record), atol=1e-5
+      over_time[-1], classifier.probabilities(record), atol=1e-5
     )
     np.testing.assert_allclose(over_time.sum(axis=1), 1, rtol=1e-5)
   assert np.ptp(over_time, axis=0).max() > 0.01
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
-  model = trained(utd_mhad.get_config(), ['wave', 'clap'], (60,))
-  recognizer = inference.Recognizer(model)
+  classifier = trained(utd_mhad.get_config(), ['wave', 'clap'], (60,))
   for name, array, message in (
     ('wide.npy', np.zeros((4, 61), np.float32), r'frames of \[61\], the class'),
     ('deep.npy', np.zeros((4, 20, 3), np.float32), r'float32\[4, 20, 3\]'),
@@ -304,35 +316,33 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   ):
     np.save(tmp_path / name, array)
     with pytest.raises(ValueError, match=message):
-      recognizer.read(tmp_path / name)
-  with pytest.raises(ValueError, match='does not read pictures'):
-    recognizer.read(tmp_path / 'clip.mp4')
-  model = trained(
+      classifier.read(tmp_path / name)
+  with pytest.raises(ValueError, match='does not read images'):
+    classifier.read(tmp_path / 'clip.mp4')
+  classifier = trained(
     gesture_config.get_config(), gesture_stream.CLASSES, (24, 24, 1)
   )
-  recognizer = inference.Recognizer(model)
   rng = np.random.default_rng(0)
   clip = rng.integers(256, size=(5, 30, 40, 3), dtype=np.uint8)
   np.save(tmp_path / 'colour.npy', clip)
   np.save(tmp_path / 'grey.npy', clip[..., 0])
-  record = recognizer.read(tmp_path / 'colour.npy')
+  record = classifier.read(tmp_path / 'colour.npy')
   assert record['frames'].shape == (5, 30, 40, 1)
-  assert recognizer.over_time(record)[1].shape == (5, 9)
-  model = trained(
+  assert classifier.over_time(record)[1].shape == (5, 9)
+  classifier = trained(
     motion_config.get_config(), ordered_motion.CLASSES, (32, 32, 3)
   )
-  grey = inference.Recognizer(model).read(tmp_path / 'grey.npy')
+  grey = classifier.read(tmp_path / 'grey.npy')
   np.testing.assert_array_equal(grey['frames'], clip[..., :1].repeat(3, -1))
 
 
 def test_videos_are_thinned_as_those_were_that_it_was_trained_on(tmp_path):
   config = motion_config.get_config()
-  model = trained(config, ordered_motion.CLASSES, (32, 32, 3))
   frames = ordered_motion.example('test', 0)['frames']
   frames_lib.write(tmp_path / 'clip.mp4', frames, rate=24)
   for rate, step in ((None, 1), (24.0, 1), (8.0, 3)):
-    recognizer = inference.Recognizer(dataclasses.replace(model, rate=rate))
-    record = recognizer.read(tmp_path / 'clip.mp4')
+    classifier = trained(config, ordered_motion.CLASSES, (32, 32, 3), rate=rate)
+    record = classifier.read(tmp_path / 'clip.mp4')
     np.testing.assert_array_equal(
       record['frames'], frames_lib.read(tmp_path / 'clip.mp4')[::step]
     )

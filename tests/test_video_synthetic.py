@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from video.classification import augmentation
 from video.synthetic import event_captions
 from video.synthetic import gesture_stream
 from video.synthetic import occlusion_track
@@ -64,13 +65,27 @@ def test_frames_are_bytes_of_one_shape(module, shape):
 # Gesture streams.
 
 
+# Label -> the label after half a turn.
+HALF_TURN = augmentation.flipped_labels('half_turn', gesture_stream.CLASSES)
+
+
+def half_turn(record):
+  """A stream turned by half a turn, as training does, with its labels."""
+  return {
+    **record,
+    'frames': augmentation.flip_frames(record['frames'], 'half_turn'),
+    'labels': [int(HALF_TURN[label]) for label in record['labels']],
+    'framewise': HALF_TURN[record['framewise']],
+  }
+
+
 @pytest.mark.parametrize('label', range(1, len(gesture_stream.CLASSES)))
 def test_a_gesture_backwards_and_turned_is_a_gesture(label):
   line = gesture_stream.trace(label, 10)
   other = gesture_stream.trace(gesture_stream.REVERSED[label], 10)
   np.testing.assert_allclose(other, line[::-1])
   assert np.abs(other - line).max() > 0.5
-  turned = gesture_stream.trace(gesture_stream.TURNED[label], 10)
+  turned = gesture_stream.trace(HALF_TURN[label], 10)
   if 'clockwise' in gesture_stream.CLASSES[label]:
     # The same circle, begun at the other end.
     turned = np.concatenate([turned[5:], turned[1:6]])
@@ -88,7 +103,7 @@ def made(framewise):
   return runs
 
 
-@pytest.mark.parametrize('change', [lambda r: r, gesture_stream.flip])
+@pytest.mark.parametrize('change', [lambda r: r, half_turn])
 def test_streams_hold_their_gestures_in_order(change):
   ways = {'left': (-1, 0), 'right': (1, 0), 'up': (0, -1), 'down': (0, 1)}
   checked = set()
@@ -239,7 +254,7 @@ def test_a_thing_is_hidden_once_moves_on_and_is_seen_again():
     first, end = hidden[0], hidden[-1] + 1
     assert record['hidden'].dtype == bool
     assert len(hidden) == end - first and 5 <= len(hidden) <= 9
-    assert first >= occlusion_track.SEEN_FIRST and end <= 21
+    assert first >= occlusion_track.VISIBLE_FRAMES and end <= 21
     boxes = record['boxes'].astype(float)
     assert boxes[:, :2].min() >= 0
     assert (boxes[:, :2] + boxes[:, 2:]).max() <= occlusion_track.SIDE
@@ -308,7 +323,7 @@ def test_the_ground_glides_steadily():
 
   speeds = []
   for seed in range(20):
-    ground = occlusion_track._ground(np.random.default_rng(seed), ramp)
+    ground = occlusion_track._background(np.random.default_rng(seed), ramp)
     steps = np.diff(ground, axis=0)
     speed = steps[0, 0, 0]
     expected = np.broadcast_to(speed, steps.shape)
@@ -374,7 +389,7 @@ def test_photographs_change_the_ground_and_nothing_that_is_said(module, images):
 
 
 def test_too_few_photographs_are_an_error(tmp_path):
-  with pytest.raises(ValueError, match="no picture for 'train'.* at least 3"):
+  with pytest.raises(ValueError, match="no image for 'train'.* at least 3"):
     textures.texture('train', tmp_path)
   with pytest.raises(FileNotFoundError, match='no directory: pass one'):
     ordered_motion.example('train', 0, images=tmp_path / 'absent')

@@ -2,13 +2,53 @@
 
 import collections
 import fractions
+import functools
 
 import numpy as np
 import pytest
 
+from configs import ordered_motion as motion_config
+from video.classification import augmentation
+from video.classification import examples as examples_lib
 from video.synthetic import ordered_motion
 
 LABELS = range(len(ordered_motion.CLASSES))
+# Label -> the label of the clip backwards, as the config names them.
+REVERSED = {
+  ordered_motion.CLASSES.index(one): ordered_motion.CLASSES.index(other)
+  for pair in motion_config.REVERSALS
+  for one, other in (pair, pair[::-1])
+}
+
+
+def flip(name, record):
+  """A clip flipped as in training, with its label."""
+  labels = augmentation.flipped_labels(name, ordered_motion.CLASSES)
+  return {
+    **record,
+    'frames': augmentation.flip_frames(record['frames'], name),
+    'label': int(labels[record['label']]),
+  }
+
+
+def reverse(record):
+  """A clip played backwards as in evaluation, with its label."""
+  config = motion_config.get_config()
+  example = examples_lib.Examples(
+    config.data, config.augmentation, ordered_motion.CLASSES
+  ).evaluation(record, 'reversed')
+  return {
+    **record,
+    'frames': example['frames'][0],
+    'label': int(example['label']),
+  }
+
+
+CHANGES = {
+  'mirrored': functools.partial(flip, 'left_right'),
+  'upside down': functools.partial(flip, 'up_down'),
+  'backwards': reverse,
+}
 
 
 def paths():
@@ -49,10 +89,10 @@ def test_the_digit_stays_inside():
 @pytest.mark.parametrize('turn', ordered_motion.TURNS)
 def test_a_path_backwards_is_a_path_of_another_class(label, turn):
   path = ordered_motion.path(label, turn, 1, np.array([3, 5]))
-  other = ordered_motion.REVERSED[label]
+  other = REVERSED[label]
   back = ordered_motion.path(other, 17 - turn, 1, path[-1])
   np.testing.assert_array_equal(back, path[::-1])
-  assert other != label and ordered_motion.REVERSED[other] == label
+  assert other != label and REVERSED[other] == label
   assert len(ordered_motion.starts(label, turn, 1)) == len(
     ordered_motion.starts(other, 17 - turn, 1)
   )
@@ -77,13 +117,8 @@ def seen(record):
 
 @pytest.mark.parametrize(
   'change',
-  [
-    lambda record: record,
-    ordered_motion.flip,
-    lambda record: ordered_motion.flip(record, vertical=True),
-    ordered_motion.reverse,
-  ],
-  ids=['as it is', 'mirrored', 'upside down', 'backwards'],
+  [lambda record: record, *CHANGES.values()],
+  ids=['as it is', *CHANGES],
 )
 def test_labels_say_what_the_pixels_show(change):
   for index in range(40):
@@ -93,11 +128,7 @@ def test_labels_say_what_the_pixels_show(change):
 
 def test_a_change_made_twice_is_none():
   record = ordered_motion.example('test', 1)
-  for change in (
-    ordered_motion.flip,
-    lambda r: ordered_motion.flip(r, vertical=True),
-    ordered_motion.reverse,
-  ):
+  for change in CHANGES.values():
     assert change(record)['label'] != record['label']
     again = change(change(record))
     np.testing.assert_array_equal(again['frames'], record['frames'])

@@ -48,8 +48,8 @@ def test_sequences_keep_their_promises():
 
 def test_a_thing_fills_its_box_and_nothing_else():
   boxes = np.array([[10.25, 6.5, 12, 20]], np.float32)
-  thing = photo_track.Thing(
-    picture=Image.new('RGB', (26, 26), 'white'),
+  thing = photo_track.MovingObject(
+    texture=Image.new('RGB', (26, 26), 'white'),
     size=np.array([12.0, 20.0]),
     outline='rectangle',
     boxes=boxes,
@@ -64,17 +64,17 @@ def test_a_thing_fills_its_box_and_nothing_else():
     rows, columns = np.nonzero(covered)
     assert (rows.min(), rows.max()) == (6, 26)
     assert (columns.min(), columns.max()) == (10, 22)
-  assert photo_track._visible(thing, [], 0, 40, 50) == pytest.approx(1)
+  assert photo_track._visible_share(thing, [], 0, 40, 50) == pytest.approx(1)
   # Half of it hidden, by the end of the frame or by another thing.
-  assert photo_track._visible(thing, [], 0, 40, 16) == pytest.approx(
+  assert photo_track._visible_share(thing, [], 0, 40, 16) == pytest.approx(
     0.479, abs=0.05
   )
   half = boxes * (1, 1, 0.5, 1)
   above = dataclasses.replace(thing, boxes=half.astype(np.float32))
-  assert photo_track._visible(thing, [above], 0, 40, 50) == pytest.approx(
+  assert photo_track._visible_share(thing, [above], 0, 40, 50) == pytest.approx(
     0.5, abs=0.05
   )
-  assert photo_track._visible(thing, [thing], 0, 40, 50) < 0.1
+  assert photo_track._visible_share(thing, [thing], 0, 40, 50) < 0.1
 
 
 def test_splits_have_their_own_photographs(tmp_path):
@@ -96,9 +96,9 @@ def test_splits_have_their_own_photographs(tmp_path):
   ('fields', 'message'),
   [
     (dict(split='dev'), "split='dev' must be one of train, validation, test"),
-    (dict(height=16), '32 pixels each way at least'),
+    (dict(height=16), '32 x 32 pixels'),
     (dict(num_frames=3), '4 frames'),
-    (dict(count=0), 'pass 1 sequence'),
+    (dict(count=0), 'at least 1 sequence'),
   ],
 )
 def test_wrong_sequences_are_named(fields, message):

@@ -18,7 +18,6 @@ exit status is then 1.
 import json
 import pathlib
 import sys
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,76 +28,17 @@ import numpy as np
 from absl import app as absl_app
 from absl import flags
 
-from captioning import vocabulary as vocabulary_lib
-from recurrent import likelihood
-from recurrent import masking
 from training import app
 from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
 from video import data
-from video import frames as frames_lib
 from video.captioning import evaluation as evaluation_lib
 from video.captioning import examples as examples_lib
 from video.captioning import inference
+from video.captioning import losses
 from video.captioning import model
-
-
-def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """What the means of the loss divide by."""
-  found = {'tokens': jnp.sum(batch['tokens'] != vocabulary_lib.PAD_ID)}
-  if 'frame_labels' in batch:
-    labelled = batch['frame_labels'] != examples_lib.NO_LABEL
-    found['frames'] = jnp.sum(labelled)
-  return found
-
-
-def make_loss(
-  captioner: model.Captioner, config: ml_collections.ConfigDict
-) -> Callable:
-  """The loss, as `parallel.train_step` wants it.
-
-  The cross-entropy of the captions, teacher forced; and, for a captioner that
-  labels frames, that of their labels.
-
-  Args:
-    captioner: the model.
-    config: `label_smoothing` (of words), and `frame_labels`, the weight of the
-      labels' cross-entropy.
-  """
-
-  def loss_fn(variables, batch, counts, step, key):
-    del step
-    tokens = batch['tokens']
-    mask = tokens != vocabulary_lib.PAD_ID
-    (logits, y), updated = captioner.apply(
-      variables,
-      *model.inputs(batch),
-      train=True,
-      rngs={'dropout': key},
-      mutable=[name for name in variables if name != 'params'],
-    )
-    losses = likelihood.cross_entropy(
-      logits, tokens, smoothing=config.label_smoothing
-    )
-    loss = masking.share_of_mean(losses, mask, counts['tokens'])
-    if captioner.frame_labels:
-      labels = batch['frame_labels']
-      real = labels != examples_lib.NO_LABEL
-      of_frames = likelihood.cross_entropy(
-        y['frame_logits'], jnp.maximum(labels, 0)
-      )
-      loss += config.frame_labels * masking.share_of_mean(
-        of_frames, real, counts['frames']
-      )
-    costs = likelihood.cross_entropy(logits, tokens)
-    return loss, (
-      likelihood.token_metrics(costs, logits, tokens, mask),
-      dict(updated),
-    )
-
-  return loss_fn
 
 
 def initial_variables(
@@ -106,14 +46,18 @@ def initial_variables(
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
-  """Random ones."""
+  """Returns randomly initialised variables of a captioner.
+
+  Raises:
+    ValueError: the captioner labels frames, but the clips have no labels.
+  """
   batch = {
     name: jnp.asarray(x)[None] for name, x in example.items() if name != 'id'
   }
   if captioner.frame_labels and 'frame_labels' not in batch:
     raise ValueError(
       f'frame_labels={config.frame_labels}, but the clips of '
-      f'{config.data.name} have no labels of frames: pass '
+      f'{config.data.name} have no frame labels: pass '
       '--config.frame_labels=0'
     )
   inputs = model.inputs(batch)
@@ -126,8 +70,8 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's scores on the test split in `results.json`,
-  and with those that are left when the frames of each clip are shuffled.
+  Ends by writing the best checkpoint's scores on the test split to
+  `results.json`, and its scores on the same clips with shuffled frames.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
@@ -151,7 +95,7 @@ def train_and_evaluate(
     optimizer,
   )
   train_step = parallel.train_step(
-    make_loss(captioner, config.loss), counts, optimizer
+    losses.create(captioner, config.loss), losses.counts, optimizer
   )
   evaluate = evaluation_lib.Evaluator(validation, examples, captioner, config)
   key = parallel.replicate(jax.random.key(config.seed + 1))
@@ -184,7 +128,7 @@ def train_and_evaluate(
   evaluation_lib.evaluate_best(workdir, 'test', shuffled=True)
 
 
-def describe_files(
+def caption_files(
   workdir: pathlib.Path,
   paths: Sequence[str],
   *,
@@ -192,22 +136,17 @@ def describe_files(
   decoding: Sequence[str] = (),
   as_json: bool = False,
 ) -> int:
-  """Captions clips; returns the exit status.
+  """Captions files and prints the results; returns the exit status.
 
   Args:
     workdir: of a trained captioner.
-    paths: of video files, folders of frames, .npy and .npz files.
-    n_best: how many captions of each.
-    decoding: FIELD=VALUE of the config's `decoding`.
+    paths: video files, directories of frames, .npy and .npz files.
+    n_best: number of captions for each.
+    decoding: FIELD=VALUE changes of the config's `decoding`.
     as_json: print JSON instead of lines.
   """
   try:
-    trained = inference.load(workdir)
-    fields = app.change_fields(
-      trained.config.decoding, decoding, name='decoding'
-    )
-    fields.beam_size = max(fields.beam_size, n_best)
-    describer = inference.Describer(workdir, trained, fields)
+    captioner = inference.load(workdir, decoding=decoding, min_beams=n_best)
   except (FileNotFoundError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error
 
@@ -215,14 +154,14 @@ def describe_files(
   for path in paths:
     result = {'path': path}
     try:
-      clip = frames_lib.read(path, rate=trained.rate)
+      clip = captioner.read(path)
     except (OSError, ValueError) as error:
       result['error'] = str(error)
     else:
-      (found,) = describer.captions([clip])
+      (beams,) = captioner.caption([clip])
       best = [
         {'caption': caption.text, 'log_prob': caption.log_prob}
-        for caption in found[:n_best]
+        for caption in beams[:n_best]
       ]
       result.update(best[0])
       if n_best > 1:
@@ -234,13 +173,13 @@ def describe_files(
     if 'error' in result:
       print(f'{result["path"]}: error: {result["error"]}', file=sys.stderr)
     elif not as_json:
-      for found in result.get('n_best', [result]):
-        print(f'{result["path"]}\t{found["caption"]}\t{found["log_prob"]:.2f}')
+      for beam in result.get('n_best', [result]):
+        print(f'{result["path"]}\t{beam["caption"]}\t{beam["log_prob"]:.2f}')
   return int(any('error' in result for result in results))
 
 
 def main():
-  """The command line."""
+  """Defines the flags and runs the command."""
   n_best = flags.DEFINE_integer(
     'n_best', 1, 'For clips: number of captions of each.', 1
   )
@@ -252,9 +191,10 @@ def main():
   as_json = flags.DEFINE_bool(
     'json', False, 'For clips: print JSON instead of lines.'
   )
+  as_json = flags.DEFINE_bool('json', False, 'Print JSON.')
   app.run(
     train_and_evaluate,
-    use=lambda workdir, paths: describe_files(
+    use=lambda workdir, paths: caption_files(
       workdir,
       paths,
       n_best=n_best.value,

@@ -57,7 +57,7 @@ def initial_variables(
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
-  """Random parameters, and the published ones of a `ResNet` if named."""
+  """Returns random variables, with those of `encoder_weights` if it is set."""
   frames = losses.recorded(example)
 
   def init(key):
@@ -80,7 +80,7 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's scores on `data.final_split` in
+  Ends by writing the best checkpoint's scores on `data.final_split` to
   `results.json`.
   """
   parallel.local_batch_size(config.batch_size)
@@ -142,12 +142,10 @@ def train_and_evaluate(
         evaluation = evaluate(run.state.variables)
         run.record_evaluation(evaluation.scores, evaluation.seconds)
         if evaluation.confusion is not None:
-          picture = figures.confusion_matrix(
+          image = figures.confusion_matrix(
             evaluation.confusion, list(class_names)
           )
-          run.report.images(
-            step.number, {'validation/confusion': picture[None]}
-          )
+          run.report.images(step.number, {'validation/confusion': image[None]})
       else:
         run.state, update = train_step(run.state, step.batch, key)
         run.record_update(update)
@@ -155,39 +153,48 @@ def train_and_evaluate(
   evaluation_lib.evaluate_best(workdir, config.data.final_split)
 
 
-def _online(recognizer, record, step: int) -> list[dict[str, Any]]:
-  """When the surest class became another; of streams, the gestures.
+def _changes(
+  classifier: inference.Classifier, record: dict[str, Any], step: int
+) -> list[dict[str, Any]]:
+  """Reads a record frame by frame; returns where the best class changes.
 
-  The record holds every `step`-th frame of the file.
+  For streams these are the gestures.
+
+  Args:
+    classifier: see `inference.load`.
+    record: of a file.
+    step: the record has every `step`-th frame of the file.
   """
   frames = itertools.islice(
-    inference.recorded_frames(record), 0, None, recognizer.stride
+    inference.recorded_frames(record), 0, None, classifier.stride
   )
-  probabilities = list(recognizer.online(frames))
+  probabilities = list(classifier.online(frames))
   labels = [int(p.argmax()) for p in probabilities]
   return [
     {
-      'frame': place * recognizer.stride * step,
-      'class': recognizer.class_names[label],
-      'probability': float(probabilities[place][label]),
+      'frame': index * classifier.stride * step,
+      'class': classifier.class_names[label],
+      'probability': float(probabilities[index][label]),
     }
-    for place, label in inference.changes(labels)
-    if not (recognizer.streams and label == model.BLANK)
+    for index, label in inference.changes(labels)
+    if not (classifier.streams and label == model.BLANK)
   ]
 
 
-def _whole(recognizer, record) -> dict[str, Any]:
-  """What a whole recording shows."""
-  if recognizer.streams:
-    _, probabilities = recognizer.over_time(record)
-    found = model.spoken(probabilities.argmax(axis=1))
-    return {'gestures': [recognizer.class_names[label] for label in found]}
-  probabilities = recognizer.probabilities(record)
+def _classify(
+  classifier: inference.Classifier, record: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns the best classes of a record, or the gestures of a stream."""
+  if classifier.streams:
+    _, probabilities = classifier.over_time(record)
+    gestures = model.spoken(probabilities.argmax(axis=1))
+    return {'gestures': [classifier.class_names[label] for label in gestures]}
+  probabilities = classifier.probabilities(record)
   order = np.argsort(-probabilities, kind='stable')[: _TOP.value]
   return {
     'classes': [
       {
-        'class': recognizer.class_names[i],
+        'class': classifier.class_names[i],
         'probability': float(probabilities[i]),
       }
       for i in order
@@ -196,7 +203,7 @@ def _whole(recognizer, record) -> dict[str, Any]:
 
 
 def _print(result: dict[str, Any]):
-  """Lines for people: path, what, and how sure."""
+  """Prints a line for each class, gesture or change."""
   path = result['path']
   if 'gestures' in result:
     print(f'{path}\t{" ".join(result["gestures"]) or "(none)"}')
@@ -209,37 +216,36 @@ def _print(result: dict[str, Any]):
 
 
 def use(workdir: pathlib.Path, files: list[str]) -> int:
-  """Recognises what files show; returns the exit status."""
+  """Classifies files and prints the results; returns the exit status."""
   if _PLOT.value and not _PLOT.value.lower().endswith('.png'):
     raise absl_app.UsageError(
       f'--plot={_PLOT.value}: pass a name that ends in .png'
     )
   try:
-    trained = inference.load(workdir)
+    classifier = inference.load(workdir)
   except (FileNotFoundError, ValueError) as error:
     raise absl_app.UsageError(str(error)) from error
-  if _ONLINE.value and trained.classifier.bidirectional:
+  if _ONLINE.value and classifier.network.bidirectional:
     raise absl_app.UsageError(
-      f'{workdir} reads recordings backwards, too, and must have them whole: '
+      f'{workdir} has a bidirectional network, which needs whole recordings: '
       'leave out --online, or train with model.bidirectional=False'
     )
-  recognizer = inference.Recognizer(trained)
-  results, pictures = [], []
+  results, plots = [], []
   for file in files:
     result = {'path': file}
     results.append(result)
     try:
-      record = recognizer.read(file)
-      step = frames_lib.step(file, trained.rate)
+      record = classifier.read(file)
+      step = frames_lib.step(file, classifier.rate)
       if _ONLINE.value:
-        result['changes'] = _online(recognizer, record, step)
+        result['changes'] = _changes(classifier, record, step)
       else:
-        result.update(_whole(recognizer, record))
+        result.update(_classify(classifier, record))
       if _PLOT.value:
         rate = None
         if 'frames' in record:
           rate = frames_lib.frame_rate(file) / step
-        pictures.append(evaluation_lib.picture(recognizer, record, rate))
+        plots.append(evaluation_lib.plot(classifier, record, rate))
     except (OSError, ValueError) as error:
       result['error'] = str(error)
       print(f'{file}: error: {error}', file=sys.stderr)
@@ -248,8 +254,8 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
       _print(result)
   if _JSON.value:
     print(json.dumps(results, indent=2, ensure_ascii=False))
-  if pictures:
-    figures.save(np.concatenate(pictures), _PLOT.value)
+  if plots:
+    figures.save(np.concatenate(plots), _PLOT.value)
   return int(any('error' in result for result in results))
 
 

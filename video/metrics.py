@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 OVERLAPS = np.linspace(0, 1, 21)  # Thresholds of the success curve.
-DISTANCES = np.arange(51)  # Of the precision curve, in pixels.
+DISTANCES = np.arange(51)  # Thresholds of the precision curve, in pixels.
 _PRECISION_AT = 20
-_SUCCESS_AT = 10  # Where OVERLAPS is 0.5.
+_SUCCESS_AT = 10  # Index of 0.5 in OVERLAPS.
 
 
 # Classification.
@@ -25,8 +25,8 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
   """The share of examples whose class is among the k with the best scores.
 
   Args:
-    scores: f32[N, C]. Of equal scores the first class counts as the best, as
-      for `argmax`.
+    scores: f32[N, C]. Among equal scores the first class is the best, as for
+      `argmax`.
     labels: int[N].
     k: from 1 to C.
   """
@@ -44,17 +44,16 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
 def confusion_matrix(
   labels: np.ndarray, predictions: np.ndarray, num_classes: int
 ) -> np.ndarray:
-  """How often each class (row) was taken for each class: int64[C, C]."""
+  """Number of examples by true (row) and predicted class: int64[C, C]."""
   matrix = np.zeros((num_classes, num_classes), np.int64)
   np.add.at(matrix, (np.asarray(labels), np.asarray(predictions)), 1)
   return matrix
 
 
 def per_class_accuracy(matrix: np.ndarray) -> np.ndarray:
-  """The share of each class that was recognised: f64[C].
+  """The share of each class that is predicted correctly: f64[C].
 
-  NaN for a class that does not occur; `np.nanmean` of it is the mean class
-  accuracy.
+  NaN for a class without examples; its `np.nanmean` is the mean class accuracy.
 
   Args:
     matrix: int[C, C], of `confusion_matrix`.
@@ -81,20 +80,20 @@ def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
 def stream_scores(
   references: Sequence[Sequence[int]], predictions: Sequence[Sequence[int]]
 ) -> dict[str, float]:
-  """Of the gestures recognised in streams, against those that were made.
+  """Scores of the gestures that are recognised in streams.
 
   Returns:
-    'edit_accuracy': 1 - edit distance / gestures made, both summed over the
-      streams; negative where more is wrong than there was. 'exact': the share
-      of streams without any error.
+    'edit_accuracy': 1 - edit distance / number of true gestures, both summed
+      over the streams; negative if there are more errors than gestures.
+      'exact': the share of streams without an error.
   """
   pairs = list(zip(references, predictions, strict=True))
-  made = sum(len(reference) for reference, _ in pairs)
-  if not made:
-    raise ValueError('there is no gesture to recognise: pass streams with some')
+  num_gestures = sum(len(reference) for reference, _ in pairs)
+  if not num_gestures:
+    raise ValueError('the references have no gestures: pass streams with some')
   distances = [edit_distance(*pair) for pair in pairs]
   return {
-    'edit_accuracy': 1 - sum(distances) / made,
+    'edit_accuracy': 1 - sum(distances) / num_gestures,
     'exact': float(np.mean([distance == 0 for distance in distances])),
   }
 
@@ -105,7 +104,7 @@ def stream_scores(
 def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """Intersection over union of boxes: f32[..., 4] twice -> f64[...].
 
-  0 where a box is empty or not a number.
+  0 if a box is empty or NaN.
   """
   first, second = np.asarray(first, float), np.asarray(second, float)
   low = np.maximum(first[..., :2], second[..., :2])
@@ -129,26 +128,25 @@ def centre_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def success_curve(overlaps: np.ndarray) -> np.ndarray:
   """The share of frames that overlap more than `OVERLAPS`: f64[T] -> f64[21].
 
-  Strictly more, as in the OTB toolkits: no frame counts at a threshold of 1, so
-  that the best tracker has an area under the curve of 20/21.
+  Strictly more, as in the OTB toolkits: at a threshold of 1 the share is 0, so
+  that a perfect tracker has an area under the curve of 20/21.
   """
   return (np.asarray(overlaps)[:, None] > OVERLAPS).mean(axis=0)
 
 
 def precision_curve(distances: np.ndarray) -> np.ndarray:
-  """The share of frames at most `DISTANCES` away: f64[T] -> f64[51]."""
+  """The share of frames within `DISTANCES`: f64[T] -> f64[51]."""
   return (np.asarray(distances)[:, None] <= DISTANCES).mean(axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class OnePass:
-  """How well boxes follow the truth: means over sequences (Wu et al. 2013).
+  """Scores of one-pass evaluation: means over sequences (Wu et al. 2013).
 
   Attributes:
     success: f64[21], the success curve.
     precision: f64[51], the precision curve.
-    num_sequences: of how many sequences; those without a frame that counts are
-      left out.
+    num_sequences: number of sequences with a frame that counts.
   """
 
   success: np.ndarray
@@ -156,7 +154,7 @@ class OnePass:
   num_sequences: int
 
   def numbers(self) -> dict[str, float]:
-    """The three numbers that are easily confused, by their names."""
+    """The area under the success curve, and a value of each curve."""
     return {
       'success_auc': float(self.success.mean()),
       'success_rate_50': float(self.success[_SUCCESS_AT]),
@@ -171,14 +169,14 @@ def one_pass(
   counted: Sequence[np.ndarray] | None = None,
   count_first: bool = False,
 ) -> OnePass:
-  """Scores trackers that were started once, in the first frame.
+  """Scores trackers that start once, in the first frame.
 
   Args:
-    predictions: for each sequence f32[T, 4]; T differs.
-    truths: likewise. Frames whose box is empty or not a number do not count.
-    counted: for each sequence bool[T], the frames that count; None is all.
-    count_first: whether the first frame counts, in which the box is given.
-      Published numbers of OTB count it, which flatters short sequences.
+    predictions: f32[T, 4] for each sequence; T may differ.
+    truths: likewise. Frames whose box is empty or NaN do not count.
+    counted: bool[T] for each sequence, the frames that count; None is all.
+    count_first: count the first frame, in which the box is given. Published
+      numbers of OTB count it, which favours short sequences.
   """
   if counted is None:
     counted = [np.ones(len(truth), bool) for truth in truths]
@@ -187,7 +185,7 @@ def one_pass(
     if not len(boxes) == len(truth) == len(mask):
       raise ValueError(
         f'a sequence has {len(truth)} true boxes, {len(boxes)} predicted ones '
-        f'and {len(mask)} marks of what counts: there must be one per frame'
+        f'and a mask of {len(mask)}: pass one of each per frame'
       )
     mask = mask & (_area(np.asarray(truth, float)) > 0)
     mask[0] &= count_first
@@ -202,19 +200,19 @@ def one_pass(
 
 
 def after_hidden(hidden: np.ndarray) -> np.ndarray:
-  """Frames in which a thing is seen that was hidden before: bool[T] twice."""
+  """Frames without occlusion after the first one with it: bool[T] twice."""
   return np.logical_or.accumulate(hidden) & ~hidden
 
 
 @dataclasses.dataclass(frozen=True)
 class Restarted:
-  """A run in which a tracker was started again whenever it was lost.
+  """Results of a tracker that is restarted after each failure.
 
   Attributes:
-    boxes: f64[T, 4]; NaN while the tracker waited to be started.
+    boxes: f64[T, 4]; NaN between a failure and the next start.
     overlaps: f64[T], of the boxes with the truth; NaN likewise.
-    starts: the frames in which a box was given.
-    failures: the frames in which the overlap was 0.
+    starts: frames in which a box is given.
+    failures: frames in which the overlap is 0.
   """
 
   boxes: np.ndarray
@@ -223,10 +221,10 @@ class Restarted:
   failures: tuple[int, ...]
 
   def numbers(self, burn_in: int = 10) -> dict[str, float]:
-    """'failures', and 'accuracy': the mean overlap of what was tracked.
+    """The number of 'failures', and 'accuracy', the mean overlap.
 
-    The `burn_in` frames from a start on do not count for the accuracy, as they
-    are easy; nor do failures. It is NaN if nothing is left.
+    The accuracy leaves out the `burn_in` frames after each start, which are
+    easy, and the failures. It is NaN if no frame is left.
     """
     usable = np.isfinite(self.overlaps)
     for start in self.starts:
@@ -249,15 +247,15 @@ def with_restarts(
 ) -> Restarted:
   """Runs a tracker as the VOT challenge did (Kristan et al. 2016).
 
-  It has failed when its box does not overlap the true one at all, and is
-  started anew `wait` frames later: the number of failures is its robustness.
+  The tracker fails when its box does not overlap the true one, and restarts
+  `wait` frames later. The number of failures measures its robustness.
 
   Args:
     begin: (frame, box f32[4]) -> state.
     step: (state, frame) -> (state, box).
     frames: uint8[T, H, W, 3], or one frame after another.
-    truth: f32[T, 4]. In frames whose box is empty or not a number a tracker
-      does not fail, and is not started.
+    truth: f32[T, 4]. In frames whose box is empty or NaN the tracker neither
+      fails nor starts.
     wait: frames from a failure to the next start.
   """
   truth = np.asarray(truth, float)
@@ -284,6 +282,6 @@ def with_restarts(
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
-  """f64[..., 4] -> f64[...]; 0 for a box that is empty or not a number."""
+  """Areas of boxes f64[..., 4] -> f64[...]; 0 if empty or NaN."""
   sides = np.where(np.isfinite(boxes).all(axis=-1)[..., None], boxes, 0)
   return np.maximum(sides[..., 2:], 0).prod(axis=-1)

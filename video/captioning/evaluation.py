@@ -27,45 +27,45 @@ from video.captioning import inference
 from video.captioning import model
 from video.synthetic import event_captions
 
-# Beside the scores of captions, for `event_captions`; see `event_scores`.
+# Further scores for `event_captions`; see `event_scores`.
 EVENT_METRICS = ('exact', 'motion_order', 'motion_set')
-# By what a checkpoint can be the best: what `Evaluator` computes every time.
+# Scores that can rank checkpoints: `Evaluator` computes them every time.
 METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
 
 
 def check_metric(config: ml_collections.ConfigDict):
   """Raises a ValueError unless checkpoints can be ranked by `best_metric`."""
-  known = (*METRICS, *(EVENT_METRICS if _of_events(config) else ()))
+  known = (*METRICS, *(EVENT_METRICS if _has_events(config) else ()))
   if config.best_metric not in known:
     raise ValueError(
       f'best_metric={config.best_metric!r} is none of {", ".join(known)}'
     )
 
 
-def _of_events(config: ml_collections.ConfigDict) -> bool:
-  """Whether the data are `event_captions`, in one of their variants."""
+def _has_events(config: ml_collections.ConfigDict) -> bool:
+  """True for `event_captions` and its variants."""
   return config.data.name.partition('/')[0] == 'event_captions'
 
 
 def event_scores(
   references: dict[str, list[str]], candidates: dict[str, str]
 ) -> dict[str, float]:
-  """What share of the captions of `event_captions` is right.
+  """The shares of captions of `event_captions` that are right.
 
-  N-grams hardly tell 'left then up' from 'up then left'; these do.
+  N-gram scores hardly separate 'left then up' from 'up then left'.
 
   Args:
-    references: of each clip.
-    candidates: of each of the same clips.
+    references: clip id -> captions.
+    candidates: clip id -> generated caption.
 
   Returns:
-    `exact`: word for word as a reference; `motion_order`: with the same ways
-    in the same order; `motion_set`: with the same ways in any order.
+    `exact`: equal to a reference; `motion_order`: the same directions in the
+    same order; `motion_set`: the same directions in any order.
   """
 
-  def share(of_caption: Callable[[str], Any]) -> float:
+  def share(key: Callable[[str], Any]) -> float:
     right = [
-      of_caption(candidates[i]) in [of_caption(text) for text in texts]
+      key(candidates[i]) in [key(text) for text in texts]
       for i, texts in references.items()
     ]
     return float(np.mean(right))
@@ -79,34 +79,34 @@ def event_scores(
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What one pass over a split gives."""
+  """Results of one pass over a split."""
 
   scores: dict[str, float]
-  captions: dict[str, list[vocabulary_lib.Caption]]  # Of a clip, best first.
-  absent: dict[str, str]  # Scores that could not be computed, and why.
+  captions: dict[str, list[vocabulary_lib.Caption]]  # By clip, best first.
+  absent: dict[str, str]  # Score that could not be computed -> reason.
   seconds: float
 
 
 class Evaluator:
-  """Evaluates a captioner on one split; compiles once."""
+  """Evaluates a video captioner on one split; compiles once."""
 
   def __init__(
     self,
     source: batching.Source,
     examples: examples_lib.Examples,
-    captioner: model.Captioner,
+    network: model.Captioner,
     config: ml_collections.ConfigDict,
   ):
     """Prepares the batches and reads the references.
 
     Args:
-      source: the split, with `frames` or `features`.
-      examples: makes examples of them.
-      captioner: the model.
+      source: records of the split, with `frames` or `features`.
+      examples: turns records into examples.
+      network: the Flax module.
       config: `data.name`, `decoding` and `eval_batch_size`.
     """
     self._vocabulary = examples.vocabulary
-    self._events = _of_events(config)
+    self._events = _has_events(config)
     self.references = {}
     for i in range(len(source)):
       record = source[i]
@@ -114,13 +114,13 @@ class Evaluator:
     self._batches = batching.evaluation_batches(
       source, examples.evaluation, batch_size=config.eval_batch_size
     )
-    self._describe = inference.describe_step(
-      captioner, config.decoding, examples.vocabulary
+    self._decode = inference.decode_step(
+      network, config.decoding, examples.vocabulary
     )
 
     def measure(variables, batch):
       tokens = batch['tokens']
-      logits, _ = captioner.apply(variables, *model.inputs(batch), train=False)
+      logits, _ = network.apply(variables, *model.inputs(batch), train=False)
       mask = tokens != vocabulary_lib.PAD_ID
       mask &= batch['mask'][:, None, None]
       costs = likelihood.cross_entropy(logits, tokens)
@@ -129,10 +129,10 @@ class Evaluator:
     self._measure = parallel.eval_step(measure)
 
   def __call__(self, variables: Any, *, meteor: bool = False) -> Evaluation:
-    """Describes every clip and scores the descriptions.
+    """Captions every clip and scores the captions.
 
     Args:
-      variables: of the captioner, replicated.
+      variables: of the network, replicated.
       meteor: compute METEOR too, which takes seconds and needs Java.
 
     Raises:
@@ -142,14 +142,14 @@ class Evaluator:
     tokens = prediction.measure(
       self._measure, variables, batching.read(self._batches)
     )
-    found = inference.describe(
-      self._describe,
+    beams = inference.decode(
+      self._decode,
       variables,
       batching.read(self._batches),
       self._vocabulary,
     )
-    captions = dict(zip(self.references, found, strict=True))
-    candidates = {i: beams[0].text for i, beams in captions.items()}
+    captions = dict(zip(self.references, beams, strict=True))
+    candidates = {i: found[0].text for i, found in captions.items()}
     result = metrics.score(self.references, candidates, meteor=meteor)
     scores = {
       **result['corpus'],
@@ -163,7 +163,7 @@ class Evaluator:
     )
 
   def table(self, evaluation: Evaluation) -> str:
-    """The first captions beside a human one, in Markdown."""
+    """The first captions beside their references, in Markdown."""
     rows = [
       f'| {i} | {found[0].text} | {self.references[i][0]} |'
       for i, found in itertools.islice(evaluation.captions.items(), 20)
@@ -179,24 +179,25 @@ def evaluate_best(
   `results.json` gets an entry; the captions go under `results/`.
 
   Args:
-    workdir: of the run; nothing else is needed.
+    workdir: of the run.
     split: 'validation' or 'test'.
-    shuffled: shuffle the frames of each clip; the entry's name says so.
+    shuffled: shuffle the frames of each clip; the entry is then called
+      'SPLIT_shuffled'.
 
   Returns:
     The entry of `results.json`.
   """
   name = f'{split}_shuffled' if shuffled else split
-  trained = inference.load(workdir)
-  config = trained.config
+  captioner = inference.load(workdir)
+  config = captioner.config
   source = examples_lib.open_split(config, workdir, split)
   evaluate = Evaluator(
     source,
-    examples_lib.Examples(trained.vocabulary, config.data, shuffled=shuffled),
-    trained.captioner,
+    examples_lib.Examples(captioner.vocabulary, config.data, shuffled=shuffled),
+    captioner.network,
     config,
   )
-  evaluation = evaluate(trained.variables, meteor=True)
+  evaluation = evaluate(captioner.variables, meteor=True)
   training = examples_lib.open_split(config, workdir, 'train')
   entry = {
     'scores': evaluation.scores,
@@ -206,7 +207,7 @@ def evaluate_best(
       evaluate.references,
     ),
     'num_clips': len(source),
-    **results.from_run(workdir, config, trained.step),
+    **results.from_run(workdir, config, captioner.step),
     'data': {
       'name': config.data.name,
       'fingerprint': data.fingerprint(config.data.name, config.data.data_dir),
@@ -232,7 +233,7 @@ def evaluate_best(
 
 
 def _log(entry: dict[str, Any], name: str):
-  """The scores beside those of the most frequent caption."""
+  """Logs the scores beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [f'{name}: {entry["num_clips"]} clips, step {entry["step"]}']
   for metric, value in entry['scores'].items():

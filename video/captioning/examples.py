@@ -1,7 +1,7 @@
-"""From a record of a captioned clip to an example of fixed shapes.
+"""Turns records of captioned clips into examples of fixed shapes.
 
-With `cache_features` a published encoder sees every frame once, and training
-reads what it made.
+With `cache_features` a published encoder runs once over every frame, and
+training reads its features.
 
 Axes: L frames, H, W pixels, D features, K captions of a clip, W words.
 """
@@ -35,10 +35,10 @@ from vision import pretrained
 VOCABULARY_FILE = 'vocabulary.json'
 # The frozen encoder of a run on cached features, beside its checkpoints.
 ENCODER_FILE = 'encoder.safetensors'
-# What training reads of the records, beside their features.
+# The fields of the records that training reads beside the features.
 _RECORDS_FILE = 'records.json'
-_SHARD_SIZE = 64  # Clips; what is lost at most when caching is stopped.
-NO_LABEL = -1  # Of a frame.
+_SHARD_SIZE = 64  # Clips; an interrupted cache loses at most one shard.
+NO_LABEL = -1  # Frame without a label.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +46,18 @@ class Examples:
   """Makes examples for training and for evaluation.
 
   Attributes:
-    vocabulary: words to numbers.
+    vocabulary: of the captions.
     config:
       `num_frames`: L.
-      `every`: of every so many frames one is seen, at most L; with 0, of L
-        equal parts of the clip one each.
-      `jitter`: in training any one of them.
+      `every`: stride of the sampled frames, at most L of them; 0 samples one
+        frame from each of L equal parts of the clip.
+      `jitter`: in training, random instead of fixed frames of these parts.
       `resize`, `crop`, `flip`: see `sampling.for_training`.
-      `flip_events`: of `event_captions` alone: mirror half of the training
-        clips left to right, and half upside down, words and labels too.
+      `flip_events`: for `event_captions` alone: mirror half of the training
+        clips left to right and half upside down, words and labels included.
       `captions_per_clip`, `max_length`: K, W.
-    shuffled: of each clip the frames in another order, always the same: what
-      is left of the scores then is owed to no order.
+    shuffled: shuffle the frames of each clip, in an order that depends on its
+      id alone. Scores on such clips owe nothing to the order of frames.
   """
 
   vocabulary: vocabulary_lib.Vocabulary | None
@@ -67,12 +67,12 @@ class Examples:
   def training(
     self, record: dict[str, Any], rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    """A clip, randomly cropped, and some of its captions in random order.
+    """Returns a randomly cropped clip and K of its captions.
 
     Args:
-      record: `id`, `captions`, maybe `frame_labels`, and `frames`; or, in their
-        place, `features` f16[N, D].
-      rng: of this example alone.
+      record: `id`, `captions`, optionally `frame_labels`, and either `frames`
+        or `features` f16[N, D].
+      rng: random generator of this example.
 
     Returns:
       `id`, `frames` uint8[L, H, W, C] or f16[L, D], `length` i32[], `tokens`
@@ -84,55 +84,55 @@ class Examples:
       for vertical in (False, True):
         if rng.random() < 0.5:
           record = event_captions.flip(record, vertical=vertical)
-    places = self.places(
+    indices = self.frame_indices(
       len(record['frames']), rng if self.config.jitter else None
     )
     clip = sampling.for_training(
-      np.asarray(record['frames'][places]),
+      np.asarray(record['frames'][indices]),
       rng,
       resize=self.config.resize,
       crop=self.config.crop,
       flip=self.config.flip,
     )
-    return self._example(record, clip, places, rng)
+    return self._example(record, clip, indices, rng)
 
   def evaluation(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The central crop and the same captions every time; see `training`."""
+    """Returns the centre crop and fixed captions; see `training`."""
     rng = np.random.default_rng(0)
     if 'features' in record:
       return self._example(record, record['features'], None, rng)
-    places = self.places(len(record['frames']))
-    clip = self.crop(np.asarray(record['frames'][places]))
-    return self._example(record, clip, places, rng)
+    indices = self.frame_indices(len(record['frames']))
+    clip = self.crop(np.asarray(record['frames'][indices]))
+    return self._example(record, clip, indices, rng)
 
   def clip(self, frames: Any) -> np.ndarray:
-    """The frames that the model sees: uint8[T, ...] -> uint8[N, H, W, 3]."""
-    return self.crop(np.asarray(frames[self.places(len(frames))]))
+    """Samples and crops frames: uint8[T, ...] -> uint8[N, H, W, 3]."""
+    return self.crop(np.asarray(frames[self.frame_indices(len(frames))]))
 
-  def places(
+  def frame_indices(
     self, length: int, rng: np.random.Generator | None = None
   ) -> np.ndarray:
-    """Which frames of a clip: i64[N], N at most L."""
+    """Indices of the frames that are sampled from a clip: i64[N], N <= L."""
     if not self.config.every:
       return sampling.spread(length, self.config.num_frames, rng)
     first = 0
     if rng is not None:
       first = rng.integers(min(self.config.every, length))
-    places = np.arange(first, length, self.config.every)
-    return places[: self.config.num_frames]
+    indices = np.arange(first, length, self.config.every)
+    return indices[: self.config.num_frames]
 
   def fit(self, clip: np.ndarray) -> dict[str, np.ndarray]:
-    """`frames`, padded to L, and `length`."""
+    """Pads a clip to L frames: returns `frames` and `length`."""
     fitted, length = sampling.fit(clip, self.config.num_frames)
     return {'frames': fitted, 'length': np.array(length, np.int32)}
 
   def crop(self, frames: np.ndarray) -> np.ndarray:
-    """The centre: uint8[T, ..., ..., 3] -> uint8[T, H, W, 3]."""
+    """Resizes and crops the centre: uint8[T, ..., 3] -> uint8[T, H, W, 3]."""
     return sampling.for_evaluation(
       frames, resize=self.config.resize, crop=self.config.crop
     )
 
-  def _example(self, record, clip, places, rng):
+  def _example(self, record, clip, indices, rng):
     tokens = vocabulary_lib.caption_tokens(
       record,
       self.vocabulary,
@@ -141,8 +141,8 @@ class Examples:
       rng=rng,
     )
     labels = None
-    if 'frame_labels' in record and places is not None:
-      labels = np.asarray(record['frame_labels'], np.int32)[places]
+    if 'frame_labels' in record and indices is not None:
+      labels = np.asarray(record['frame_labels'], np.int32)[indices]
     if self.shuffled:
       order = np.random.default_rng(zlib.crc32(record['id'].encode()))
       order = order.permutation(len(clip))
@@ -225,7 +225,10 @@ def make_examples(
   workdir: pathlib.Path,
   training: batching.Source,
 ) -> Examples:
-  """With the workdir's vocabulary, which is built at first."""
+  """Returns examples with the vocabulary of the workdir.
+
+  It is built from the captions of `training` if it is missing.
+  """
   path = workdir / VOCABULARY_FILE
   if path.exists():
     vocabulary = vocabulary_lib.Vocabulary.load(path)
@@ -239,7 +242,7 @@ def make_examples(
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       vocabulary.save(path)
-  logging.info('A vocabulary of %d words.', len(vocabulary))
+  logging.info('Vocabulary of %d words.', len(vocabulary))
   return Examples(vocabulary, config.data)
 
 

@@ -1,9 +1,15 @@
-"""From a trained workdir, or a running training, to captions of clips.
+"""Captions clips with a trained network.
 
-Axes: B clips, L frames, K beams, W words, N frames of a clip that are seen.
+  captioner = inference.load('runs/msvd')
+  ((best, *others),) = captioner.caption([captioner.read('clip.mp4')])
+  print(best.text, best.log_prob)
+
+Axes: B clips, T frames of a file, L frames that the network reads (padded), N
+of them that are real, K beams, W words.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -22,53 +28,21 @@ from training import app
 from training import checkpoints
 from training import parallel
 from training import prediction
-from video.captioning import examples
+from video import frames as frames_lib
+from video.captioning import examples as examples_lib
 from video.captioning import model
 
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-  """What a workdir holds: all that captioning needs."""
-
-  config: ml_collections.ConfigDict
-  vocabulary: vocabulary_lib.Vocabulary
-  captioner: model.Captioner
-  variables: Any
-  step: int
-  rate: float | None = None  # To which video files are thinned, frames/s.
-
-
-def load(workdir: pathlib.Path) -> Trained:
-  """The best checkpoint of a run.
-
-  Raises:
-    FileNotFoundError: nothing was trained there.
-  """
-  config = app.read_config(workdir)
-  variables, extras, step = checkpoints.load(
-    workdir, best_metric=config.best_metric, mode=config.best_mode
-  )
-  vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
-  return Trained(
-    config,
-    vocabulary,
-    model.create(config, len(vocabulary)),
-    parallel.replicate(variables),
-    step,
-    extras.get('rate'),
-  )
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Described:
-  """What a captioner says of a clip.
+class CaptionedClip:
+  """The captions of a clip and the attention of the best one.
 
   Attributes:
-    captions: the best first.
-    times: f64[N], when the frames that it saw are shown, in seconds.
-    attention: f32[W, N], how much of each of these frames is in each word of
-      the best caption, its end and padding included; None of a model that does
-      not attend.
+    captions: beams, best first.
+    times: f64[N], times of the frames that the network read, in seconds.
+    attention: f32[W, N], weights over these frames for each word of the best
+      caption, then for its EOS and padding; None if the decoder does not
+      attend.
   """
 
   captions: list[vocabulary_lib.Caption]
@@ -76,27 +50,190 @@ class Described:
   attention: np.ndarray | None
 
 
-def describe_step(
-  captioner: model.Captioner,
+class Captioner:
+  """Captions clips, in batches of one shape.
+
+  Attributes:
+    config: the run's config; `decoding` holds the settings that are used.
+    vocabulary: of the network.
+    network: the Flax module.
+    variables: of the network, replicated over the devices.
+    step: training step of the checkpoint.
+    rate: frames per second to which video files are thinned; None for all.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    vocabulary: vocabulary_lib.Vocabulary,
+    network: model.Captioner,
+    variables: Any,
+    *,
+    encoder: Any = None,
+    step: int = 0,
+    rate: float | None = None,
+  ):
+    """Compiles on the first call.
+
+    Args:
+      config: of the run.
+      vocabulary: of the network.
+      network: the Flax module.
+      variables: of the network.
+      encoder: variables of the frozen encoder; None unless the network reads
+        cached features.
+      step: training step of the variables.
+      rate: frames per second of the data set; None if nothing was thinned.
+    """
+    self.config = config
+    self.vocabulary = vocabulary
+    self.network = network
+    self.variables = parallel.replicate(variables)
+    self.step = step
+    self.rate = rate
+    self._examples = examples_lib.Examples(vocabulary, config.data)
+    self._decode = decode_step(network, config.decoding, vocabulary)
+    self._attend = None
+    if network.decoder.attends:
+      self._attend = _attention_step(network)
+    self._encode = None
+    if config.cache_features:
+      self._encode = examples_lib.encode_step(config, encoder)
+
+  def read(self, path: str | os.PathLike) -> np.ndarray:
+    """Reads a clip: uint8[T, H, W, C].
+
+    Args:
+      path: see `frames.read`; videos are thinned to `rate`.
+
+    Raises:
+      ValueError: the file is not a clip.
+      OSError: the file cannot be read.
+    """
+    return frames_lib.read(path, rate=self.rate)
+
+  def caption(
+    self, clips: Sequence[np.ndarray]
+  ) -> list[list[vocabulary_lib.Caption]]:
+    """Returns the beams of each clip, best first.
+
+    Args:
+      clips: uint8[T, H, W, C] each; T, H and W may differ, C is 1 or 3.
+    """
+    batches = self._batches(clips)
+    return decode(self._decode, self.variables, batches, self.vocabulary)
+
+  def caption_with_attention(
+    self, clips: Sequence[np.ndarray], rates: Sequence[float]
+  ) -> list[CaptionedClip]:
+    """Captions clips and reports which frames each word attends to.
+
+    Args:
+      clips: as for `caption`.
+      rates: frames per second of each clip.
+    """
+    batches = list(self._batches(clips))
+    beams = list(prediction.predict(self._decode, self.variables, batches))
+    attention = [None] * len(clips)
+    if self._attend is not None:
+      best = iter([tokens[0] for tokens, _ in beams])
+      forced = [
+        {**batch, 'tokens': _pad(best, batch['mask'])[:, np.newaxis]}
+        for batch in batches
+      ]
+      attention = prediction.predict(self._attend, self.variables, forced)
+    results = []
+    for clip, rate, found, weights in zip(
+      clips, rates, beams, attention, strict=True
+    ):
+      times = self._examples.frame_indices(len(clip)) / rate
+      if weights is not None:
+        weights = np.asarray(weights)[:, : len(times)]
+      captions = self.vocabulary.read(*found)
+      results.append(CaptionedClip(captions, times, weights))
+    return results
+
+  def _batches(self, clips) -> Iterator[dict[str, np.ndarray]]:
+    """Yields batches of one clip per device."""
+    size = jax.local_device_count()
+    for start in range(0, len(clips), size):
+      part = [self._preprocess(clip) for clip in clips[start : start + size]]
+      if self._encode is not None:
+        part = examples_lib.encode_clips(
+          self._encode, self._examples, part, size
+        )
+      mask = np.arange(size) < len(part)
+      fitted = (self._examples.fit(clip) for clip in part)
+      yield {**_pad(fitted, mask), 'mask': mask}
+
+  def _preprocess(self, clip: np.ndarray) -> np.ndarray:
+    """Samples and crops the frames, in colour: uint8[N, H, W, 3]."""
+    frames = self._examples.clip(clip)
+    return np.broadcast_to(frames, (*frames.shape[:-1], 3))
+
+
+def load(
+  workdir: str | os.PathLike,
+  *,
+  decoding: Sequence[str] = (),
+  min_beams: int = 1,
+) -> Captioner:
+  """Loads the best checkpoint of a run.
+
+  Args:
+    workdir: of the run.
+    decoding: FIELD=VALUE changes of the config's `decoding`.
+    min_beams: smallest `beam_size`, for callers that show several captions.
+
+  Raises:
+    FileNotFoundError: the workdir has no checkpoint.
+    ValueError: `decoding` names no field, or the run is of another version.
+  """
+  workdir = pathlib.Path(workdir).absolute()
+  config = app.read_config(workdir)
+  fields = app.change_fields(config.decoding, decoding, name='decoding')
+  fields.beam_size = max(fields.beam_size, min_beams)
+  config.decoding = fields
+  variables, extras, step = checkpoints.load(
+    workdir, best_metric=config.best_metric, mode=config.best_mode
+  )
+  encoder = None
+  if config.cache_features:
+    encoder = examples_lib.load_encoder(config, workdir)
+  vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
+  return Captioner(
+    config,
+    vocabulary,
+    model.create(config, len(vocabulary)),
+    variables,
+    encoder=encoder,
+    step=step,
+    rate=extras.get('rate'),
+  )
+
+
+def decode_step(
+  network: model.Captioner,
   decoding: ml_collections.ConfigDict,
   vocabulary: vocabulary_lib.Vocabulary,
 ) -> Callable:
-  """A step for `describe`: compiled once, for one shape of batch.
+  """Returns the step of `decode`; it compiles once for each batch shape.
 
   Args:
-    captioner: the model.
-    decoding: what `decoder.beam_search` and `Vocabulary.constraints` read.
-    vocabulary: of the model.
+    network: the Flax module.
+    decoding: fields that `decoder.beam_search` and `Vocabulary.constraints`
+      read.
+    vocabulary: of the network.
 
   Returns:
-    `(variables, batch) -> (tokens i32[B, K, W], log_probs f32[B, K])`, the
+    `(variables, batch) -> (tokens i32[B, K, W], log_probs f32[B, K])`: the
     beams of each clip, best first, gathered from all hosts.
   """
   constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):
     found = decoder.beam_search(
-      [captioner],
+      [network],
       [variables],
       (batch['frames'], batch['length']),
       decoding,
@@ -109,19 +246,22 @@ def describe_step(
   return parallel.predict_step(predict)
 
 
-def describe(
+def decode(
   step: Callable,
   variables: Any,
   batches: Iterable[dict[str, np.ndarray]],
   vocabulary: vocabulary_lib.Vocabulary,
 ) -> list[list[vocabulary_lib.Caption]]:
-  """The captions of each clip, best first, in order, on every host.
+  """Returns the captions of each clip, best first, in order, on every host.
 
   Args:
-    step: of `describe_step`.
-    variables: of the captioner.
+    step: of `decode_step`.
+    variables: of the network, replicated.
     batches: of `batching.evaluation_batches`: `frames`, `length`, `mask`.
-    vocabulary: numbers to words.
+    vocabulary: of the network.
+
+  Raises:
+    Stopped: SIGTERM came.
   """
   return [
     vocabulary.read(*beams)
@@ -129,100 +269,19 @@ def describe(
   ]
 
 
-def attention_step(captioner: model.Captioner) -> Callable:
-  """`(variables, batch) -> f32[B, W, L]`: where each of `tokens` looked."""
+def _attention_step(network: model.Captioner) -> Callable:
+  """`(variables, batch) -> f32[B, W, L]`: attention of each of `tokens`."""
 
   def predict(variables, batch):
-    _, y = captioner.apply(variables, *model.inputs(batch), train=False)
+    _, y = network.apply(variables, *model.inputs(batch), train=False)
     return y['attention'][:, 0]
 
   return parallel.predict_step(predict)
 
 
-class Describer:
-  """Captions a person's own clips, in batches of one shape."""
-
-  def __init__(
-    self,
-    workdir: pathlib.Path,
-    trained: Trained,
-    decoding: ml_collections.ConfigDict,
-  ):
-    """Takes what `load` returned of a workdir, and how to decode."""
-    self._trained = trained
-    self._examples = examples.Examples(trained.vocabulary, trained.config.data)
-    self._describe = describe_step(
-      trained.captioner, decoding, trained.vocabulary
-    )
-    self._attend = None
-    if trained.captioner.decoder.attends:
-      self._attend = attention_step(trained.captioner)
-    self._encode = None
-    if trained.config.cache_features:
-      self._encode = examples.encode_step(
-        trained.config,
-        examples.load_encoder(trained.config, workdir),
-      )
-
-  def captions(
-    self, clips: list[np.ndarray]
-  ) -> list[list[vocabulary_lib.Caption]]:
-    """The beams for each of uint8[T, H, W, C], the best first."""
-    return describe(
-      self._describe,
-      self._trained.variables,
-      self._batches(clips),
-      self._trained.vocabulary,
-    )
-
-  def describe(
-    self, clips: list[np.ndarray], rates: Sequence[float]
-  ) -> list[Described]:
-    """The beams for each of uint8[T, H, W, C], and where the best one looked.
-
-    Args:
-      clips: of any lengths.
-      rates: frames per second of each.
-    """
-    variables = self._trained.variables
-    batches = list(self._batches(clips))
-    beams = list(prediction.predict(self._describe, variables, batches))
-    attention = [None] * len(clips)
-    if self._attend is not None:
-      best = iter([tokens[0] for tokens, _ in beams])
-      told = [
-        {**batch, 'tokens': _fill(batch['mask'], best)} for batch in batches
-      ]
-      attention = prediction.predict(self._attend, variables, told)
-    described = []
-    for clip, rate, found, weights in zip(
-      clips, rates, beams, attention, strict=True
-    ):
-      times = self._examples.places(len(clip)) / rate
-      if weights is not None:
-        weights = np.asarray(weights)[:, : len(times)]
-      captions = self._trained.vocabulary.read(*found)
-      described.append(Described(captions, times, weights))
-    return described
-
-  def _batches(self, clips) -> Iterator[dict[str, np.ndarray]]:
-    size = jax.local_device_count()
-    for start in range(0, len(clips), size):
-      part = [self._seen(clip) for clip in clips[start : start + size]]
-      if self._encode is not None:
-        part = examples.encode_clips(self._encode, self._examples, part, size)
-      fitted = [self._examples.fit(clip) for clip in part]
-      fitted += [fitted[-1]] * (size - len(part))
-      batch = jax.tree.map(lambda *x: np.stack(x), *fitted)
-      yield {**batch, 'mask': np.arange(size) < len(part)}
-
-  def _seen(self, clip: np.ndarray) -> np.ndarray:
-    """What the model sees of a clip, in colour: uint8[N, H, W, 3]."""
-    frames = self._examples.clip(clip)
-    return np.broadcast_to(frames, (*frames.shape[:-1], 3))
-
-
-def _fill(mask: np.ndarray, captions: Iterator[np.ndarray]) -> np.ndarray:
-  """The next captions i32[W] where there is a clip: i32[B, 1, W]."""
-  some = [next(captions) for _ in range(np.count_nonzero(mask))]
-  return np.stack(some + [some[-1]] * (len(mask) - len(some)))[:, np.newaxis]
+def _pad(examples: Iterable[Any], mask: np.ndarray) -> Any:
+  """Stacks the next examples, the last one repeated where `mask` is False."""
+  examples = iter(examples)
+  real = [next(examples) for _ in range(np.count_nonzero(mask))]
+  padded = real + real[-1:] * (len(mask) - len(real))
+  return jax.tree.map(lambda *x: np.stack(x), *padded)

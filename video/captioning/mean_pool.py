@@ -1,6 +1,6 @@
-"""The mean of the frames (Venugopalan et al. 2015, NAACL).
+"""Mean pooling over frames (Venugopalan et al. 2015, NAACL).
 
-Axes: see video/captioner.py. H units.
+Axes: see video/captioning/model.py. H units.
 """
 
 import flax.linen as nn
@@ -11,10 +11,14 @@ from recurrent import decoder
 
 
 class MeanPool(decoder.Decoder):
-  """The mean of the frames at every step (Venugopalan et al. 2015, NAACL).
+  """One LSTM that reads the mean frame at every step.
 
-  One LSTM, driven by the word before and by the mean: the order of the frames
-  is lost. Dropout falls on frames, words and output.
+    v = 1/L sum_i v_i
+    h_t = LSTM([E y_{t-1}, v], h_{t-1})
+    p = softmax(U h_t + d)
+
+  (Venugopalan et al. 2015, NAACL.) The order of the frames is lost. Dropout is
+  applied to the mean, to the words and to the output.
   """
 
   attends = False
@@ -31,13 +35,13 @@ class MeanPool(decoder.Decoder):
     self.dropout = nn.Dropout(self.dropout_rate)
 
   def prepare(self, annotations, mask, *, train):
-    """f32[B, L, D] -> the gates that the mean drives, f32[B, 1, 4 * H]."""
+    """Projects the mean to gates: f32[B, L, D] -> f32[B, 1, 4 * H]."""
     clip = decoder.mean(annotations, mask)
     clip = self.dropout(clip, deterministic=not train)
     return self.cell.project_constant(clip)[:, None]
 
   def start(self, context, captions, *, train):
-    """Zeros: (c, h), both f32[B, captions, H]."""
+    """Zeros (c, h), both f32[B, captions, H]."""
     del train
     return self.cell.start((len(context), captions))
 

@@ -1,11 +1,11 @@
-"""The video captioners: a recurrent encoder of frames, then a decoder.
+"""Video captioners: an encoder of frames and a recurrent decoder of words.
 
-  temporal_attention   a decoder attends to what an encoder made of each frame
-  s2vt                 two stacked LSTMs first see frames, then write words
-  mean_pool            the baseline: one LSTM that is told the mean frame
+  temporal_attention   the decoder attends to the encoded frames
+  s2vt                 two stacked LSTMs read the frames, then write words
+  mean_pool            baseline: one LSTM that reads the mean of the frames
 
 Axes: B clips, K captions of a clip (or beams), L frames, H x W pixels, C
-channels, D features of a frame, W words, V vocabulary, F labels of a frame.
+channels, D features of a frame, W words, V vocabulary, F frame labels.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from vision import resnet
 
 
 def inputs(batch: dict[str, jax.Array]) -> tuple[Any, ...]:
-  """The arguments of a `Captioner` from a batch: frames, tokens, lengths."""
+  """The arguments of a `Captioner`: frames, tokens, lengths."""
   return batch['frames'], batch['tokens'], batch['length']
 
 
@@ -37,16 +37,18 @@ DECODERS = {
 
 
 class Captioner(nn.Module):
-  """From clips to the next word: frames to vectors, then a decoder.
+  """Predicts the next word of a caption from the frames of a clip.
 
   Attributes:
     decoder: one of `DECODERS`.
-    encoder: of each frame; None where features are given in place of frames.
-    difference: show what has changed since the frame before, too, times this:
-      in the pixels to a `FrameCNN`, otherwise in the features to the decoder;
-      0 shows frames alone.
-    train_batch_stats: BatchNorm of a `ResNet` learns, see `encoders.create`.
-    frame_labels: F, where each frame is to be labelled besides; 0 for none.
+    encoder: of single frames; None if the inputs are features.
+    difference: factor of the difference to the previous frame, which is
+      concatenated to each frame: to its pixels for a `FrameCNN`, otherwise to
+      its features. 0 leaves it out.
+    train_batch_stats: update the batch statistics of a `ResNet`; see
+      `encoders.create`.
+    frame_labels: F, number of labels that are predicted for each frame; 0 for
+      none.
   """
 
   decoder: decoder_lib.Decoder
@@ -56,7 +58,7 @@ class Captioner(nn.Module):
   frame_labels: int = 0
 
   def setup(self):
-    """Declares the layer that labels frames."""
+    """Declares the layer of the frame labels."""
     if self.frame_labels:
       self.label = nn.Dense(self.frame_labels)
 
@@ -81,7 +83,7 @@ class Captioner(nn.Module):
   def begin(
     self, frames: jax.Array, lengths: jax.Array, *, train: bool = False
   ) -> tuple[Any, Any]:
-    """Frames or features, i32[B] -> (carry, context); for `step`."""
+    """Returns (carry, context) of `step` for frames or features, i32[B]."""
     annotations = self.annotate(frames, train=train)
     return self.decoder.begin(annotations, lengths, train=train)
 
@@ -99,18 +101,18 @@ class Captioner(nn.Module):
     *,
     train: bool,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The next word at every step, teacher forced.
+    """Predicts the next word at every step, teacher forced.
 
     Args:
       frames: uint8[B, L, H, W, 3], or features f[B, L, D].
       tokens: i32[B, K, W], the captions without BOS.
-      lengths: i32[B], how many of the L frames are real.
-      train: whether to drop out; needs the key 'dropout'.
+      lengths: i32[B], number of real frames, at most L.
+      train: apply dropout; needs the key 'dropout'.
 
     Returns:
-      Logits f32[B, K, W, V], and what the steps tell besides: `attention`
-      f32[B, K, W, L] where the decoder attends; and `frame_logits` f32[B, L, F]
-      where frames are labelled.
+      Logits f32[B, K, W, V] and the other outputs: `attention` f32[B, K, W, L]
+      if the decoder attends, `frame_logits` f32[B, L, F] if frames are
+      labelled.
     """
     annotations = self.annotate(frames, train=train)
     logits, y = self.decoder(annotations, tokens, lengths, train=train)
@@ -120,7 +122,7 @@ class Captioner(nn.Module):
 
 
 def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
-  """The captioner of a config.
+  """Creates the captioner of a config.
 
   Args:
     config: `model` (a key of `DECODERS`), `decoder` (its arguments), `encoder`
@@ -129,7 +131,7 @@ def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
     vocab_size: V.
 
   Raises:
-    ValueError: no such model.
+    ValueError: the model is not in `DECODERS`.
   """
   if config.model not in DECODERS:
     raise ValueError(f'model={config.model!r} is none of {", ".join(DECODERS)}')
@@ -150,7 +152,7 @@ def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
 def create_encoder(
   config: ml_collections.ConfigDict,
 ) -> encoders.FrameCNN | resnet.ResNet | None:
-  """What makes vectors of frames; see `create`."""
+  """Creates the encoder of frames; see `create`."""
   return encoders.create(
     config.encoder,
     train_batch_stats=config.train_batch_stats,

@@ -1,6 +1,6 @@
-"""Sequence to sequence (Venugopalan et al. 2015). Axes: see video/captioner.py.
+"""Sequence to sequence: video to text (Venugopalan et al. 2015).
 
-H units.
+Axes: see video/captioning/model.py. H units.
 """
 
 from typing import Any
@@ -17,25 +17,32 @@ from recurrent import unroll
 
 
 @flax.struct.dataclass
-class _Seen:
-  """What is left of the first phase of `S2VT`."""
+class _Encoded:
+  """The result of the encoding phase of `S2VT`.
 
-  lower: Any  # The carries after the last frame, leaves f32[B, H].
+  Attributes:
+    lower: carry of the lower LSTM after the last frame, leaves f32[B, H].
+    upper: carry of the upper LSTM, likewise.
+    no_frame: f[B, 1, 4 * H], projection of the zeros that stand for frames in
+      the decoding phase.
+  """
+
+  lower: Any
   upper: Any
-  nothing: jax.Array  # [B, 1, 4 * H]: what zeros drive in place of frames.
+  no_frame: jax.Array
 
 
 class S2VT(decoder.Decoder):
-  """Sequence to sequence: video to text (Venugopalan et al. 2015).
+  """Two stacked LSTMs that first read all frames, then write the words.
 
-  Two stacked LSTMs, the same for both phases. At first the lower one sees the
-  frames, and the upper one what the lower makes of them beside a zero in place
-  of a word. Then the lower one sees zeros in place of frames, and the upper
-  one its output beside the word before.
+    encoding:  a_i = LSTM_1(W x_i, a_{i-1})    b_i = LSTM_2([a_i, 0], b_{i-1})
+    decoding:  a_t = LSTM_1(0, a_{t-1})  b_t = LSTM_2([a_t, E y_{t-1}], b_{t-1})
+               p = softmax(U b_t + d)
 
-  Frames and words are brought to `embedding` features without an activation.
-  Dropout falls on these and on the output. Where the paper unrolls 80 steps
-  for every clip, a clip here has as many steps as frames.
+  (Venugopalan et al. 2015.) Both phases share the LSTMs. Frames and words are
+  projected to `embedding` features without an activation. Dropout is applied
+  to these and to the output. The paper unrolls 80 steps for every clip; here
+  the encoding phase has as many steps as the clip has frames.
   """
 
   attends = False
@@ -56,14 +63,14 @@ class S2VT(decoder.Decoder):
     self.dropout = nn.Dropout(self.dropout_rate)
 
   def prepare(self, annotations, mask, *, train):
-    """See `Decoder.prepare`: the first phase."""
+    """See `Decoder.prepare`; runs the encoding phase."""
     lengths = masking.mask_to_lengths(mask)
     frames = self.dropout(self.frame(annotations), deterministic=not train)
     lower, outputs = unroll.unroll(self.frame_cell, frames, lengths=lengths)
-    # The zero in place of a word: nothing is added to what the frames drive.
+    # No word: nothing is added to the projection of the frames.
     upper, _ = unroll.unroll(self.word_cell, outputs, lengths=lengths)
     zeros = jnp.zeros((len(frames), 1, self.embedding))
-    return _Seen(lower, upper, self.frame_cell.project(zeros))
+    return _Encoded(lower, upper, self.frame_cell.project(zeros))
 
   def start(self, context, captions, *, train):
     """The carries of both LSTMs, leaves f32[B, captions, H]."""
@@ -74,7 +81,7 @@ class S2VT(decoder.Decoder):
     )
 
   def read(self, tokens, *, train):
-    """See `Decoder.read`: the word's part of what drives the upper LSTM."""
+    """See `Decoder.read`; projects the word to gates of the upper LSTM."""
     word = self.dropout(self.words(tokens), deterministic=not train)
     return word, self.word_cell.project_constant(word)
 
@@ -82,7 +89,7 @@ class S2VT(decoder.Decoder):
     """See `Decoder.advance`; y holds `hidden`."""
     del train
     lower, upper = carry
-    lower, hidden = self.frame_cell.step(lower, context.nothing)
+    lower, hidden = self.frame_cell.step(lower, context.no_frame)
     upper, hidden = self.word_cell.step(
       upper, self.word_cell.project(hidden) + projected
     )

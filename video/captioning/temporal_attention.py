@@ -1,6 +1,6 @@
-"""Temporal attention (Yao et al. 2015). Axes: see video/captioner.py.
+"""Temporal attention (Yao et al. 2015).
 
-H units.
+Axes: see video/captioning/model.py. H units.
 """
 
 import flax
@@ -16,10 +16,15 @@ from recurrent import unroll
 
 @flax.struct.dataclass
 class _Encoded:
-  """What every step of `TemporalAttention` reads, and what comes first."""
+  """The encoded frames.
+
+  Attributes:
+    annotations: of the frames, for attention.
+    end: f32[B, H of the encoder], hidden state after the last frame.
+  """
 
   annotations: decoder.Annotations
-  end: jax.Array  # f32[B, H of the encoder]: h after the last frame.
+  end: jax.Array
 
 
 class TemporalAttention(decoder.AttendingDecoder):
@@ -31,14 +36,14 @@ class TemporalAttention(decoder.AttendingDecoder):
     h_t = LSTM([E y_{t-1}, phi], h_{t-1})
     p = softmax(U_p tanh(W_p [h_t, phi, E y_{t-1}] + b_p) + d)
 
-  In the paper v_i are features of frames, and a 3-D CNN tells of motion; here,
-  as in later work, an LSTM reads the frames first. The decoder starts from
-  what the encoder ends with. Dropout falls on frames, on v and before the
-  vocabulary.
+  In the paper v_i are features of a frame and of a 3-D CNN, which encodes
+  motion; here, as in later work, an LSTM reads the frames first. The decoder
+  starts from the last state of the encoder. Dropout is applied to the frames,
+  to v and before the vocabulary layer.
 
   Attributes:
-    encoder_features: units of the encoder, of each direction.
-    bidirectional: whether the encoder reads the frames backwards, too.
+    encoder_features: units of the encoder in each direction.
+    bidirectional: also read the frames backwards.
   """
 
   encoder_features: int = 512
@@ -70,7 +75,7 @@ class TemporalAttention(decoder.AttendingDecoder):
     self.output = nn.Dense(self.vocab_size, dtype=self.dtype)
 
   def prepare(self, annotations, mask, *, train):
-    """See `Decoder.prepare`: what is attended to, and the encoder's end."""
+    """See `Decoder.prepare`; runs the encoder."""
     lengths = masking.mask_to_lengths(mask)
     frames = self.dropout(annotations, deterministic=not train)
     if self.bidirectional:
@@ -85,7 +90,7 @@ class TemporalAttention(decoder.AttendingDecoder):
     return _Encoded(self.annotate(encoded, mask, train=train), end)
 
   def start(self, context, captions, *, train):
-    """From the encoder's end: (c, h), both f32[B, captions, H]."""
+    """(c, h) from the last encoder state, both f32[B, captions, H]."""
     del train
     state = jnp.tanh(self.init_state(context.end)).astype(jnp.float32)
     state = jnp.repeat(state[:, None], captions, axis=1)

@@ -1,7 +1,6 @@
-"""What may be done to a recording without making it one of something else.
+"""Random changes of recordings that keep their class, or map it to another.
 
-Labels follow where a mirror, or time that runs backwards, makes one thing
-another. NumPy only; all randomness comes from a generator that is passed in.
+NumPy only; all randomness comes from the generators that are passed in.
 
 Axes: T time, H height, W width, C channels, J joints, V classes.
 """
@@ -11,28 +10,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Name of a flip -> axes of uint8[T, H, W, C]; what changes places in the names
-# of classes: words, or whole names.
+# Name of a flip -> axes of uint8[T, H, W, C], and the words or whole names of
+# classes that it exchanges.
 _SIDES, _HEIGHTS = ('left', 'right'), ('up', 'down')
 _TURNING = ('clockwise', 'counterclockwise')
 _MIRRORED_Z = ('Z', 'mirrored Z')
 FLIPS = {
   'left_right': ((2,), (_SIDES, _TURNING, _MIRRORED_Z)),
   'up_down': ((1,), (_HEIGHTS, _TURNING, _MIRRORED_Z)),
-  # Which draws a Z from its end.
+  # A Z turned by half a turn is drawn from its end.
   'half_turn': ((1, 2), (_SIDES, _HEIGHTS, ('Z', 'reversed Z'))),
 }
 
 
 def flipped_labels(flip: str, names: Sequence[str]) -> np.ndarray:
-  """Label -> the label after a flip, by the words of their names: i32[V].
+  """Label -> label after a flip, from the names of the classes: i32[V].
 
   Args:
     flip: a key of `FLIPS`.
     names: of the classes, such as 'left then up'.
 
   Raises:
-    ValueError: no such flip; or it makes of a class what is none.
+    ValueError: the flip is unknown, or maps a class to none of `names`.
   """
   if flip not in FLIPS:
     raise ValueError(f'flip {flip!r} is none of {", ".join(FLIPS)}')
@@ -54,33 +53,38 @@ def flipped_labels(flip: str, names: Sequence[str]) -> np.ndarray:
 
 
 def flip_frames(frames: np.ndarray, flip: str) -> np.ndarray:
-  """Flips all frames of uint8[T, H, W, C] alike."""
+  """Flips all frames in the same way: uint8[T, H, W, C] -> the same."""
   return np.flip(frames, FLIPS[flip][0])
 
 
 def random_span(
-  length: int, least: float, rng: np.random.Generator
+  length: int, min_span: float, rng: np.random.Generator
 ) -> tuple[int, int]:
-  """The start and stop of a random part of a recording of `length` frames.
+  """Samples the start and stop of a part of a recording.
 
   Args:
-    length: at least 1.
-    least: the smallest share of it that may be left, up to 1.
-    rng: all randomness.
+    length: frames of the recording, at least 1.
+    min_span: smallest share of the recording, up to 1.
+    rng: random generator.
   """
-  size = max(1, round(length * rng.uniform(least, 1)))
+  size = max(1, round(length * rng.uniform(min_span, 1)))
   start = rng.integers(length - size + 1)
   return int(start), int(start + size)
 
 
 def shift(
-  frames: np.ndarray, most: int, rng: np.random.Generator
+  frames: np.ndarray, max_shift: int, rng: np.random.Generator
 ) -> np.ndarray:
-  """Moves all frames by the same few pixels, up to `most` each way.
+  """Shifts all frames by the same random offset: uint8[T, H, W, C] -> the same.
 
-  uint8[T, H, W, C] -> the same; what comes in at an edge repeats it.
+  Edge pixels are repeated.
+
+  Args:
+    frames: uint8[T, H, W, C].
+    max_shift: largest offset in each direction, in pixels.
+    rng: random generator.
   """
-  down, right = rng.integers(-most, most + 1, size=2)
+  down, right = rng.integers(-max_shift, max_shift + 1, size=2)
   height, width = frames.shape[1:3]
   rows = np.clip(np.arange(height) - down, 0, height - 1)
   columns = np.clip(np.arange(width) - right, 0, width - 1)
@@ -88,23 +92,23 @@ def shift(
 
 
 def zoom(frames: np.ndarray, factor: float) -> np.ndarray:
-  """Enlarges around the centre, or shrinks: uint8[T, H, W, C] -> the same.
+  """Scales around the centre: uint8[T, H, W, C] -> the same.
 
-  By the nearest pixel, which invents no depth between two; what comes in at an
-  edge repeats it.
+  Takes the nearest pixel, since a depth between two depths may not exist. Edge
+  pixels are repeated.
   """
-  places = []
+  indices = []
   for size in frames.shape[1:3]:
     centre = (size - 1) / 2
-    at = np.rint(centre + (np.arange(size) - centre) / factor)
-    places.append(np.clip(at, 0, size - 1).astype(int))
-  return frames[:, places[0][:, None], places[1]]
+    nearest = np.rint(centre + (np.arange(size) - centre) / factor)
+    indices.append(np.clip(nearest, 0, size - 1).astype(int))
+  return frames[:, indices[0][:, None], indices[1]]
 
 
 def brighten(frames: np.ndarray, change: float) -> np.ndarray:
-  """Adds to all pixels but those of 0, no reading: uint8 -> uint8.
+  """Adds `change` to all pixels but those of 0: uint8 -> uint8.
 
-  Of depth it is as if all were nearer by so much.
+  In depth images 0 means no reading, and the change is a shift in depth.
   """
   moved = np.clip(frames.astype(np.float32) + change, 1, 255)
   return np.where(frames == 0, 0, np.rint(moved)).astype(np.uint8)
@@ -113,29 +117,31 @@ def brighten(frames: np.ndarray, change: float) -> np.ndarray:
 def permute_channels(
   frames: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-  """Gives all frames other colours, the same: uint8[T, H, W, C]."""
+  """Permutes the colour channels of all frames alike: uint8[T, H, W, C]."""
   return frames[..., rng.permutation(frames.shape[-1])]
 
 
-# Features in space: f32[T, J, 3], metres, the second axis upwards.
+# Points: f32[T, J, D]; skeletons are in metres, with the second axis upwards.
 
 
 def relative_to(points: np.ndarray, joint: int) -> np.ndarray:
-  """Seen from where a joint is in the first frame: f32[T, J, D] -> the same."""
+  """Subtracts the position of a joint in the first frame: f32[T, J, D]."""
   return points - points[:1, joint : joint + 1]
 
 
-def turn(points: np.ndarray, angle: float, axes: tuple[int, int]) -> np.ndarray:
-  """Turns around the origin, in the plane of two axes: f32[T, J, D].
+def rotate(
+  points: np.ndarray, angle: float, axes: tuple[int, int]
+) -> np.ndarray:
+  """Rotates points around the origin, in the plane of two axes: f32[T, J, D].
 
   Args:
     points: f32[T, J, D].
     angle: in radians, from the first of the axes to the second.
-    axes: (0, 2) turns about the vertical, (0, 1) in the picture.
+    axes: (0, 2) rotates about the vertical, (0, 1) in the image plane.
   """
   first, second = axes
   cos, sin = np.cos(angle), np.sin(angle)
-  turned = points.copy()
-  turned[..., first] = cos * points[..., first] - sin * points[..., second]
-  turned[..., second] = sin * points[..., first] + cos * points[..., second]
-  return turned
+  rotated = points.copy()
+  rotated[..., first] = cos * points[..., first] - sin * points[..., second]
+  rotated[..., second] = sin * points[..., first] + cos * points[..., second]
+  return rotated

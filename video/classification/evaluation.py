@@ -1,4 +1,4 @@
-"""Scores of a classifier on a whole split, and pictures of them.
+"""Scores of a classifier on a whole split, and their plots.
 
 Axes: B recordings, T time, V classes.
 """
@@ -25,10 +25,10 @@ from video.classification import examples as examples_lib
 from video.classification import inference
 from video.classification import model
 
-# By what a checkpoint can be the best: of clips, and of streams.
+# Scores that can rank checkpoints, for clips and for streams.
 CLIP_METRICS = ('accuracy', 'mean_class_accuracy', 'top5_accuracy', 'loss')
 STREAM_METRICS = ('edit_accuracy', 'exact', 'frame_accuracy', 'loss')
-_SHOWN = 4  # Recordings of a split.
+_NUM_PLOTTED = 4  # Recordings of a split.
 
 
 def check_metric(config: ml_collections.ConfigDict):
@@ -42,13 +42,13 @@ def check_metric(config: ml_collections.ConfigDict):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What came out.
+  """Results of one pass over a split.
 
   Attributes:
-    scores: named numbers.
-    recordings: of each what it shows and what was recognised, by names.
-    confusion: int[V, V], see `metrics.confusion_matrix`; None of streams.
-    seconds: how long it took.
+    scores: name -> value.
+    recordings: true and recognised classes of each recording, by name.
+    confusion: int[V, V], see `metrics.confusion_matrix`; None for streams.
+    seconds: duration of the evaluation.
   """
 
   scores: dict[str, float]
@@ -58,13 +58,13 @@ class Evaluation:
 
 
 class Evaluator:
-  """Evaluates parameters on one split."""
+  """Evaluates a classifier on one split; compiles once."""
 
   def __init__(
     self,
     source: batching.Source,
     examples: examples_lib.Examples,
-    classifier: model.Classifier,
+    network: model.Classifier,
     config: ml_collections.ConfigDict,
     *,
     order: str = '',
@@ -72,16 +72,16 @@ class Evaluator:
     """Compiles on the first call.
 
     Args:
-      source: the records of the split.
-      examples: makes examples of them.
-      classifier: the model.
+      source: records of the split.
+      examples: turns records into examples.
+      network: the Flax module.
       config: `eval_batch_size` and `loss.kind`.
-      order: in which the frames are played; see `Examples.evaluation`.
+      order: of the frames; see `Examples.evaluation`.
     """
     self._names = tuple(examples.class_names)
     self._streams = config.loss.kind == 'ctc'
     self._source = source
-    self._step = parallel.predict_step(inference.predict(classifier))
+    self._step = parallel.predict_step(inference.predict(network))
     self._batches = batching.evaluation_batches(
       source,
       lambda record: examples.evaluation(record, order),
@@ -89,7 +89,7 @@ class Evaluator:
     )
 
   def __call__(self, variables: Any) -> Evaluation:
-    """The scores of the whole split.
+    """Scores the whole split.
 
     Raises:
       Stopped: SIGTERM came.
@@ -104,14 +104,16 @@ class Evaluator:
     return Evaluation(scores, recordings, confusion, time.monotonic() - since)
 
   def _score_clips(self, ids, outputs):
-    """Of those that have a label: backwards, not all have one."""
+    """Scores the recordings that have a label; reversed ones may have none."""
     pairs = [
       (name, output)
       for name, output in zip(ids, outputs, strict=True)
       if output['label'] >= 0
     ]
     if not pairs:
-      raise ValueError('no recording of this split has a label')
+      raise ValueError(
+        'no recording of this split has a label: leave out data.reversals'
+      )
     probabilities = np.stack([output['probabilities'] for _, output in pairs])
     labels = np.array([output['label'] for _, output in pairs])
     best = probabilities.argmax(axis=1)
@@ -140,7 +142,7 @@ class Evaluator:
     return scores, recordings, confusion
 
   def _score_streams(self, ids, outputs):
-    """Of gestures in their order, and of what each frame shows."""
+    """Scores the sequences of gestures and the labels of frames."""
     made, recognized, right = [], [], []
     for output in outputs:
       length = output['length']
@@ -164,62 +166,62 @@ class Evaluator:
     return scores, recordings, None
 
 
-def show(
-  recognizer: inference.Recognizer,
+def plot_split(
+  classifier: inference.Classifier,
   source: batching.Source,
-  count: int = _SHOWN,
+  count: int = _NUM_PLOTTED,
 ) -> np.ndarray:
-  """The first recordings of a split, and how sure of them one is: uint8."""
-  shown = [source[i] for i in range(min(count, len(source)))]
-  return np.concatenate([picture(recognizer, record) for record in shown])
+  """Plots the probabilities of the first recordings: uint8[H, W, 3]."""
+  records = [source[i] for i in range(min(count, len(source)))]
+  return np.concatenate([plot(classifier, record) for record in records])
 
 
-def picture(
-  recognizer: inference.Recognizer,
+def plot(
+  classifier: inference.Classifier,
   record: dict[str, Any],
   rate: float | None = None,
 ) -> np.ndarray:
-  """Probabilities over the time of one recording: uint8[H, W, 3].
+  """Plots class probabilities over the time of a recording: uint8[H, W, 3].
 
   Args:
-    recognizer: what recognises.
-    record: of frames or of features.
-    rate: frames per second, to count seconds.
+    classifier: see `inference.load`.
+    record: with `frames` or `features`.
+    rate: frames per second; None labels the time axis in frames.
   """
-  times, probabilities = recognizer.over_time(record)
+  times, probabilities = classifier.over_time(record)
   frames = None
   if 'frames' in record:
     frames = np.asarray(record['frames'][times])
   return figures.class_probabilities(
     probabilities,
-    recognizer.class_names,
+    classifier.class_names,
     frames=frames,
     seconds=None if rate is None else times / rate,
   )
 
 
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
-  """Evaluates the best checkpoint; writes `results.json` and pictures.
+  """Evaluates the best checkpoint; writes `results.json` and plots.
 
-  Under `results/` go what was recognised in each recording, the confusion
-  matrix as a picture and as JSON, and the first recordings' probabilities.
+  `results/` gets the recognised classes of each recording, the confusion matrix
+  as an image and as JSON, and a plot of the first recordings' probabilities.
 
   Args:
-    workdir: of the run; nothing else is needed.
+    workdir: of the run.
     split: 'validation' or 'test'.
 
   Returns:
     The entry of `results.json`.
   """
-  trained = inference.load(workdir)
-  config = trained.config
+  classifier = inference.load(workdir)
+  config = classifier.config
   name, data_dir = config.data.name, config.data.data_dir
   source = data.open_split(name, split, data_dir)
-  variables = parallel.replicate(trained.variables)
+  variables = parallel.replicate(classifier.variables)
 
   def evaluate(order=''):
     evaluator = Evaluator(
-      source, trained.examples, trained.classifier, config, order=order
+      source, classifier.examples, classifier.network, config, order=order
     )
     return evaluator(variables)
 
@@ -231,7 +233,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   entry = {
     'scores': scores,
     'num_recordings': len(source),
-    **results.from_run(workdir, config, trained.step),
+    **results.from_run(workdir, config, classifier.step),
     'data': {'name': name, 'fingerprint': data.fingerprint(name, data_dir)},
     'evaluation_seconds': round(evaluation.seconds, 1),
   }
@@ -239,10 +241,10 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     accuracies = metrics.per_class_accuracy(evaluation.confusion)
     entry['class_accuracy'] = {
       name: None if np.isnan(accuracy) else float(accuracy)
-      for name, accuracy in zip(trained.class_names, accuracies, strict=True)
+      for name, accuracy in zip(classifier.class_names, accuracies, strict=True)
     }
   if jax.process_index() == 0:
-    _write(workdir, split, trained, source, evaluation)
+    _write(workdir, split, classifier, source, evaluation)
   results.add(workdir, split, entry)
   lines = [
     f'{split}: {entry["num_recordings"]} recordings, step {entry["step"]}'
@@ -252,23 +254,22 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   return entry
 
 
-def _write(workdir, split, trained, source, evaluation):
-  """What is under `results/`."""
-  place = workdir / 'results'
-  place.mkdir(exist_ok=True)
+def _write(workdir, split, classifier, source, evaluation):
+  """Writes the files under `results/`."""
+  directory = workdir / 'results'
+  directory.mkdir(exist_ok=True)
   checkpoints.write_json(
-    place / f'{split}.recognized.json', evaluation.recordings
+    directory / f'{split}.recognized.json', evaluation.recordings
   )
-  recognizer = inference.Recognizer(trained)
-  figures.save(show(recognizer, source), place / f'{split}.png')
+  figures.save(plot_split(classifier, source), directory / f'{split}.png')
   if evaluation.confusion is None:
     return
-  names = list(trained.class_names)
+  names = list(classifier.class_names)
   checkpoints.write_json(
-    place / f'{split}.confusion.json',
+    directory / f'{split}.confusion.json',
     {'classes': names, 'rows_are_true': evaluation.confusion.tolist()},
   )
   figures.save(
     figures.confusion_matrix(evaluation.confusion, names),
-    place / f'{split}.confusion.png',
+    directory / f'{split}.confusion.png',
   )

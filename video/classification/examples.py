@@ -1,4 +1,4 @@
-"""From a record of a data set to an example of fixed shapes, for classifiers.
+"""Turns records of recordings into examples of fixed shapes.
 
 Axes: N windows of a recording, T time, H height, W width, C channels, D
 features, J joints, S gestures, V classes.
@@ -16,18 +16,17 @@ from video import sampling
 from video.classification import augmentation
 
 SAMPLINGS = ('spread', 'window')
-ORDERS = ('', 'reversed', 'shuffled')
-PAD = -1  # Where a stream has fewer gestures, or a recording no label.
+PAD = -1  # Pads the gestures of streams; also stands for no label.
 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-  """What the features of a frame are: points, seen from one of them.
+  """The geometry of features that are points.
 
   Attributes:
     dimensions: of a point.
-    origin: the point in whose first place all are seen from.
-    axes: in which they may be turned; of bodies, about the vertical.
+    origin: index of the point whose first position becomes the origin.
+    axes: plane of the random rotations; for skeletons about the vertical.
   """
 
   dimensions: int
@@ -44,17 +43,25 @@ class Examples:
   """Makes examples for training and for evaluation.
 
   Attributes:
-    config: of `data`: `num_frames` (T), `sampling` ('spread': frames of the
-      whole recording, as many as it has up to T; 'window': T frames, each
-      `stride` after the one before), `windows` (N, how many windows are
-      evaluated, whose predictions are averaged), `resize` and `crop` (0: frames
-      are taken as they are), `space` (a key of `SPACES`, or '' for other
-      features and for frames), `max_gestures` (S), `reversals` (pairs of names
-      of classes that are each other's, played backwards).
-    augmentation: `flips` (of `augmentation.FLIPS`, each for half of the clips),
-      `min_span` (the smallest share of a recording), `permute_channels`,
-      `shift` (pixels), `brightness` (of 255), `turn` (degrees), `scale` (share
-      of the size; of pixels too) and `noise` (standard deviation, of features).
+    config: `data` of the run's config:
+      `num_frames`: T.
+      `sampling`: 'spread' samples up to T frames of the whole recording,
+        'window' takes T frames at distances of `stride`.
+      `windows`: N, windows of evaluation, whose predictions are averaged.
+      `resize`, `crop`: see `sampling`; with `crop` 0 frames stay as they are.
+      `space`: a key of `SPACES`, or '' for other features and for frames.
+      `max_gestures`: S.
+      `reversals`: pairs of class names; each class played backwards is the
+        other one.
+    augmentation: `augmentation` of the run's config:
+      `flips`: of `augmentation.FLIPS`, each applied to half of the clips.
+      `min_span`: smallest share of a recording.
+      `permute_channels`: permute the colour channels.
+      `shift`: largest shift, in pixels.
+      `brightness`: largest change of brightness, of 255.
+      `rotation`: largest rotation of points, in degrees.
+      `scale`: largest logarithm of the scale, of points and of pixels.
+      `noise`: standard deviation of the noise of features.
     class_names: by label.
   """
 
@@ -63,7 +70,7 @@ class Examples:
   class_names: Sequence[str]
 
   def __post_init__(self):
-    """Raises a ValueError where a field has no meaning."""
+    """Raises a ValueError if a field is wrong."""
     if self.config.sampling not in SAMPLINGS:
       raise ValueError(
         f'data.sampling={self.config.sampling!r} is none of '
@@ -87,19 +94,19 @@ class Examples:
   def training(
     self, record: dict[str, Any], rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    """A random part of a recording, changed at random.
+    """Returns a random part of a recording, augmented.
 
     Args:
       record: see `data`.
-      rng: of this example alone.
+      rng: random generator of this example.
 
     Returns:
       `id`, `frames` uint8[T, H, W, C] or `features` f32[T, D], `length` i32[]
-      (the rest of T is padding), and `label` i32[]; of a stream `labels` i32[S]
-      (the rest is `PAD`) and `framewise` i32[T].
+      (number of real frames), and `label` i32[]; for streams `labels` i32[S],
+      padded with `PAD`, and `framewise` i32[T].
     """
     config, change = self.config, self.augmentation
-    if 'labels' in record:  # Whose gestures must not be cut off.
+    if 'labels' in record:  # No gesture may be cut off.
       indices = np.arange(len(record['frames']))[: config.num_frames]
     else:
       total = len(_recorded(record))
@@ -140,17 +147,17 @@ class Examples:
   def evaluation(
     self, record: dict[str, Any], order: str = ''
   ) -> dict[str, np.ndarray]:
-    """The same windows every time, as they are.
+    """Returns the fixed windows of a recording, without augmentation.
 
     Args:
       record: see `data`.
-      order: 'reversed' plays each window backwards, and the label is that by
-        `reversals`, `PAD` where there is none; 'shuffled' plays its frames in
-        an order that is drawn for this recording; '' as they were recorded.
+      order: of the frames: '' as recorded; 'reversed' backwards, with the label
+        by `reversals`, or `PAD` if there is none; 'shuffled' in a random order
+        that depends on the id alone.
 
     Returns:
-      As `training`, with an axis of N windows first: `frames` uint8[N, T, H, W,
-      C] or `features` f32[N, T, D], and `length` i32[N].
+      The fields of `training`, with an axis of N windows first: `frames`
+      uint8[N, T, H, W, C] or `features` f32[N, T, D], and `length` i32[N].
     """
     indices = self.evaluated(record)
     example = self._labels(record, indices[0])
@@ -159,8 +166,8 @@ class Examples:
       example['label'] = self._reversed(example['label'])
     elif order == 'shuffled':
       seed = list(record['id'].encode())
-      drawn = np.random.default_rng(seed).permutation(indices.shape[1])
-      indices = indices[:, drawn]
+      permutation = np.random.default_rng(seed).permutation(indices.shape[1])
+      indices = indices[:, permutation]
     windows = [self.window(record, chosen) for chosen in indices]
     return {
       **example,
@@ -168,7 +175,7 @@ class Examples:
     }
 
   def evaluated(self, record: dict[str, Any]) -> np.ndarray:
-    """Which frames the windows of evaluation have: i64[N, T or fewer]."""
+    """Indices of the frames of the windows of evaluation: i64[N, <= T]."""
     config, total = self.config, len(_recorded(record))
     if 'labels' in record:
       return np.arange(total)[None, : config.num_frames]
@@ -181,7 +188,7 @@ class Examples:
   def window(
     self, record: dict[str, Any], indices: np.ndarray
   ) -> dict[str, np.ndarray]:
-    """Some frames as they are: `frames` or `features`, and `length`."""
+    """Returns some frames: `frames` or `features`, and `length`."""
     if 'frames' not in record:
       features = self._points(record['features'][indices], None)
       return self._fit({}, {'features': features})
@@ -189,7 +196,7 @@ class Examples:
     return self._fit({}, {'frames': frames})
 
   def view(self, frames: np.ndarray) -> np.ndarray:
-    """Of frames of any size what is evaluated: uint8[T, H, W, C]."""
+    """Resizes and crops frames as in evaluation: uint8[T, H, W, C]."""
     if not self.config.crop:
       return frames
     return sampling.for_evaluation(
@@ -197,25 +204,25 @@ class Examples:
     )
 
   def frame(self, frame: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """One frame as windows have it that begin with `first`.
+    """Preprocesses one frame of a window whose first frame is `first`.
 
-    uint8[any size, C] -> uint8[H, W, C], or f32[D] -> f32[D].
+    uint8[..., C] -> uint8[H, W, C], or f32[D] -> f32[D].
     """
     if frame.ndim == 1:
       return self._points(np.stack([first, frame]), None)[1]
     return self.view(frame[None])[0]
 
   def over_time(self, record: dict[str, Any]) -> np.ndarray:
-    """The frames at which to say what was seen so far: i64[any number].
+    """Indices of the frames after which to classify: i64[M].
 
-    As dense as those of the windows, from the first to the last.
+    They have the spacing of the windows and span the whole recording.
     """
     if self.config.sampling == 'window':
       return np.arange(0, len(_recorded(record)), self.config.stride)
     return self.evaluated(record)[0]
 
   def _labels(self, record, indices):
-    """`id`, and what the recording shows."""
+    """Returns `id` and the labels of the frames at `indices`."""
     example = {'id': record['id']}
     if 'labels' not in record:
       return {**example, 'label': np.int32(record['label'])}
@@ -233,7 +240,7 @@ class Examples:
     return {**example, 'labels': padded, 'framewise': framewise}
 
   def _reversed(self, label):
-    """The label of a recording of `label` played backwards: i32[]."""
+    """Label -> label of the reversed recording, or `PAD`: i32[]."""
     name = self.class_names[int(label)]
     for one, other in self.config.reversals:
       if name in (one, other):
@@ -241,7 +248,7 @@ class Examples:
     return np.int32(PAD)
 
   def _points(self, features, rng):
-    """f32[T, D] as seen from the origin; with `rng` changed at random."""
+    """Moves points to the origin; augments features if `rng` is given."""
     change = self.augmentation
     if self.config.space:
       space = SPACES[self.config.space]
@@ -249,7 +256,7 @@ class Examples:
       points = augmentation.relative_to(points, space.origin)
       if rng is not None and change.rotation:
         angle = math.radians(rng.uniform(-1, 1) * change.rotation)
-        points = augmentation.rotation(points, angle, space.axes)
+        points = augmentation.rotate(points, angle, space.axes)
       features = points.reshape(len(features), -1)
     if rng is not None and change.scale:
       features = features * math.exp(rng.uniform(-1, 1) * change.scale)
@@ -265,12 +272,12 @@ class Examples:
 
 
 def _recorded(record):
-  """The frames of a record, or its features."""
+  """Returns the frames of a record, or its features."""
   return record['frames'] if 'frames' in record else record['features']
 
 
 def _relabel(example, table):
-  """Labels through a table i32[V]; padding stays."""
+  """Maps the labels of an example through a table i32[V]; `PAD` stays."""
   changed = dict(example)
   for name in ('label', 'labels', 'framewise'):
     if name in example:

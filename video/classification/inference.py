@@ -1,9 +1,13 @@
-"""From a trained workdir to what a recording shows, at once or as it comes.
+"""Recognises classes of recordings, and gestures in streams.
+
+  classifier = inference.load('runs/gestures')
+  record = classifier.read('clip.mp4')
+  best = classifier.probabilities(record).argmax()
+  print(classifier.class_names[best])
 
 Axes: N windows of a recording, T time, D features, V classes.
 """
 
-import dataclasses
 import functools
 import os
 import pathlib
@@ -25,57 +29,196 @@ from video.classification import losses
 from video.classification import model
 
 
-@dataclasses.dataclass(frozen=True)
-class Trained:
-  """What a workdir holds: all that recognition needs."""
+class Classifier:
+  """Classifies recordings, one at a time, on one device.
 
-  config: ml_collections.ConfigDict
-  class_names: tuple[str, ...]
-  frame_shape: tuple[int, ...]  # What is read at once: (H, W, C), or (D,).
-  classifier: model.Classifier
-  variables: Any
-  step: int
-  rate: float | None = None  # To which video files are thinned, frames/s.
+  Attributes:
+    config: of the run.
+    class_names: by label.
+    frame_shape: (H, W, C) of a frame, or (D,) of its features.
+    network: the Flax module.
+    variables: of the network, on one device.
+    step: training step of the checkpoint.
+    rate: frames per second to which video files are thinned; None for all.
+    examples: turns records into examples.
+    streams: the recordings are streams of gestures.
+    stride: every `stride`-th frame of a recording is read.
+  """
 
-  @property
-  def examples(self) -> examples_lib.Examples:
-    """What makes examples of its records."""
-    return examples_lib.Examples(
-      self.config.data, self.config.augmentation, self.class_names
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    class_names: Iterable[str],
+    frame_shape: Iterable[int],
+    network: model.Classifier,
+    variables: Any,
+    *,
+    step: int = 0,
+    rate: float | None = None,
+  ):
+    """Compiles on the first calls; see the class for the arguments."""
+    self.config = config
+    self.class_names = tuple(class_names)
+    self.frame_shape = tuple(frame_shape)
+    self.network = network
+    self.variables = jax.device_put(variables)
+    self.step = step
+    self.rate = rate
+    self.examples = examples_lib.Examples(
+      config.data, config.augmentation, self.class_names
+    )
+    self.streams = config.loss.kind == 'ctc'
+    windows = config.data.sampling == 'window'
+    self.stride = config.data.stride if windows else 1
+    self._apply = jax.jit(functools.partial(network.apply, train=False))
+    self._begin = jax.jit(functools.partial(network.apply, method='begin'))
+
+    # One program per frame: in live use, a second call costs about as much as
+    # the network.
+    def advance(variables, carry, frames):
+      carry, logits = network.apply(variables, carry, frames, method='step')
+      return carry, jax.nn.softmax(self._choose(*logits)[0])
+
+    self._advance = jax.jit(advance)
+
+  def read(self, path: str | os.PathLike) -> dict[str, Any]:
+    """Reads the record of a clip, or of features if the network reads those.
+
+    Raises:
+      ValueError: the file is not a clip, or not a .npy or .npz of f32[T, D].
+      OSError: the file cannot be read.
+    """
+    name, shape = os.fspath(path), self.frame_shape
+    if self.network.encoder is None:
+      features = _read_features(pathlib.Path(path))
+      record, seen = {'id': name, 'features': features}, features.shape[1:]
+    else:
+      frames = frames_lib.read(path, rate=self.rate)
+      if shape[-1] == 1 and frames.shape[-1] == 3:
+        frames = np.rint(frames.mean(axis=-1, keepdims=True)).astype(np.uint8)
+      elif shape[-1] == 3 and frames.shape[-1] == 1:
+        frames = frames.repeat(3, axis=-1)
+      record = {'id': name, 'frames': frames}
+      seen = self.examples.view(frames[:1]).shape[1:]
+    if seen != shape:
+      raise ValueError(
+        f'{name} has frames of {list(seen)}, the classifier was trained on '
+        f'{list(shape)}: pass recordings of that size'
+      )
+    return record
+
+  def probabilities(self, record: dict[str, Any]) -> np.ndarray:
+    """The mean over the windows of evaluation: f32[V]."""
+    windows = [
+      self.examples.window(record, indices)
+      for indices in self.examples.evaluated(record)
+    ]
+    logits, _ = self._read_windows(windows)
+    return np.asarray(jax.nn.softmax(logits)).mean(axis=0)
+
+  def over_time(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Class probabilities after each frame of a recording.
+
+    For clips: of the recording up to this frame; a bidirectional network reads
+    the last T frames each time. For streams: of each frame.
+
+    Returns:
+      Indices of the frames i64[M], and probabilities f32[M, V].
+    """
+    times = self.examples.over_time(record)
+    if self.streams:
+      times = np.arange(len(record['frames']))
+    if self.network.bidirectional:
+      return times, self._prefixes(record, times)
+    frames = recorded_frames(record, times)
+    return times, np.stack(list(self.online(frames)))
+
+  def online(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Reads a recording frame by frame; yields probabilities f32[V] after each.
+
+    Args:
+      frames: uint8[H, W, C] each, or features f32[D].
+
+    Raises:
+      ValueError: the network is bidirectional.
+    """
+    carry = first = None
+    for frame in frames:
+      first = frame if first is None else first
+      seen = self.examples.frame(frame, first)[None]
+      if carry is None:
+        carry = self._begin(self.variables, seen)
+      carry, probabilities = self._advance(self.variables, carry, seen)
+      yield np.asarray(probabilities)
+
+  def _choose(self, logits, frame_logits):
+    """The logits of the frame for streams, otherwise of the recording."""
+    return frame_logits if self.streams else logits
+
+  def _read_windows(self, windows):
+    """Logits of windows: f32[N, V] and, by frame, f32[N, T, V]."""
+    inputs = {
+      name: np.stack([window[name] for window in windows])
+      for name in windows[0]
+    }
+    return self._apply(
+      self.variables, losses.recorded(inputs), inputs['length']
     )
 
+  def _prefixes(self, record, times):
+    """Probabilities from the T frames up to each of `times`: f32[M, V]."""
+    size, found = self.config.data.num_frames, []
+    for start in range(0, len(times), size):  # In batches of T windows.
+      ends = [min(start + i, len(times) - 1) for i in range(size)]
+      windows = [
+        self.examples.window(record, times[max(0, end + 1 - size) : end + 1])
+        for end in ends
+      ]
+      logits, frame_logits = self._read_windows(windows)
+      last = np.array([window['length'] - 1 for window in windows])
+      chosen = self._choose(logits, frame_logits[np.arange(size), last])
+      found.append(np.asarray(jax.nn.softmax(chosen)))
+    return np.concatenate(found)[: len(times)]
 
-def load(workdir: pathlib.Path) -> Trained:
-  """The best checkpoint of a run.
+
+def load(workdir: str | os.PathLike) -> Classifier:
+  """Loads the best checkpoint of a run.
 
   Raises:
-    FileNotFoundError: nothing was trained there.
+    FileNotFoundError: the workdir has no checkpoint.
+    ValueError: the run is of another version.
   """
+  workdir = pathlib.Path(workdir).absolute()
   config = app.read_config(workdir)
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
   )
-  names = tuple(extras['classes'])
-  classifier = model.create(config, len(names))
-  shape = tuple(extras['frame_shape'])
-  rate = extras.get('rate')
-  return Trained(config, names, shape, classifier, variables, step, rate)
+  class_names = extras['classes']
+  return Classifier(
+    config,
+    class_names,
+    extras['frame_shape'],
+    model.create(config, len(class_names)),
+    variables,
+    step=step,
+    rate=extras.get('rate'),
+  )
 
 
 def predict(
-  classifier: model.Classifier,
+  network: model.Classifier,
 ) -> Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]:
-  """A function of variables and of a batch of `Examples.evaluation`.
+  """Returns the function `(variables, batch) -> outputs` of evaluation.
 
-  It returns `probabilities` f32[B, V], the mean over the N windows of each
-  recording, beside the `label`; of streams, which have one window, the
-  `frame_labels` i32[B, T] and their `loss` f32[B], by CTC, beside `labels`,
-  `framewise` and `length`.
+  The batch is one of `Examples.evaluation`. The outputs of recordings are
+  `probabilities` f32[B, V], the mean over the N windows, and `label`. Those of
+  streams, which have one window, are `frame_labels` i32[B, T], the CTC `loss`
+  f32[B], `labels`, `framewise` and `length`.
   """
 
   def predict_fn(variables, batch):
     windows, lengths = losses.recorded(batch), batch['length']
-    logits, frame_logits = classifier.apply(
+    logits, frame_logits = network.apply(
       variables,
       windows.reshape(-1, *windows.shape[2:]),
       lengths.reshape(-1),
@@ -90,8 +233,8 @@ def predict(
         'framewise': batch['framewise'],
         'length': lengths[:, 0],
       }
-    # Probabilities are averaged, rather than logits: a window that shows
-    # nothing of the class has no veto.
+    # The mean of probabilities, not of logits: a window without the action
+    # cannot veto the class.
     probabilities = jax.nn.softmax(logits).reshape(*lengths.shape, -1)
     return {
       'probabilities': jnp.mean(probabilities, axis=1),
@@ -101,163 +244,33 @@ def predict(
   return predict_fn
 
 
-class Recognizer:
-  """Recognises what recordings show, one at a time, on one device."""
-
-  def __init__(self, trained: Trained):
-    """Compiles what it needs when it is needed first."""
-    self.class_names = trained.class_names
-    self.streams = trained.config.loss.kind == 'ctc'
-    # Of how many frames that come one is read.
-    windows = trained.config.data.sampling == 'window'
-    self.stride = trained.config.data.stride if windows else 1
-    self._trained = trained
-    self._examples = trained.examples
-    self._variables = jax.device_put(trained.variables)
-    apply = functools.partial(trained.classifier.apply, train=False)
-    self._apply = jax.jit(apply)
-    self._begin = jax.jit(
-      functools.partial(trained.classifier.apply, method='begin')
-    )
-
-    # All that is done for a frame, as one program: of a stream that lives, each
-    # call of another one costs about as much as the network.
-    def step(variables, carry, frames):
-      carry, logits = trained.classifier.apply(
-        variables, carry, frames, method='step'
-      )
-      return carry, jax.nn.softmax(self._says(*logits)[0])
-
-    self._step = jax.jit(step)
-
-  def read(self, path: str | os.PathLike) -> dict[str, Any]:
-    """A clip's record, or where the classifier reads features, theirs.
-
-    Raises:
-      ValueError: the file is no clip, or no .npy or .npz of f32[T, D].
-      OSError: it cannot be read.
-    """
-    name, shape = os.fspath(path), self._trained.frame_shape
-    if self._trained.classifier.encoder is None:
-      features = _read_features(pathlib.Path(path))
-      record, seen = {'id': name, 'features': features}, features.shape[1:]
-    else:
-      frames = frames_lib.read(path, rate=self._trained.rate)
-      if shape[-1] == 1 and frames.shape[-1] == 3:
-        frames = np.rint(frames.mean(axis=-1, keepdims=True)).astype(np.uint8)
-      elif shape[-1] == 3 and frames.shape[-1] == 1:
-        frames = frames.repeat(3, axis=-1)
-      record = {'id': name, 'frames': frames}
-      seen = self._examples.view(frames[:1]).shape[1:]
-    if seen != shape:
-      raise ValueError(
-        f'{name} has frames of {list(seen)}, the classifier was trained on '
-        f'{list(shape)}: bring it to that size'
-      )
-    return record
-
-  def probabilities(self, record: dict[str, Any]) -> np.ndarray:
-    """As in evaluation, the mean over the windows: f32[V]."""
-    windows = [
-      self._examples.window(record, indices)
-      for indices in self._examples.evaluated(record)
-    ]
-    logits, _ = self._read_windows(windows)
-    return np.asarray(jax.nn.softmax(logits)).mean(axis=0)
-
-  def over_time(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """What was to be said after each frame, had nothing followed.
-
-    Of streams: what each frame shows, however many there are. A classifier that
-    reads backwards sees the last T frames each time.
-
-    Returns:
-      Which frames, i64[any number], and f32[that number, V].
-    """
-    times = self._examples.over_time(record)
-    if self.streams:
-      times = np.arange(len(record['frames']))
-    if self._trained.classifier.bidirectional:
-      return times, self._prefixes(record, times)
-    found = list(self.online(recorded_frames(record, times)))
-    return times, np.stack(found)
-
-  def online(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Reads frame by frame, as they come; yields f32[V] after each.
-
-    Args:
-      frames: uint8[H, W, C], or features f32[D], each at its moment.
-
-    Raises:
-      ValueError: the classifier reads backwards.
-    """
-    carry = first = None
-    for frame in frames:
-      first = frame if first is None else first
-      seen = self._examples.frame(frame, first)[None]
-      if carry is None:
-        carry = self._begin(self._variables, seen)
-      carry, probabilities = self._step(self._variables, carry, seen)
-      yield np.asarray(probabilities)
-
-  def _says(self, logits, frame_logits):
-    """Of streams what the frame shows, otherwise all that was seen."""
-    return frame_logits if self.streams else logits
-
-  def _read_windows(self, windows):
-    """Examples -> logits f32[N, V] and f32[N, T, V]."""
-    inputs = {
-      name: np.stack([window[name] for window in windows])
-      for name in windows[0]
-    }
-    return self._apply(
-      self._variables, losses.recorded(inputs), inputs['length']
-    )
-
-  def _prefixes(self, record, times):
-    """f32[len(times), V]: each from the T frames that end there."""
-    most, found = self._trained.config.data.num_frames, []
-    for start in range(0, len(times), most):  # As many at once, no more.
-      ends = [min(start + i, len(times) - 1) for i in range(most)]
-      windows = [
-        self._examples.window(record, times[max(0, end + 1 - most) : end + 1])
-        for end in ends
-      ]
-      logits, frame_logits = self._read_windows(windows)
-      last = np.array([window['length'] - 1 for window in windows])
-      says = self._says(logits, frame_logits[np.arange(most), last])
-      found.append(np.asarray(jax.nn.softmax(says)))
-    return np.concatenate(found)[: len(times)]
-
-
 def changes(labels: Iterable[int]) -> Iterator[tuple[int, int]]:
-  """Where a stream of labels becomes another: yields (place, label).
+  """Yields (index, label) at the start of each run of equal labels.
 
-  Of streams of gestures those that are not `classification.BLANK` are the
-  gestures, as `classification.spoken` finds them.
+  Without those of `model.BLANK` they are the gestures of `model.spoken`.
   """
   before = None
-  for place, label in enumerate(labels):
+  for index, label in enumerate(labels):
     if label != before:
-      yield place, label
+      yield index, label
     before = label
 
 
 def recorded_frames(
   record: dict[str, Any], times: Iterable[int] | None = None
 ) -> Iterator[np.ndarray]:
-  """The frames of a record, or its features, one by one; all by default."""
+  """Yields the frames of a record, or its features; all by default."""
   recorded = record['frames'] if 'frames' in record else record['features']
   for i in range(len(recorded)) if times is None else times:
     yield recorded[i]
 
 
 def _read_features(path: pathlib.Path) -> np.ndarray:
-  """f32[T, D] of a .npy file, or of the `features` in a .npz file."""
+  """Reads f32[T, D] from a .npy file, or `features` of a .npz file."""
   if path.suffix.lower() not in frames_lib.ARRAYS:
     raise ValueError(
       f'{path} must be a .npy or .npz file of features f32[T, D]: this '
-      'classifier does not read pictures'
+      'classifier does not read images'
     )
   try:
     features = np.load(path, allow_pickle=False)
@@ -274,9 +287,11 @@ def _read_features(path: pathlib.Path) -> np.ndarray:
     features.ndim != 2 or features.dtype.kind not in 'fiu' or not len(features)
   ):
     raise ValueError(
-      f'{path} holds {features.dtype}{list(features.shape)}: features are '
+      f'{path} holds {features.dtype}{list(features.shape)}: save features '
       'f32[T, D], a vector for each frame'
     )
   if not np.isfinite(features).all():
-    raise ValueError(f'{path} holds numbers that are not finite')
+    raise ValueError(
+      f'{path} has features that are not finite: remove these frames'
+    )
   return features.astype(np.float32)

@@ -1,4 +1,20 @@
-"""What training a classifier minimises, and what it reports of it.
+"""Losses that train a classifier, and their metrics.
+
+For clips x_1, ..., x_B of lengths T_b with classes y_b, `loss.kind` is
+
+  clip    -1/B sum_b sum_k q_b(k) log p(k | x_b)
+  frames  -1/sum_b T_b sum_b sum_{t <= T_b} sum_k q_b(k) log p_t(k | x_b)
+
+where p is the softmax of the clip's logits and p_t that of a frame's (LRCN,
+Donahue et al. 2015). The target is q_b(k) = (1 - s) [k = y_b] + s/V with label
+smoothing s. For streams whose gestures z_b have no times it is
+
+  ctc     -1/B sum_b log p(z_b | x_b)
+          p(z | x) = sum_{pi: C(pi) = z} prod_t p_t(pi_t | x)
+
+(connectionist temporal classification, Graves et al. 2006, equations 2 and 3):
+the sum is over all labellings pi of the frames that C, which merges equal
+neighbours and then removes blanks, maps to z.
 
 Axes: B clips, T time, S gestures, V classes.
 """
@@ -29,7 +45,7 @@ class Metrics(clu.metrics.Collection):
 
 
 def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """What the means of the loss divide by."""
+  """The denominators of the losses: B and the sum of the lengths."""
   return {
     'clips': jnp.asarray(len(batch['length'])),
     'frames': jnp.sum(batch['length']),
@@ -44,12 +60,12 @@ def recorded(batch: dict[str, jax.Array]) -> jax.Array:
 def ctc(
   frame_logits: jax.Array, lengths: jax.Array, labels: jax.Array
 ) -> jax.Array:
-  """-log p(gestures), in nats, over all their alignments: f32[B].
+  """-log p(z | x) of each stream, in nats: f32[B].
 
   Args:
-    frame_logits: f32[B, T, V], class 0 for no gesture.
-    lengths: i32[B], how many of the T frames are real.
-    labels: i32[B, S], the gestures in their order; the rest is `PAD`.
+    frame_logits: f32[B, T, V]; class 0 is the blank.
+    lengths: i32[B], number of real frames, at most T.
+    labels: i32[B, S], gestures in order, then `PAD`.
   """
   real = masking.lengths_to_mask(lengths, frame_logits.shape[1])
   absent = labels == examples.PAD
@@ -65,24 +81,25 @@ def ctc(
 def create(
   classifier: model.Classifier, config: ml_collections.ConfigDict
 ) -> Callable:
-  """The loss, as `parallel.train_step` wants it.
+  """Returns the loss in the form of `parallel.train_step`.
 
   Args:
-    classifier: the model.
-    config: `of`: 'clip', the cross-entropy of each clip's logits; 'frames',
-      that of every frame, as published for LRCN; or 'ctc', for streams, with
-      the cross-entropy of their frames (`framewise`) for the first
-      `framewise_steps`: from random parameters CTC alone hardly leaves its
-      plateau. And `label_smoothing` of the cross-entropies.
+    classifier: the network.
+    config: `kind`, one of `LOSSES`; `label_smoothing` (s) of the
+      cross-entropies; and `framewise_steps`: for 'ctc', number of first steps
+      that use the frames' cross-entropy with `framewise` instead. From random
+      parameters CTC alone hardly leaves its plateau.
 
   Raises:
-    ValueError: no such loss.
+    ValueError: `kind` is unknown.
   """
-  if config.of not in LOSSES:
-    raise ValueError(f'loss.kind={config.of!r} is none of {", ".join(LOSSES)}')
+  if config.kind not in LOSSES:
+    raise ValueError(
+      f'loss.kind={config.kind!r} is none of {", ".join(LOSSES)}'
+    )
 
-  def of_frames(frame_logits, targets, lengths, count):
-    """The share of the mean over frames, and of each clip the mean: f32[B]."""
+  def mean_over_frames(frame_logits, targets, lengths, count):
+    """The share of the mean over all frames, and each clip's mean f32[B]."""
     mask = masking.lengths_to_mask(lengths, frame_logits.shape[1])
     costs = likelihood.cross_entropy(
       frame_logits, targets, smoothing=config.label_smoothing
@@ -103,21 +120,25 @@ def create(
       mutable=collections,
     )
     every = jnp.ones(len(lengths), bool)
-    if config.of == 'clip':
+    if config.kind == 'clip':
       each = likelihood.cross_entropy(
         logits, batch['label'], smoothing=config.label_smoothing
       )
       loss = masking.share_of_mean(each, every, counts['clips'])
-    elif config.of == 'frames':
+    elif config.kind == 'frames':
       targets = jnp.broadcast_to(
         batch['label'][:, None], frame_logits.shape[:2]
       )
-      loss, each = of_frames(frame_logits, targets, lengths, counts['frames'])
+      loss, each = mean_over_frames(
+        frame_logits, targets, lengths, counts['frames']
+      )
     else:
 
       def framewise(frame_logits):
         targets = batch['framewise']
-        return of_frames(frame_logits, targets, lengths, counts['frames'])
+        return mean_over_frames(
+          frame_logits, targets, lengths, counts['frames']
+        )
 
       def connectionist(frame_logits):
         each = ctc(frame_logits, lengths, batch['labels'])

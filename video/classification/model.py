@@ -1,17 +1,17 @@
-"""What clips and sequences show: a class for each, or gestures as they come.
+"""Classifiers of clips and of sequences of features; gestures in streams.
 
-A network reads the frames one by one, or their features:
+All are a `Classifier`, which reads frames one by one, or their features:
 
   LRCN (Donahue et al. 2015)      a CNN for each frame, an LSTM, and the mean of
                                   the frames' logits
-  ConvLSTM (Shi et al. 2015)      the LSTM is at every place of the CNN's map
-  features                        without a CNN: of skeletons, of fingertips
-  bag of frames                   the baseline, `layers=0`: the order is lost
+  ConvLSTM (Shi et al. 2015)      an LSTM with convolutions over the CNN's map
+  features                        no CNN: skeletons, fingertips
+  bag of frames                   baseline, `layers=0`: the order is lost
 
-all of them a `Classifier`. It can say after each frame what it would say if the
-clip ended there (`step`), unless it reads backwards, too. Of streams, in which
-gestures follow each other, it labels the frames, and `spoken` are the gestures
-(connectionist temporal classification, Graves et al. 2006).
+`step` reads one frame and returns the logits of the clip up to it, unless the
+network is bidirectional. In streams, which have several gestures, the network
+labels the frames, and `spoken` turns these labels into gestures (connectionist
+temporal classification, Graves et al. 2006).
 
 Axes: B clips, T time, H x W pixels, C channels, D features, F units of what is
 pooled, V classes.
@@ -40,32 +40,32 @@ CELLS = {
   'conv_lstm': cells.ConvLSTM,
 }
 POOLINGS = ('mean', 'last', 'attention')
-# The class that stands for no gesture in a stream.
+# The class of no gesture in a stream.
 BLANK = 0
 
 
 class Classifier(nn.Module):
-  """Frames to vectors, a stack of recurrent layers, a summary, logits.
+  """An encoder of frames, recurrent layers, pooling over time, logits.
 
   Attributes:
     num_classes: V.
-    encoder: of each frame; None where there are features in place of frames.
-    cell: a key of `CELLS`; of 'conv_lstm' the encoder must keep the map, of
-      which the mean is taken after the last layer.
-    features: units of a layer, in each direction.
-    layers: how many; with 0 the frames are a bag.
-    bidirectional: whether to read backwards, too.
-    pooling: what sums up the frames: their 'mean' (without `hidden` this makes
-      the logits the mean of the frames'), the 'last', or 'attention': weights
-      softmax(v . tanh(W x + b)) of each.
+    encoder: of single frames; None if the inputs are features.
+    cell: a key of `CELLS`. 'conv_lstm' needs an encoder that keeps the map; the
+      mean of the map is taken after the last layer.
+    features: units of a layer in each direction.
+    layers: number of recurrent layers; with 0 the frames are a bag.
+    bidirectional: also read backwards.
+    pooling: over time: 'mean' (without `hidden` the logits are then the mean of
+      the frames' logits), 'last', or 'attention' with weights
+      softmax(v . tanh(W x + b)).
     attention: units of that tanh.
-    hidden: units of a ReLU layer between the summary and the logits; 0 for
-      none.
-    difference: the factor of what has changed since the frame before, which is
-      given beside each frame; 0 leaves it out.
+    hidden: units of a ReLU layer before the logits; 0 for none.
+    difference: factor of the difference to the previous frame, which is
+      concatenated to each frame; 0 leaves it out.
     dropout_rate: before each layer and before the logits.
-    train_batch_stats: BatchNorm of a `ResNet` learns, see `encoders.create`.
-    dtype: of the products; parameters and states are float32.
+    train_batch_stats: update the batch statistics of a `ResNet`; see
+      `encoders.create`.
+    dtype: of the matrix products; parameters and states are float32.
   """
 
   num_classes: int
@@ -107,12 +107,12 @@ class Classifier(nn.Module):
 
     Args:
       frames: uint8[B, T, H, W, C], or features f32[B, T, D].
-      lengths: i32[B], how many of the T frames are real.
-      train: whether to drop out; needs the key 'dropout'.
+      lengths: i32[B], number of real frames, at most T.
+      train: apply dropout; needs the key 'dropout'.
 
     Returns:
-      Logits f32[B, V] of the clips and f32[B, T, V] of the frames, those of the
-      padding without meaning.
+      Logits f32[B, V] of the clips and f32[B, T, V] of the frames; those of the
+      padding are undefined.
     """
     x = encoders.normalize(frames)
     if self.difference:
@@ -127,7 +127,7 @@ class Classifier(nn.Module):
         _, x = unroll.bidirectional(cell, backward, x, lengths)
       else:
         _, x = unroll.unroll(cell, x, lengths=lengths)
-    x = _mean_over_places(x, 2)
+    x = _mean_over_locations(x, 2)
 
     mask = masking.lengths_to_mask(lengths, x.shape[1])
     if self.pooling == 'last':
@@ -135,57 +135,57 @@ class Classifier(nn.Module):
       summary = jnp.take_along_axis(x, last, axis=1)[:, 0]
     else:
       weights = attention.masked_softmax(self._score(x), mask)
-      # Not a product: whatever the padding holds must not come through.
+      # where, not a product: a NaN in the padding must not survive.
       x_real = jnp.where(mask[..., None], x, 0)
       summary = jnp.einsum('bt,btf->bf', weights, x_real)
     return self._classify(summary, train), self._classify(x, train)
 
   def begin(self, frames: jax.Array) -> Any:
-    """The carry before the first frames of some streams.
+    """Returns the carry before the first frame of each recording.
 
     Args:
-      frames: these frames, uint8[B, H, W, C], or features f32[B, D]; they are
-        not read yet, but nothing has changed when they are.
+      frames: the first frames, uint8[B, H, W, C], or features f32[B, D]. `step`
+        reads them; here they only make the first difference zero.
 
     Raises:
-      ValueError: the classifier reads backwards.
+      ValueError: the classifier is bidirectional.
     """
     if self.bidirectional:
       raise ValueError(
-        'a bidirectional classifier knows nothing before the end: train one '
-        'with model.bidirectional=False to go frame by frame'
+        'a bidirectional classifier needs whole recordings: train one with '
+        'model.bidirectional=False to read frame by frame'
       )
     x = encoders.normalize(frames)
-    encoded = self._encode(self._changed(x, x), train=False)
+    encoded = self._encode(self._with_difference(x, x), train=False)
     states = [cell.start(encoded.shape[:-1]) for cell in self.forward_cells]
     width = self.features if self.layers else encoded.shape[-1]
     rows = len(frames)
-    nothing = jnp.zeros(rows), jnp.zeros((rows, width))
-    return x, states, (jnp.full(rows, -jnp.inf), *nothing)
+    sums = jnp.zeros(rows), jnp.zeros((rows, width))
+    return x, states, (jnp.full(rows, -jnp.inf), *sums)
 
   def step(
     self, carry: Any, frames: jax.Array
   ) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-    """Reads one frame of each stream.
+    """Reads one frame of each recording.
 
     Args:
-      carry: of `begin`, or of the step before.
+      carry: of `begin`, or of the previous step.
       frames: uint8[B, H, W, C], or features f32[B, D].
 
     Returns:
-      The new carry, and two logits f32[B, V]: of all that was seen so far, and
-      of this frame. They are those of `__call__` on clips that end here.
+      The new carry, and two logits f32[B, V]: of the recording up to here, and
+      of this frame. They equal those of `__call__` on clips that end here.
     """
     before, states, pooled = carry
     pixels = encoders.normalize(frames)
-    x = self._encode(self._changed(pixels, before), train=False)
+    x = self._encode(self._with_difference(pixels, before), train=False)
     new_states = []
     for cell, state in zip(self.forward_cells, states, strict=True):
       state, x = cell(state, x)
       new_states.append(state)
-    x = _mean_over_places(x, 1)
+    x = _mean_over_locations(x, 1)
 
-    # A softmax whose largest score is known only in the end.
+    # Online softmax: rescales the sums when a larger score comes.
     largest, total, weighted = pooled
     score = self._score(x)
     peak = jnp.maximum(largest, score)
@@ -196,14 +196,14 @@ class Classifier(nn.Module):
     logits = self._classify(summary, False), self._classify(x, False)
     return (pixels, new_states, (peak, total, weighted)), logits
 
-  def _changed(self, x, before):
-    """f32[B, ...], with what has changed if that is wanted."""
+  def _with_difference(self, x, before):
+    """Concatenates the difference to `before`, if there is a factor."""
     if not self.difference:
       return x
     return encoders.with_differences(x, before, self.difference)
 
   def _encode(self, x, *, train):
-    """f32[N, H, W, C] -> f32[N, D] or f32[N, H', W', D]; features stay."""
+    """f32[N, H, W, C] -> f32[N, D] or f32[N, H', W', D]; keeps features."""
     if self.encoder is None:
       return x
     if isinstance(self.encoder, resnet.ResNet):
@@ -211,7 +211,7 @@ class Classifier(nn.Module):
     return self.encoder(x)
 
   def _score(self, x):
-    """How much a frame counts: [..., F] -> f32[...]."""
+    """The attention score of a frame: [..., F] -> f32[...]."""
     if self.pooling != 'attention':
       return jnp.zeros(x.shape[:-1])
     return self.score(jnp.tanh(self.key(x)))[..., 0].astype(jnp.float32)
@@ -224,13 +224,13 @@ class Classifier(nn.Module):
     return self.output(x).astype(jnp.float32)
 
 
-def _mean_over_places(x: jax.Array, leading: int) -> jax.Array:
-  """Maps to vectors: [..., H', W', D] -> [..., D]; vectors stay."""
+def _mean_over_locations(x: jax.Array, leading: int) -> jax.Array:
+  """Averages maps [..., H', W', D] -> [..., D]; keeps vectors."""
   return x if x.ndim == leading + 1 else jnp.mean(x, axis=(-3, -2))
 
 
 def create(config: ml_collections.ConfigDict, num_classes: int) -> Classifier:
-  """The classifier of a config.
+  """Creates the classifier of a config.
 
   Args:
     config: `model` (arguments of `Classifier`), `encoder` (see
@@ -250,9 +250,9 @@ def create(config: ml_collections.ConfigDict, num_classes: int) -> Classifier:
 
 
 def spoken(frame_labels: np.ndarray) -> list[int]:
-  """The gestures that labels of frames i32[T] spell.
+  """The gestures of frame labels i32[T].
 
-  Of a run of equal labels there is one gesture, and none of blanks.
+  Merges equal neighbours, then removes blanks.
   """
   labels = np.asarray(frame_labels)
   first = np.diff(labels, prepend=BLANK) != 0

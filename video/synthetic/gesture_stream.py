@@ -1,12 +1,12 @@
 """`gesture_stream`: SYNTHETIC streams of a fingertip that draws in the air.
 
-Each of 48 frames of 24 x 24 grey pixels shows the fingertip, a bright blob, and
-no trace of where it was. It makes three of eight gestures, moves fast from the
-end of one to the start of the next, and rests before and after.
+Each of 48 frames of 24 x 24 grey pixels shows the fingertip, a bright blob,
+without a trace. It makes three of eight gestures, moves fast from the end of
+one to the start of the next, and rests before and after.
 
-The gestures are four and the same four backwards: whatever one of them shows,
-the other shows too, in the opposite order. What says which gesture it was is
-not in any frame.
+The gestures are four and the same four backwards. A gesture and its reverse
+have the same frames in the opposite order, so no single frame determines the
+gesture.
 
 Axes: T frames, H height, W width, S gestures.
 """
@@ -38,9 +38,7 @@ CLASSES = (
   'Z',
   'reversed Z',
 )
-# Label -> the label of the stream turned by half a turn, and of the gesture
-# backwards: int32[9] each.
-TURNED = np.array([0, 1, 2, 4, 3, 6, 5, 8, 7], np.int32)
+# Label -> label of the reversed gesture: int32[9].
 REVERSED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7], np.int32)
 
 _STRAIGHT = ('left', 'right', 'up', 'down')
@@ -50,28 +48,28 @@ _MARGIN = 2.5  # How close the fingertip comes to the edge, in pixels.
 def example(
   split: str, index: int, *, images: str | os.PathLike | None = None
 ) -> dict[str, Any]:
-  """Stream `index` of a split, which depends on the two alone.
+  """Generates stream `index` of a split; it depends on the arguments alone.
 
   Args:
     split: 'train', 'validation' or 'test'.
-    index: from 0; may exceed what `SIZES` says.
-    images: a directory of pictures to cut the backgrounds out of; None
-      draws them.
+    index: from 0; may exceed `SIZES`.
+    images: directory of images to crop the backgrounds from; None generates
+      them.
 
   Returns:
     'id' str, 'frames' uint8[48, 24, 24, 1], 'labels' list of 3 ints in the
     order of the gestures, 'framewise' int32[48]: the label in the second half
-    of each gesture, when it can be known, and 0 elsewhere.
+    of each gesture, where it can be recognised, and 0 elsewhere.
   """
   rng = np.random.default_rng((list(SIZES).index(split), index))
   labels = [int(n) for n in rng.integers(1, len(CLASSES), size=GESTURES)]
-  where, framewise = _stream(rng, labels)
+  positions, framewise = _stream(rng, labels)
 
   ground = textures.texture(split, images)(rng, SIDE, SIDE)
   ground = ground.mean(axis=-1, keepdims=True) * 0.3
   ink, radius = rng.uniform(190, 255), rng.uniform(1.3, 2.0)
   points = sprites.grid(SIDE, SIDE)
-  squares = ((points - where[:, None, None]) ** 2).sum(axis=-1)
+  squares = ((points - positions[:, None, None]) ** 2).sum(axis=-1)
   blob = np.exp(-squares / (2 * radius**2))[..., None]
   frames = ground + blob * (ink - ground)
   return {
@@ -82,24 +80,11 @@ def example(
   }
 
 
-def flip(record: dict[str, Any]) -> dict[str, Any]:
-  """Turns a stream by half a turn, and says what it is then.
-
-  Not in a mirror: a mirrored Z is none of the gestures.
-  """
-  return {
-    **record,
-    'frames': record['frames'][:, ::-1, ::-1],
-    'labels': [int(TURNED[label]) for label in record['labels']],
-    'framewise': TURNED[record['framewise']],
-  }
-
-
 def trace(label: int, moves: int) -> np.ndarray:
-  """Where a gesture is after each of `moves` equal moves: f64[moves + 1, 2].
+  """Positions of a gesture in `moves` equal moves: f64[moves + 1, 2].
 
-  In the square from (-1, -1) to (1, 1), x to the right and y downwards. That of
-  the reversed gesture is the same, backwards.
+  In the square from (-1, -1) to (1, 1), x to the right and y downwards. The
+  reversed gesture has the same positions in reverse order.
   """
   share = np.linspace(0, 1, moves + 1)
   if label != min(label, REVERSED[label]):
@@ -120,7 +105,7 @@ def trace(label: int, moves: int) -> np.ndarray:
 
 
 def _stream(rng, labels) -> tuple[np.ndarray, np.ndarray]:
-  """Where the fingertip is, f64[T, 2], and the label of each frame, i32[T]."""
+  """Samples positions f64[T, 2] of the fingertip, and frame labels i32[T]."""
   moves = [
     int(rng.integers(*((7, 10) if CLASSES[label] in _STRAIGHT else (10, 13))))
     for label in labels
@@ -129,29 +114,29 @@ def _stream(rng, labels) -> tuple[np.ndarray, np.ndarray]:
   rest = LENGTH - 1 - sum(moves) - int(between.sum())
   before = int(rng.integers(1, rest + 1))
 
-  where, framewise = [], []
+  positions, framewise = [], []
   for i, (label, count) in enumerate(zip(labels, moves, strict=True)):
-    line = _place(rng, trace(label, count))
+    line = _position(rng, trace(label, count))
     if i == 0:
-      where += [line[0]] * before
+      positions += [line[0]] * before
     else:
       way = np.linspace(0, 1, between[i - 1] + 1)[1:-1, None]
-      where += list(where[-1] + way * (line[0] - where[-1]))
-    framewise += [0] * (len(where) - len(framewise))
-    where += list(line)
+      positions += list(positions[-1] + way * (line[0] - positions[-1]))
+    framewise += [0] * (len(positions) - len(framewise))
+    positions += list(line)
     half = (count + 1) // 2
     framewise += [0] * half + [label] * (count + 1 - half)
-  where += [where[-1]] * (LENGTH - len(where))
+  positions += [positions[-1]] * (LENGTH - len(positions))
   framewise += [0] * (LENGTH - len(framewise))
-  # A hand is never quite where it should be.
-  where = np.array(where) + rng.normal(0, 0.15, size=(LENGTH, 2))
-  return where, np.array(framewise, np.int32)
+  # Jitter of the hand.
+  positions = np.array(positions) + rng.normal(0, 0.15, size=(LENGTH, 2))
+  return positions, np.array(framewise, np.int32)
 
 
-def _place(rng, line: np.ndarray) -> np.ndarray:
-  """Somewhere in the frame, larger or smaller, wider or taller, a bit turned.
+def _position(rng, line: np.ndarray) -> np.ndarray:
+  """Scales, stretches, rotates and shifts a gesture at random.
 
-  The turn, up to 0.2 radians, takes no gesture for another.
+  The rotation, up to 0.2 radians, makes no gesture look like another.
   """
   size = rng.uniform(4.5, 6.5) * rng.uniform(0.9, 1.1, size=2)
   turn = rng.uniform(-0.2, 0.2)

@@ -1,13 +1,13 @@
-"""`occlusion_track`: SYNTHETIC clips of a textured thing that is lost to sight.
+"""`occlusion_track`: SYNTHETIC clips of a textured target that is occluded.
 
 A patch of texture bounces between the walls of 24 frames of 64 x 64 pixels and
-grows and shrinks, over a ground that glides past; one or two others move behind
-it. For nominally five to seven frames it cannot be seen: it passes behind
-something that stands still, or all is black. Meanwhile it goes on as before,
-without a bounce; so whoever remembers where it was and how fast it moved can
-find it again, and whoever sees one frame at a time cannot.
+grows and shrinks, over a moving background; one or two others move behind it.
+For nominally five to seven frames it is hidden: it passes behind a static
+screen, or the frames are black. Meanwhile it moves on without a bounce. So a
+tracker that remembers its position and velocity can find it again, and one that
+reads single frames cannot.
 
-Boxes are amodal: where the thing is, seen or not.
+Boxes are amodal: they hold the whole target, visible or not.
 
 Axes: T frames, H height, W width.
 """
@@ -27,19 +27,19 @@ SIZES = {'train': 2000, 'validation': 100, 'test': 300}
 LENGTH = 24
 SIDE = 64
 
-SEEN_FIRST = 4  # Frames in which all of the thing can be seen, at first.
-_QUIET = 2  # Frames without a bounce before and after it is hidden.
-_HIDDEN = 0.1  # It is hidden when less than this share of it can be seen.
+VISIBLE_FRAMES = 4  # First frames, in which all of the target is visible.
+_QUIET = 2  # Frames without a bounce before and after the occlusion.
+_HIDDEN = 0.1  # Largest visible share of a hidden target.
 _BLACK = 6.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """How a thing moves.
+  """The motion of an object.
 
   Attributes:
     boxes: f64[T, 4], x, y of the upper left corner, width, height.
-    bounces: bool[T], whether it met a wall on its way to this frame.
+    bounces: bool[T], True if it hit a wall on its way to this frame.
   """
 
   boxes: np.ndarray
@@ -48,60 +48,59 @@ class Motion:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """What is to be painted.
+  """The target and its occlusion.
 
   Attributes:
-    boxes: f64[T, 4] of the thing.
-    outline: of the thing, one of `sprites.SILHOUETTES`.
-    black: bool[T], the frames that are black.
-    screen: f64[4], the box behind which the thing passes, or None.
-    seen: f64[T], the share of the thing that can be seen.
+    boxes: f64[T, 4] of the target.
+    outline: of the target, one of `sprites.SILHOUETTES`.
+    black: bool[T], True for black frames.
+    screen: f64[4], box that occludes the target, or None.
+    visible: f64[T], visible share of the target.
   """
 
   boxes: np.ndarray
   outline: str
   black: np.ndarray
   screen: np.ndarray | None
-  seen: np.ndarray
+  visible: np.ndarray
 
 
 def example(
   split: str, index: int, *, images: str | os.PathLike | None = None
 ) -> dict[str, Any]:
-  """Clip `index` of a split, which depends on the two alone.
+  """Generates clip `index` of a split; it depends on the arguments alone.
 
   Args:
     split: 'train', 'validation' or 'test'.
-    index: from 0; may exceed what `SIZES` says.
-    images: a directory of pictures to cut all textures out of; None draws
-      them.
+    index: from 0; may exceed `SIZES`.
+    images: directory of images to crop all textures from; None generates them.
 
   Returns:
     'id' str, 'frames' uint8[24, 64, 64, 3], 'boxes' float32[24, 4] as x, y,
     width, height in pixels, 'hidden' bool[24].
   """
   rng = np.random.default_rng((list(SIZES).index(split), index))
-  draw = textures.texture(split, images)
+  texture = textures.texture(split, images)
   scene = _scene(rng)
-  frames = _ground(rng, draw)
+  frames = _background(rng, texture)
   for _ in range(rng.integers(1, 3)):
     outline = sprites.SILHOUETTES[rng.integers(3)]
-    _paint(rng, draw, frames, outline, _motion(rng).boxes)
-  _paint(rng, draw, frames, scene.outline, scene.boxes)
+    _paint(rng, texture, frames, outline, _motion(rng).boxes)
+  _paint(rng, texture, frames, scene.outline, scene.boxes)
   if scene.screen is not None:
     still = np.repeat(scene.screen[None], LENGTH, axis=0)
-    _paint(rng, draw, frames, 'rectangle', still)
+    _paint(rng, texture, frames, 'rectangle', still)
   frames[scene.black] = _BLACK
   return {
     'id': f'{split}-{index:05d}',
     'frames': sprites.to_pixels(frames, rng, rng.uniform(1, 4)),
     'boxes': scene.boxes.astype(np.float32),
-    'hidden': scene.seen < _HIDDEN,
+    'hidden': scene.visible < _HIDDEN,
   }
 
 
 def flip(record: dict[str, Any], *, vertical: bool = False) -> dict[str, Any]:
-  """Mirrors a clip and its boxes left to right, or upside down."""
+  """Mirrors a clip and its boxes left to right or upside down."""
   axis, corner = (1, 1) if vertical else (2, 0)
   boxes = record['boxes'].copy()
   side = record['frames'].shape[axis]
@@ -110,13 +109,13 @@ def flip(record: dict[str, Any], *, vertical: bool = False) -> dict[str, Any]:
 
 
 def _scene(rng: np.random.Generator) -> Scene:
-  """Of many, the first one that keeps what this module promises."""
+  """Samples scenes until one is as the module describes."""
   outline = sprites.SILHOUETTES[rng.integers(3)]
   all_black = rng.random() < 0.5
   while True:
     motion = _motion(rng)
     count = int(rng.integers(5, 8))
-    # Behind a screen it vanishes and comes out bit by bit, which takes time.
+    # A screen hides and reveals the target gradually, which takes time.
     first = int(rng.integers(6, 14) if all_black else rng.integers(8, 13))
     end = first + count
     if motion.bounces[first - _QUIET + 1 : end + _QUIET].any():
@@ -126,21 +125,21 @@ def _scene(rng: np.random.Generator) -> Scene:
       black[first:end] = True
       return Scene(motion.boxes, outline, black, screen, 1.0 - black)
     screen = _screen(motion.boxes[first:end])
-    if _meet(screen, motion.boxes[:SEEN_FIRST]):
+    if _touches(screen, motion.boxes[:VISIBLE_FRAMES]):
       continue
-    seen = _seen(outline, motion.boxes, screen)
-    if _keeps_promises(seen, motion.bounces):
-      return Scene(motion.boxes, outline, black, screen, seen)
+    visible = _visible_share(outline, motion.boxes, screen)
+    if _is_valid(visible, motion.bounces):
+      return Scene(motion.boxes, outline, black, screen, visible)
 
 
-def _keeps_promises(seen: np.ndarray, bounces: np.ndarray) -> bool:
-  """Hidden once, without a bounce, and seen again."""
-  hidden = np.flatnonzero(seen < _HIDDEN)
+def _is_valid(visible: np.ndarray, bounces: np.ndarray) -> bool:
+  """True if the target is hidden once, without a bounce, and reappears."""
+  hidden = np.flatnonzero(visible < _HIDDEN)
   first, end = hidden[0], hidden[-1] + 1
   return (
     len(hidden) == end - first
     and not bounces[first - _QUIET + 1 : end + _QUIET].any()
-    and (seen[end:] > 0.5).sum() >= 3
+    and (visible[end:] > 0.5).sum() >= 3
   )
 
 
@@ -170,21 +169,21 @@ def _motion(rng: np.random.Generator) -> Motion:
 
 
 def _screen(boxes: np.ndarray) -> np.ndarray:
-  """The box that holds some boxes and a little more: f64[4]."""
+  """The smallest box around some boxes, with a margin: f64[4]."""
   low = boxes[:, :2].min(axis=0) - 0.5
   high = (boxes[:, :2] + boxes[:, 2:]).max(axis=0) + 0.5
   return np.concatenate([low, high - low])
 
 
-def _meet(screen: np.ndarray, boxes: np.ndarray) -> bool:
-  """Whether any of the boxes comes within a pixel of the screen."""
+def _touches(screen: np.ndarray, boxes: np.ndarray) -> bool:
+  """True if any of the boxes comes within a pixel of the screen."""
   before = boxes[:, :2] + boxes[:, 2:] + 1 < screen[:2]
   behind = boxes[:, :2] - 1 > screen[:2] + screen[2:]
   return not (before | behind).any(axis=1).all()
 
 
-def _seen(outline, boxes, screen) -> np.ndarray:
-  """The share of a thing that is beside the screen: f64[T]."""
+def _visible_share(outline, boxes, screen) -> np.ndarray:
+  """The share of an object outside the screen: f64[T]."""
   points = sprites.grid(SIDE, SIDE)
   free = 1 - sprites.silhouette(points, 'rectangle', screen)
   covered = np.stack(
@@ -193,24 +192,25 @@ def _seen(outline, boxes, screen) -> np.ndarray:
   return (covered * free).sum(axis=(1, 2)) / covered.sum(axis=(1, 2))
 
 
-def _ground(rng, draw) -> np.ndarray:
-  """A texture that glides past: f32[T, H, W, 3]."""
+def _background(rng, texture) -> np.ndarray:
+  """Samples a background that moves steadily: f32[T, H, W, 3]."""
   velocity = rng.uniform(-0.6, 0.6, size=2)
   reach = math.ceil(0.6 * LENGTH)
-  texture = draw(rng, SIDE + 2 * reach, SIDE + 2 * reach).astype(np.float32)
+  ground = texture(rng, SIDE + 2 * reach, SIDE + 2 * reach)
+  ground = ground.astype(np.float32)
   pixels = np.arange(SIDE) + 0.5 + reach
   return np.stack(
     [
-      sprites.look_up(texture, pixels + time * velocity[0], pixels + y)
+      sprites.look_up(ground, pixels + time * velocity[0], pixels + y)
       for time, y in enumerate(np.arange(LENGTH) * velocity[1])
     ]
   )
 
 
-def _paint(rng, draw, frames, outline: str, boxes: np.ndarray):
-  """Paints one texture into all frames, stretched to the boxes, in place."""
+def _paint(rng, texture, frames, outline: str, boxes: np.ndarray):
+  """Paints a texture, stretched to the boxes, into all frames in place."""
   width, height = (math.ceil(side) for side in boxes[0, 2:])
-  texture = draw(rng, height, width).astype(np.float32)
+  surface = texture(rng, height, width).astype(np.float32)
   points = sprites.grid(SIDE, SIDE)
   for frame, box in zip(frames, boxes, strict=True):
     x, y = np.floor(box[:2]).astype(int).clip(0)
@@ -219,7 +219,7 @@ def _paint(rng, draw, frames, outline: str, boxes: np.ndarray):
     part = points[window]
     u = (part[0, :, 0] - box[0]) / box[2] * width
     v = (part[:, 0, 1] - box[1]) / box[3] * height
-    colours = sprites.look_up(texture, u, v)
+    colours = sprites.look_up(surface, u, v)
     sprites.paint(
       frame[window], sprites.silhouette(part, outline, box), colours
     )

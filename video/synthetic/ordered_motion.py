@@ -1,15 +1,16 @@
-"""`ordered_motion`: SYNTHETIC clips of a digit that moves one way, then on.
+"""`ordered_motion`: SYNTHETIC clips of a digit that moves in two directions.
 
-The class says both ways, which are perpendicular: 'left then up' and seven
-more. Frames of 32 x 32 pixels show the digit on a texture that stands still;
-the digit, its place and the texture say nothing of the class.
+The class is the pair of directions, which are perpendicular: 'left then up' and
+seven more. Frames of 32 x 32 pixels show the digit on a texture that stands
+still. The digit, its position and the texture are independent of the class.
 
-Only memory does. Played backwards, a clip of (first, second) is one of
-(opposite of second, opposite of first), which is another class, and just as
-likely: the turn is at one of four frames, so that the phases of (6, 9), (7, 8),
-(8, 7) and (9, 6) moves are exchangeable. Both clips have the same frames, in
-another order. Whoever sees the frames as a bag is therefore right about at most
-half of the clips: `tests/test_video_ordered_motion.py` counts them all.
+Classification needs memory. A clip of (first, second), played backwards, is a
+clip of (opposite of second, opposite of first). This is another class, with the
+same probability: the direction changes at one of four frames, so that phases of
+(6, 9), (7, 8), (8, 7) and (9, 6) moves are equally likely. Both clips have the
+same frames in another order. A classifier of bags of frames is therefore right
+for at most half of the clips: `tests/test_video_synthetic_ordered_motion.py`
+counts them all.
 
 Axes: T frames, H height, W width.
 """
@@ -28,7 +29,7 @@ SIZES = {'train': 6000, 'validation': 600, 'test': 1200}
 LENGTH = 16
 SIDE = 32
 DIGIT = 10  # The side of the square that holds the digit.
-TURNS = (7, 8, 9, 10)  # The first frame after the second phase has begun.
+TURNS = (7, 8, 9, 10)  # First frames that show the second direction.
 SPEEDS = (1, 2)  # Pixels per frame.
 
 # x to the right, y downwards.
@@ -41,33 +42,17 @@ WAYS = tuple(
 )
 CLASSES = tuple(f'{first} then {second}' for first, second in WAYS)
 
-_LEFT_RIGHT = {'left': 'right', 'right': 'left', 'up': 'up', 'down': 'down'}
-_UP_DOWN = {'left': 'left', 'right': 'right', 'up': 'down', 'down': 'up'}
-_OPPOSITE = {'left': 'right', 'right': 'left', 'up': 'down', 'down': 'up'}
-
-# Label -> the label of the clip mirrored left to right, upside down, and
-# played backwards: int32[8] each.
-MIRRORED = np.array(
-  [WAYS.index((_LEFT_RIGHT[a], _LEFT_RIGHT[b])) for a, b in WAYS], np.int32
-)
-UPSIDE_DOWN = np.array(
-  [WAYS.index((_UP_DOWN[a], _UP_DOWN[b])) for a, b in WAYS], np.int32
-)
-REVERSED = np.array(
-  [WAYS.index((_OPPOSITE[b], _OPPOSITE[a])) for a, b in WAYS], np.int32
-)
-
 
 def example(
   split: str, index: int, *, images: str | os.PathLike | None = None
 ) -> dict[str, Any]:
-  """Clip `index` of a split, which depends on the two alone.
+  """Generates clip `index` of a split; it depends on the arguments alone.
 
   Args:
     split: 'train', 'validation' or 'test'.
-    index: from 0; may exceed what `SIZES` says.
-    images: a directory of pictures to cut the backgrounds out of; None
-      draws them.
+    index: from 0; may exceed `SIZES`.
+    images: directory of images to crop the backgrounds from; None generates
+      them.
 
   Returns:
     'id' str, 'frames' uint8[16, 32, 32, 3], 'label' int.
@@ -77,7 +62,7 @@ def example(
   turn = TURNS[rng.integers(len(TURNS))]
   speed = SPEEDS[rng.integers(len(SPEEDS))]
   choices = starts(label, turn, speed)
-  where = path(label, turn, speed, choices[rng.integers(len(choices))])
+  corners = path(label, turn, speed, choices[rng.integers(len(choices))])
 
   ground = textures.texture(split, images)(rng, SIDE, SIDE) * 0.6
   line, half_width = _pen(rng)
@@ -85,7 +70,7 @@ def example(
   points = sprites.grid(DIGIT, DIGIT)
   digit = sprites.stroke(points, line + DIGIT / 2, half_width)
   frames = np.repeat(ground[None].astype(np.float32), LENGTH, axis=0)
-  for frame, (x, y) in zip(frames, where, strict=True):
+  for frame, (x, y) in zip(frames, corners, strict=True):
     sprites.paint(frame[y : y + DIGIT, x : x + DIGIT], digit, ink)
   return {
     'id': f'{split}-{index:05d}',
@@ -95,9 +80,9 @@ def example(
 
 
 def starts(label: int, turn: int, speed: int) -> np.ndarray:
-  """The upper left corners from which a path stays inside: int[N, 2].
+  """Upper left corners from which a path stays in the frame: int[N, 2].
 
-  As many as of the path backwards, which keeps the two equally likely.
+  The reversed path has as many, which keeps the two equally likely.
   """
   offsets = path(label, turn, speed, np.zeros(2, int))
   low = -offsets.min(axis=0)
@@ -107,37 +92,18 @@ def starts(label: int, turn: int, speed: int) -> np.ndarray:
 
 
 def path(label: int, turn: int, speed: int, start: np.ndarray) -> np.ndarray:
-  """Where the upper left corner of the digit's square is: int[T, 2]."""
+  """The upper left corner of the digit's square in each frame: int[T, 2]."""
   first, second = (DIRECTIONS[way] for way in WAYS[label])
   moves = [first] * (turn - 1) + [second] * (LENGTH - turn)
   steps = speed * np.cumsum(moves, axis=0)
   return start + np.concatenate([np.zeros((1, 2), int), steps])
 
 
-def flip(record: dict[str, Any], *, vertical: bool = False) -> dict[str, Any]:
-  """Mirrors a clip left to right, or upside down, and says what it is then."""
-  table, axis = (UPSIDE_DOWN, 1) if vertical else (MIRRORED, 2)
-  return {
-    **record,
-    'frames': np.flip(record['frames'], axis),
-    'label': int(table[record['label']]),
-  }
-
-
-def reverse(record: dict[str, Any]) -> dict[str, Any]:
-  """Plays a clip backwards, and says what it is then."""
-  return {
-    **record,
-    'frames': record['frames'][::-1],
-    'label': int(REVERSED[record['label']]),
-  }
-
-
-# Digits, as a pen writes them.
+# Digits, as strokes of a pen.
 
 
 def _arc(x, y, radius_x, radius_y, start, stop) -> list[tuple[float, float]]:
-  """Part of an ellipse; degrees, clockwise from the right."""
+  """An arc of an ellipse; degrees, clockwise from the right."""
   angles = np.radians(np.linspace(start, stop, 2 + abs(stop - start) // 30))
   return list(
     zip(
@@ -163,7 +129,7 @@ _DIGITS = (
 
 
 def _pen(rng) -> tuple[np.ndarray, float]:
-  """A digit in somebody's hand, around (0, 0): f32[N, 2], and half a width."""
+  """Samples a distorted digit around (0, 0): f32[N, 2], and a half width."""
   line = np.array(_DIGITS[rng.integers(len(_DIGITS))])
   phases = rng.uniform(0, 2 * math.pi, size=2)
   line = line + 0.1 * np.sin(2.5 * line[:, ::-1] + phases)

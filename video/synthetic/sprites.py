@@ -1,8 +1,8 @@
-"""Painting small things into frames, at positions between the pixels.
+"""Paints small objects into frames, at subpixel positions.
 
 Positions are in pixels, x to the right and y downwards; pixel (0, 0) reaches
-from (0, 0) to (1, 1). The share of each pixel that a thing covers comes from
-the distance to the thing's edge.
+from (0, 0) to (1, 1). The share of each pixel that an object covers comes from
+the distance to the object's edge.
 
 Axes: H height, W width, N points.
 """
@@ -20,7 +20,7 @@ def grid(height: int, width: int) -> np.ndarray:
 
 
 def silhouette(points: np.ndarray, outline: str, box: np.ndarray) -> np.ndarray:
-  """What share of each pixel a thing that fills a box covers: f32[H, W].
+  """The share of each pixel that an object in a box covers: f32[H, W].
 
   Args:
     points: f32[H, W, 2], of `grid`.
@@ -38,7 +38,7 @@ def silhouette(points: np.ndarray, outline: str, box: np.ndarray) -> np.ndarray:
 
 
 def polygon(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-  """What share of each pixel a convex polygon covers: f32[H, W].
+  """The share of each pixel that a convex polygon covers: f32[H, W].
 
   Args:
     points: f32[H, W, 2], of `grid`.
@@ -53,12 +53,12 @@ def polygon(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 def stroke(
   points: np.ndarray, line: np.ndarray, half_width: float
 ) -> np.ndarray:
-  """What share of each pixel a pen of round tip covers: f32[H, W].
+  """The share of each pixel that a round pen covers: f32[H, W].
 
   Args:
     points: f32[H, W, 2], of `grid`.
-    line: f32[N, 2], where the pen goes.
-    half_width: the radius of its tip.
+    line: f32[N, 2], path of the pen.
+    half_width: radius of its tip.
   """
   start, along = line[:-1], np.diff(line, axis=0)
   offsets = points[:, :, None] - start
@@ -75,11 +75,11 @@ def paint(frame: np.ndarray, coverage: np.ndarray, colour: np.ndarray):
 
 
 def look_up(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Bilinear values of a texture on a grid of columns and rows.
+  """Interpolates a texture bilinearly on a grid of columns and rows.
 
   Args:
     texture: f32[H', W', C].
-    x: f32[W], in pixels of the texture; its edge goes on for ever.
+    x: f32[W], in pixels of the texture; its edge is repeated.
     y: f32[H].
 
   Returns:
@@ -91,13 +91,13 @@ def look_up(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def to_pixels(
   frames: np.ndarray, rng: np.random.Generator, noise: float
 ) -> np.ndarray:
-  """Adds noise, new in each frame: f32[..., H, W, C] -> uint8."""
+  """Adds independent noise to each frame: f32[..., H, W, C] -> uint8."""
   noisy = frames + noise * rng.standard_normal(frames.shape, np.float32)
   return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
 
 
 def _coverage(distance: np.ndarray) -> np.ndarray:
-  """From the distance to the edge, negative inside."""
+  """Coverage from the distance to the edge, negative inside."""
   return np.clip(0.5 - distance, 0, 1).astype(np.float32)
 
 

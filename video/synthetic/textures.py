@@ -1,8 +1,8 @@
-"""Textures: what surfaces and backgrounds of the drawn clips look like.
+"""Textures of the objects and backgrounds of synthetic clips.
 
-Either drawn at random, which needs no files, or cut out of the photographs of a
-directory. Each split has photographs of its own: what a model learned of those
-it was trained with does not help it in a test.
+They are generated at random, which needs no files, or cropped from the images
+of a directory. The splits share no images, so that a model cannot recognise
+test textures from training.
 
 Axes: H height, W width.
 """
@@ -23,47 +23,46 @@ from vision import images
 # rng, H, W -> uint8[H, W, 3]
 Texture = Callable[[np.random.Generator, int, int], np.ndarray]
 
-# Of twenty photographs, where the splits end.
+# Range of each split in twenty images.
 _SHARES = {'train': (0, 13), 'validation': (13, 15), 'test': (15, 20)}
 _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
-_SCALE = 2  # Leaves are painted this much larger, then reduced: no jaggies.
+_SCALE = 2  # Leaves are painted larger by this factor, against aliasing.
 
 
 def texture(split: str, images: str | os.PathLike | None) -> Texture:
-  """What draws the textures of a split.
+  """Returns the function that samples textures of a split.
 
   Args:
     split: 'train', 'validation' or 'test'.
-    images: a directory of pictures, searched with all that is below it;
-      None is `dead_leaves`.
+    images: directory of images, searched recursively; None is `dead_leaves`.
 
   Raises:
-    ValueError: there are too few pictures.
+    ValueError: there are too few images.
   """
   if images is None:
     return dead_leaves
-  paths = _of_split(_pictures(os.fspath(images)), split)
+  paths = _split(_find_images(os.fspath(images)), split)
   if not paths:
     raise ValueError(
-      f'images={os.fspath(images)!r} has no picture for {split!r}: '
+      f'images={os.fspath(images)!r} has no image for {split!r}: '
       f'put at least 3 files there ({", ".join(_SUFFIXES)})'
     )
-  return functools.partial(_cut_out, paths)
+  return functools.partial(_crop, paths)
 
 
 def dead_leaves(
   rng: np.random.Generator, height: int, width: int
 ) -> np.ndarray:
-  """Discs and rectangles of all sizes, one over another: uint8[H, W, 3].
+  """Samples overlapping discs and rectangles of all sizes: uint8[H, W, 3].
 
-  The sizes follow r^-3, which gives pictures the statistics of photographs at
-  every scale (Lee, Mumford and Huang 2001). Light that changes slowly and grain
-  lie over them.
+  The sizes follow r^-3, which gives the statistics of natural images at every
+  scale (Lee, Mumford and Huang 2001). Smooth changes of light and grain are
+  added.
   """
   tall, wide = _SCALE * height, _SCALE * width
   palette = rng.uniform(0, 255, size=(4, 3))
   grey = palette.mean(axis=-1, keepdims=True)
-  palette = grey + 0.7 * (palette - grey)  # Photographs are not gaudy.
+  palette = grey + 0.7 * (palette - grey)  # Natural images are less saturated.
   leaf = palette[0] + rng.normal(0, 12, size=3)
   canvas = Image.new('RGB', (wide, tall), _rgb(leaf))
   brush = ImageDraw.Draw(canvas)
@@ -106,19 +105,19 @@ def _rgb(values: np.ndarray) -> tuple[int, ...]:
 
 
 def _smooth(rng, height, width, cells) -> np.ndarray:
-  """f32[H, W] around 0, with as many bumps across as `cells`."""
+  """Samples a smooth f32[H, W] around 0 from a grid of `cells` x `cells`."""
   values = Image.fromarray(rng.normal(size=(cells, cells)).astype(np.float32))
   return np.asarray(values.resize((width, height), Image.Resampling.BICUBIC))
 
 
 @functools.lru_cache(maxsize=8)
-def _pictures(directory: str) -> tuple[pathlib.Path, ...]:
-  """The pictures below a directory, in an order that says nothing of them."""
+def _find_images(directory: str) -> tuple[pathlib.Path, ...]:
+  """Paths of the images below a directory, in a pseudo-random order."""
   root = pathlib.Path(directory)
   if not root.is_dir():
     raise FileNotFoundError(
-      f'images={directory!r} is no directory: pass one that has pictures, '
-      'or None for drawn textures'
+      f'images={directory!r} is no directory: pass one that has images, '
+      'or None for generated textures'
     )
   paths = (p for p in root.rglob('*') if p.suffix.lower() in _SUFFIXES)
 
@@ -129,20 +128,20 @@ def _pictures(directory: str) -> tuple[pathlib.Path, ...]:
   return tuple(sorted(paths, key=order))
 
 
-def _of_split(paths, split: str):
+def _split(paths, split: str):
   first, last = (share * len(paths) // 20 for share in _SHARES[split])
   return paths[first:last]
 
 
-def _cut_out(paths, rng, height: int, width: int) -> np.ndarray:
-  """A random part of a random photograph: uint8[H, W, 3]."""
-  photograph = images.decode(paths[rng.integers(len(paths))])
-  tall, wide = photograph.shape[:2]
-  most = min(tall / height, wide / width)
-  scale = most * rng.uniform(0.4, 1)
+def _crop(paths, rng, height: int, width: int) -> np.ndarray:
+  """Crops a random part of a random image: uint8[H, W, 3]."""
+  image = images.decode(paths[rng.integers(len(paths))])
+  tall, wide = image.shape[:2]
+  max_scale = min(tall / height, wide / width)
+  scale = max_scale * rng.uniform(0.4, 1)
   left = rng.uniform(0, wide - scale * width)
   top = rng.uniform(0, tall - scale * height)
-  part = Image.fromarray(photograph).resize(
+  part = Image.fromarray(image).resize(
     (width, height),
     Image.Resampling.BILINEAR,
     box=(left, top, left + scale * width, top + scale * height),
