@@ -42,7 +42,6 @@ def get_config(model='temporal_attention'):
     vocabulary_threshold=1,
     captions_per_clip=1,
     max_length=14,  # Two that move take 13 words.
-    rate=0.0,
     num_frames=16,
     every=0,
     jitter=False,

@@ -29,7 +29,6 @@ def get_config():
     vocabulary_threshold=3,
     captions_per_clip=5,
     max_length=30,
-    rate=3.0,
     num_frames=28,
     every=0,
     jitter=False,

@@ -30,7 +30,6 @@ def get_config():
     vocabulary_threshold=1,
     captions_per_clip=5,
     max_length=20,
-    rate=3.0,
     num_frames=60,
     every=1,
     jitter=False,
