@@ -15,6 +15,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from captioning import feature_cache
 from captioning import vocabulary as vocabulary_lib
 from recurrent import decoder
 from recurrent import search
@@ -161,7 +162,7 @@ class Describer:
     if trained.config.cache_features:
       self._encode = examples.encode_step(
         trained.config,
-        examples.load_encoder(trained.config, workdir),
+        feature_cache.load_encoder(trained.config, workdir),
       )
 
   def captions(
