@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from captioning import feature_cache
 from captioning import model
 from captioning import vocabulary as vocabulary_lib
 from recurrent import decoder
@@ -23,11 +24,7 @@ from training import checkpoints
 from training import parallel
 from training import prediction
 from vision import images
-from vision import pretrained
 from vision import resnet
-
-# The frozen encoder of a run on cached features, beside its checkpoints.
-ENCODER_FILE = 'encoder.safetensors'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +61,7 @@ def load(workdir: pathlib.Path, *, with_encoder: bool = True) -> Trained:
   vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
   captioner = model.create(config, len(vocabulary), with_encoder=with_encoder)
   if with_encoder and config.cache_features:
-    encoder = pretrained.load(workdir / ENCODER_FILE, config.encoder.depth)
+    encoder = feature_cache.load_encoder(config, workdir)
     variables = put_encoder(variables, encoder)
   return Trained(
     config, vocabulary, captioner, parallel.replicate(variables), step

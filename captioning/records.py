@@ -5,10 +5,7 @@ features.
 """
 
 import hashlib
-import json
-import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +16,7 @@ from absl import logging
 
 from captioning import data
 from captioning import examples as examples_lib
+from captioning import feature_cache
 from captioning import inference
 from captioning import regions
 from captioning import rewards
@@ -27,7 +25,6 @@ from training import app
 from training import batching
 from training import features
 from training import parallel
-from vision import pretrained
 
 _VOCABULARY_FILE = 'vocabulary.json'
 _SHARD_SIZE = 512  # Pictures; what is lost at most when caching is stopped.
@@ -80,25 +77,22 @@ def open_split(
     return WithGrids(records, grids)
   if not config.cache_features:
     return records
-  encoder_file = _encoder_file(config, workdir)
-  key = _features_key(config, encoder_file)
-  directory = (
-    data.directory(config.data.name, config.data.data_dir)
-    / f'features-{key}'
-    / split
+  key = feature_cache.key(
+    config,
+    _save_encoder(config, workdir),
+    fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
+    fields=('resize', 'crop'),
   )
-  features.write(
+  data_directory = data.directory(config.data.name, config.data.data_dir)
+  cached = feature_cache.write(
     records,
-    _encode(config, encoder_file),
-    directory,
-    batch_size=parallel.local_batch_size(config.eval_batch_size),
+    _encode(config, workdir),
+    feature_cache.split_directory(data_directory, key, split),
+    key=key,
+    batch_size=config.eval_batch_size,
     shard_size=_SHARD_SIZE,
-    fingerprint=key,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )
-  parallel.wait_for_all(f'features of {split}')
-  return WithGrids(records, features.open_features(directory, fingerprint=key))
+  return WithGrids(records, cached)
 
 
 def make_examples(
@@ -117,7 +111,7 @@ def make_examples(
   else:
     if config.start_from:
       vocabulary = vocabulary_lib.Vocabulary.load(
-        _of_start(
+        _start_file(
           config,
           _VOCABULARY_FILE,
           'name the workdir of a captioner that was trained',
@@ -158,42 +152,22 @@ def count_frequencies(
   )
 
 
-def _encoder_file(
+def _save_encoder(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> pathlib.Path:
-  """The workdir's own copy of the frozen encoder."""
-  path = workdir / inference.ENCODER_FILE
-  if not path.exists():
-    if config.start_from:
-      earlier = _of_start(
-        config,
-        inference.ENCODER_FILE,
-        'that run did not train on cached features. Name one that did, or '
-        'pass --config.cache_features=False',
-      )
-      if jax.process_index() == 0:
-        # To the last byte: both runs share their grids.
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix('.partial')
-        shutil.copyfile(earlier, partial)
-        os.replace(partial, path)
-    elif not config.encoder_weights:
-      raise ValueError(
-        'cache_features needs a published encoder: pass '
-        '--config.encoder_weights=FILE.safetensors, or train the encoder '
-        'with --config.cache_features=False'
-      )
-    else:
-      variables = pretrained.load(config.encoder_weights, config.encoder.depth)
-      if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        pretrained.save(path, variables)
-  # Also for a process that came so late that it is there.
-  parallel.wait_for_all('encoder')
-  return path
+  """The path of the workdir's own copy of the frozen encoder."""
+  earlier = None
+  if config.start_from and not (workdir / feature_cache.ENCODER_FILE).exists():
+    earlier = _start_file(
+      config,
+      feature_cache.ENCODER_FILE,
+      'that run did not train on cached features. Name one that did, or '
+      'pass --config.cache_features=False',
+    )
+  return feature_cache.save_encoder(config, workdir, earlier=earlier)
 
 
-def _of_start(
+def _start_file(
   config: ml_collections.ConfigDict, name: str, advice: str
 ) -> pathlib.Path:
   """A file of the workdir that training starts from."""
@@ -205,26 +179,11 @@ def _of_start(
   return path
 
 
-def _features_key(
-  config: ml_collections.ConfigDict, encoder_file: pathlib.Path
-) -> str:
-  """Names the grids: they differ when any of these does."""
-  digest = hashlib.sha256(encoder_file.read_bytes())
-  description = {
-    'data': data.fingerprint(config.data.name, config.data.data_dir),
-    'encoder': config.encoder.to_dict(),
-    'resize': config.data.resize,
-    'crop': config.data.crop,
-  }
-  digest.update(json.dumps(description, sort_keys=True).encode())
-  return digest.hexdigest()[:16]
-
-
 def _encode(
-  config: ml_collections.ConfigDict, encoder_file: pathlib.Path
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> Callable[[list[dict[str, Any]]], np.ndarray]:
   """Records -> grids f32[B, L, D], the last batch padded on the device."""
-  variables = pretrained.load(encoder_file, config.encoder.depth)
+  variables = feature_cache.load_encoder(config, workdir)
   encode = inference.encode_step(config, variables)
   size = parallel.local_batch_size(config.eval_batch_size)
   examples = examples_lib.Examples(None, config.data)

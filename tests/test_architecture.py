@@ -41,7 +41,11 @@ ROOMS = {
 MOST_ENTRIES_OF_VIDEO = 16
 MOST_LINES_OF_SCRIPTS = 1000
 # Of captioning, what video may use.
-OF_CAPTIONING = ('captioning.vocabulary', 'captioning.metrics')
+OF_CAPTIONING = (
+  'captioning.feature_cache',
+  'captioning.metrics',
+  'captioning.vocabulary',
+)
 # What trains, from the command line alone.
 MAINS = (
   'captioning.main',

@@ -15,6 +15,7 @@ from captioning import caption
 from captioning import data
 from captioning import evaluation
 from captioning import examples
+from captioning import feature_cache
 from captioning import inference
 from captioning import main
 from captioning import model
@@ -339,7 +340,7 @@ def test_pictures_and_cached_grids_give_the_same_captions(tmp_path, capsys):
   )
   workdir = tmp_path / 'run'
   encoder = write_workdir(workdir, config)
-  pretrained.save(workdir / inference.ENCODER_FILE, encoder)
+  pretrained.save(workdir / feature_cache.ENCODER_FILE, encoder)
 
   trained = inference.load(workdir, with_encoder=False)
   assert 'encoder' not in trained.variables['params']

@@ -15,7 +15,7 @@ import pytest
 
 from captioning import data
 from captioning import examples
-from captioning import inference
+from captioning import feature_cache
 from captioning import records
 from captioning import regions
 from captioning import sources
@@ -346,7 +346,7 @@ def test_what_a_run_cannot_start_from_is_said(data_dir, tmp_path):
   config = small_config(
     data_dir, cache_features=True, start_from=str(tmp_path / 'nothing')
   )
-  path = tmp_path / 'nothing' / inference.ENCODER_FILE
+  path = tmp_path / 'nothing' / feature_cache.ENCODER_FILE
   with pytest.raises(FileNotFoundError, match=f'{path} does not exist: that'):
     records.open_split(config, tmp_path / 'run', 'train')
   with pytest.raises(FileNotFoundError, match='vocabulary.json does not exist'):

@@ -170,7 +170,7 @@ def test_wrong_numbers_of_locations_are_refused(tmp_path, wrong, problem):
     features.write(Source(), wrong, tmp_path, max_locations=4, **OPTIONS)
 
 
-def test_caches_without_the_field_of_most_locations_are_read(tmp_path):
+def test_caches_without_max_locations_are_read(tmp_path):
   features.write(Source(), encode, tmp_path, **OPTIONS)
   path = tmp_path / 'features.json'
   index = json.loads(path.read_text())
@@ -179,6 +179,22 @@ def test_caches_without_the_field_of_most_locations_are_read(tmp_path):
   cache = open_features(tmp_path)
   assert cache.shape == SHAPE and cache.max_locations is None
   np.testing.assert_array_equal(list(cache), GRIDS.astype(np.float16))
+
+
+def test_caches_with_the_earlier_name_of_max_locations_are_read(tmp_path):
+  options = dict(OPTIONS, max_locations=4)
+  features.write(Source(), encode_rows, tmp_path, **options)
+  path = tmp_path / 'features.json'
+  index = json.loads(path.read_text())
+  index['most_locations'] = index.pop('max_locations')
+  path.write_text(json.dumps(index))
+  cache = open_features(tmp_path)
+  assert (len(cache), cache.shape, cache.max_locations) == (23, (None, 3), 4)
+  for rows, expected in zip(cache, ROWS, strict=True):
+    np.testing.assert_array_equal(rows, expected.astype(np.float16))
+  nothing = Source()
+  features.write(nothing, encode_rows, tmp_path, **options)
+  assert nothing.read == []
 
 
 def test_threads_share_a_cache(tmp_path):

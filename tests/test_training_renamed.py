@@ -1,12 +1,20 @@
 """Fields of before are refused with the name that they have now."""
 
+import importlib
 import json
+import pathlib
 
 import ml_collections
 import pytest
 
 from training import app
 from training import renamed
+
+CONFIGS = [
+  path.stem
+  for path in (pathlib.Path(__file__).parents[1] / 'configs').glob('*.py')
+  if 'def get_config' in path.read_text()
+]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +37,12 @@ def test_a_workdir_of_before_is_refused(tmp_path, old, advice):
 def test_a_config_of_today_is_not():
   config = {'loss': {'kind': 'ctc'}, 'data': {'images': ''}, 'decoding': 3}
   renamed.check_config(ml_collections.ConfigDict(config), 'it')
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_our_configs_have_no_fields_of_before(name):
+  config = importlib.import_module(f'configs.{name}').get_config()
+  renamed.check_config(config, name)
 
 
 def test_flags_and_options_of_before_are_refused():

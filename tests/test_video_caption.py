@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from captioning import feature_cache
 from captioning import vocabulary
 from configs import event_captions as event_config
 from configs import msrvtt_attention
@@ -292,7 +293,7 @@ def test_cached_features_are_the_encoders(module, tmp_path):
     jax.random.key(3), np.zeros((1, 16, 16, 3), np.float32), train=False
   )
   encoder = jax.device_get(encoder)
-  pretrained.save(tmp_path / examples_lib.ENCODER_FILE, encoder)
+  pretrained.save(tmp_path / feature_cache.ENCODER_FILE, encoder)
 
   split = examples_lib.open_split(config, tmp_path, 'train')
   made = examples_lib.make_examples(config, tmp_path, split)

@@ -201,8 +201,8 @@ def open_features(
   return Features(
     [str(path) for path in paths],
     tuple(index['shape']),
-    # Where all have equally many, older indices do not have the field.
-    index.get('max_locations'),
+    # The oldest indices have no such field, and as many locations for all.
+    index.get('max_locations', index.get('most_locations')),
   )
 
 

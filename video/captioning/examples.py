@@ -7,7 +7,6 @@ Axes: L frames, H, W pixels, D features, K captions of a clip, W words.
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import zlib
@@ -19,6 +18,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from captioning import feature_cache
 from captioning import vocabulary as vocabulary_lib
 from training import app
 from training import batching
@@ -30,11 +30,8 @@ from video import encoders
 from video import sampling
 from video.captioning import model
 from video.synthetic import event_captions
-from vision import pretrained
 
 VOCABULARY_FILE = 'vocabulary.json'
-# The frozen encoder of a run on cached features, beside its checkpoints.
-ENCODER_FILE = 'encoder.safetensors'
 # The fields of the records that training reads beside the features.
 _RECORDS_FILE = 'records.json'
 _SHARD_SIZE = 64  # Clips; an interrupted cache loses at most one shard.
@@ -185,23 +182,22 @@ def open_split(
   records = data.open_split(config.data.name, split, config.data.data_dir)
   if not config.cache_features:
     return records
-  encoder_file = _encoder_file(config, workdir)
-  key = _features_key(config, encoder_file)
-  directory = (
-    data.directory(config.data.name, config.data.data_dir)
-    / f'features-{key}'
-    / split
+  key = feature_cache.key(
+    config,
+    feature_cache.save_encoder(config, workdir),
+    fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
+    fields=('num_frames', 'every', 'resize', 'crop'),
   )
-  features.write(
+  data_directory = data.directory(config.data.name, config.data.data_dir)
+  directory = feature_cache.split_directory(data_directory, key, split)
+  cached = feature_cache.write(
     records,
-    _encode(config, encoder_file),
+    _encode(config, workdir),
     directory,
-    batch_size=parallel.local_batch_size(config.eval_batch_size),
+    key=key,
+    batch_size=config.eval_batch_size,
     shard_size=_SHARD_SIZE,
-    fingerprint=key,
     max_locations=config.data.num_frames,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )
   path = directory / _RECORDS_FILE
   if jax.process_index() == 0 and not path.exists():
@@ -213,11 +209,8 @@ def open_split(
         for record in (records[i] for i in range(len(records)))
       ],
     )
-  parallel.wait_for_all(f'features of {split}')
-  return WithFeatures(
-    json.loads(path.read_text()),
-    features.open_features(directory, fingerprint=key),
-  )
+  parallel.wait_for_all(f'records of {split}')
+  return WithFeatures(json.loads(path.read_text()), cached)
 
 
 def make_examples(
@@ -286,56 +279,11 @@ def encode_clips(
   ]
 
 
-def load_encoder(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> Any:
-  """The frozen encoder of a run, from its workdir."""
-  return pretrained.load(workdir / ENCODER_FILE, config.encoder.depth)
-
-
-def _encoder_file(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> pathlib.Path:
-  """The workdir's own copy of the frozen encoder."""
-  path = workdir / ENCODER_FILE
-  if not path.exists():
-    if not config.encoder_weights:
-      raise ValueError(
-        'cache_features needs a published encoder: pass '
-        '--config.encoder_weights=FILE.safetensors, or train the encoder '
-        'with --config.cache_features=False'
-      )
-    variables = pretrained.load(config.encoder_weights, config.encoder.depth)
-    if jax.process_index() == 0:
-      workdir.mkdir(parents=True, exist_ok=True)
-      pretrained.save(path, variables)
-  # Also for a process that came so late that it is there.
-  parallel.wait_for_all('encoder')
-  return path
-
-
-def _features_key(
-  config: ml_collections.ConfigDict, encoder_file: pathlib.Path
-) -> str:
-  """Names the features: they differ when any of these does."""
-  digest = hashlib.sha256(encoder_file.read_bytes())
-  description = {
-    'data': data.fingerprint(config.data.name, config.data.data_dir),
-    'encoder': config.encoder.to_dict(),
-    **{
-      field: config.data[field]
-      for field in ('num_frames', 'every', 'resize', 'crop')
-    },
-  }
-  digest.update(json.dumps(description, sort_keys=True).encode())
-  return digest.hexdigest()[:16]
-
-
 def _encode(
-  config: ml_collections.ConfigDict, encoder_file: pathlib.Path
+  config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> Callable[[list[dict[str, Any]]], list[np.ndarray]]:
   """Records -> a list of features f32[N, D]."""
-  variables = pretrained.load(encoder_file, config.encoder.depth)
+  variables = feature_cache.load_encoder(config, workdir)
   step = encode_step(config, variables)
   size = parallel.local_batch_size(config.eval_batch_size)
   examples = Examples(None, config.data)

@@ -21,6 +21,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from captioning import feature_cache
 from captioning import vocabulary as vocabulary_lib
 from recurrent import decoder
 from recurrent import search
@@ -199,7 +200,7 @@ def load(
   )
   encoder = None
   if config.cache_features:
-    encoder = examples_lib.load_encoder(config, workdir)
+    encoder = feature_cache.load_encoder(config, workdir)
   vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
   return Captioner(
     config,
