@@ -1,6 +1,6 @@
 """What training minimises: cross-entropy, and what papers add to it.
 
-Axes: B pictures, K captions of a picture, T words, L locations, V vocabulary.
+Axes: B images, K captions of an image, T words, L locations, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -107,7 +107,7 @@ def create(
       )
     (logits, y), updated = captioner.apply(
       variables,
-      batch['picture'],
+      model.image_inputs(batch)[0],
       tokens,
       num_locations,
       inputs=inputs,
@@ -155,7 +155,7 @@ def _mixed_inputs(captioner, config, variables, batch, step, key):
   draws, dropout, attention = jax.random.split(key, 3)
   mixed, _ = captioner.apply(
     jax.lax.stop_gradient(variables),
-    batch['picture'],
+    model.image_inputs(batch)[0],
     batch['tokens'],
     batch.get('num_locations'),
     probability,

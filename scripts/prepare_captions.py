@@ -1,4 +1,4 @@
-"""Checks a directory of captioned pictures and prepares it for training.
+"""Checks a directory of captioned images and prepares it for training.
 
   python scripts/prepare_captions.py --name=ucm --images=ucm/images \\
       --captions=ucm/dataset_ucm.json
@@ -21,7 +21,7 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--name', required=True, help='of the data set')
-  parser.add_argument('--images', required=True, help='directory of pictures')
+  parser.add_argument('--images', required=True, help='directory of images')
   parser.add_argument(
     '--captions', required=True, help='dataset_*.json or Flickr8k.token.txt'
   )
@@ -37,16 +37,16 @@ def main():
   args = parser.parse_args()
   app.set_up_logging()
   try:
-    pictures, skipped = sources.load(
+    files, skipped = sources.load(
       args.images, args.captions, splits=args.splits, skip_bad=args.skip_bad
     )
-    data.prepare(args.name, pictures, args.data_dir)
+    data.prepare(args.name, files, args.data_dir)
   except (ValueError, OSError) as error:
     parser.exit(1, f'{error}\n')
   name = f'captioned_images/{args.name}'
   if skipped:
     print(f'Left out:\n{skipped}')
-  for split in sorted({picture.split for picture in pictures}):
+  for split in sorted({file.split for file in files}):
     print(f'{split}: {len(data.open_split(name, split, args.data_dir))}')
   print(f'{name}, fingerprint {data.fingerprint(name, args.data_dir)}')
 

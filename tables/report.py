@@ -35,7 +35,7 @@ _FREE = (
 )
 # What `results.json` calls the number of test examples.
 _COUNTS = (
-  'num_pictures',
+  'num_images',
   'num_drawings',
   'num_recordings',
   'num_clips',
