@@ -20,10 +20,10 @@ _SPICE_JAR = flags.DEFINE_string(
   'spice_jar', None, "SPICE's jar, to score by it too; takes minutes."
 )
 _SPLIT = flags.DEFINE_enum(
-  'split', 'test', ['validation', 'test'], 'Which pictures to describe.'
+  'split', 'test', ['validation', 'test'], 'Split to evaluate.'
 )
 _NAME = flags.DEFINE_string(
-  'name', None, 'Of the entry in results.json; by default the split.'
+  'name', None, 'Name of the entry in results.json; by default the split.'
 )
 _DECODING = flags.DEFINE_multi_string(
   'decoding',
@@ -31,13 +31,13 @@ _DECODING = flags.DEFINE_multi_string(
   "FIELD=VALUE of the config's `decoding`, for this evaluation alone.",
 )
 _ENSEMBLE = flags.DEFINE_list(
-  'ensemble', [], 'Workdirs of captioners that join that of --workdir.'
+  'ensemble', [], 'Workdirs of the other members of an ensemble.'
 )
 _DIVERSITY = flags.DEFINE_bool(
-  'diversity', False, 'Score how much the captions of a picture differ.'
+  'diversity', False, 'Score the diversity of the captions of an image.'
 )
 _PAGE = flags.DEFINE_bool(
-  'page', False, 'Write a web page of all pictures, results/NAME.html.'
+  'page', False, 'Write a web page of all images, results/NAME.html.'
 )
 
 
@@ -52,14 +52,14 @@ def main(config, workdir):
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:
     raise absl_app.UsageError(
       '--decoding and --ensemble need a --name for their results, which '
-      'would otherwise take the place of those of the run'
+      'would otherwise replace those of the run'
     )
   evaluation.evaluate_best(
     workdir,
     _SPLIT.value,
     name=_NAME.value,
     decoding=decoding,
-    others=[pathlib.Path(place).absolute() for place in _ENSEMBLE.value],
+    others=[pathlib.Path(path).absolute() for path in _ENSEMBLE.value],
     spice_jar=_SPICE_JAR.value,
     with_diversity=_DIVERSITY.value,
     with_page=_PAGE.value,

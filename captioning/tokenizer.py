@@ -72,7 +72,7 @@ def tokenize(caption: str) -> list[str]:
 
 
 def _normal(token: str) -> str:
-  """How a token is written in the output; empty for what is left out."""
+  """The output form of a token; empty for one that is left out."""
   token = token.lower()
   if token in _SYMBOLS:
     return _SYMBOLS[token]
