@@ -78,7 +78,7 @@ class AdaptiveAttention(decoder.AttendingDecoder):
   def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`.
 
-    y holds `hidden`, what is added to it (`context`), `attention`, and
+    y holds `hidden`, `context` (which is added to it), `attention`, and
     `sentinel` f32[B, K], the weight of the sentinel: with `attention` it sums
     to 1.
     """

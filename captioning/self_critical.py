@@ -3,7 +3,7 @@
 The gradient of the expected reward is that of the mean over samples of
 advantage * cross-entropy, where the advantage is the reward less a baseline
 that does not depend on the sample (Rennie et al. 2017, equations 5 to 8). The
-loss is teacher forcing as ever; here are the samples and their advantages.
+loss is teacher forcing as usual; this module makes the samples and advantages.
 
 The gradient is that of the expected reward if all of this holds:
 

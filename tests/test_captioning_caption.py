@@ -144,6 +144,26 @@ def test_many_pictures_are_described_as_each_alone(workdir, pictures, capsys):
     np.testing.assert_allclose(alone.log_prob, result['log_prob'], rtol=1e-5)
 
 
+def test_captions_with_attention_are_those_of_the_parts(workdir, pictures):
+  """In batches of any size, whoever crops."""
+  captioner = inference.load(workdir, batch_sizes=(2, 4))
+  images = [captioner.read(path) for path in pictures]
+  together = captioner.caption_with_attention(images)
+  captions = inference.load(workdir).caption(
+    [captioner.preprocess(image) for image in images], preprocessed=True
+  )
+  for image, one, beams in zip(images, together, captions, strict=True):
+    assert [c.text for c in one.captions] == [c.text for c in beams]
+    np.testing.assert_allclose(
+      [c.log_prob for c in one.captions],
+      [c.log_prob for c in beams],
+      rtol=1e-4,
+    )
+    np.testing.assert_allclose(
+      one.attention, captioner.attention(image, beams[0]), atol=1e-5
+    )
+
+
 def test_n_best_captions_come_with_their_probabilities(
   workdir, pictures, capsys
 ):
