@@ -77,6 +77,7 @@ class Captioner:
   """Captions images, alone or as an ensemble, in batches of few sizes.
 
   Attributes:
+    members: the network and its variables, or those of an ensemble.
     config: the run's config; `decoding` holds the settings that are used.
     vocabulary: of the network.
     max_batch_size: images of the largest batch.
@@ -102,12 +103,11 @@ class Captioner:
         the vocabulary lacks.
     """
     check_ensemble(members)
-    first = members[0]
-    self.config = first.config.copy_and_resolve_references()
+    self.members = tuple(members)
+    self.config = members[0].config.copy_and_resolve_references()
     if decoding is not None:
       self.config.decoding = decoding
-    self.vocabulary = first.vocabulary
-    self._network = first.network
+    self.vocabulary = members[0].vocabulary
     self._variables = tuple(member.variables for member in members)
     self._sizes = sorted(
       batch_sizes or (jax.local_device_count(), self.config.eval_batch_size)
@@ -119,12 +119,12 @@ class Captioner:
       self.config.decoding,
       self.vocabulary,
     )
-    self._attend = attention_step(self._network)
+    self._attend = attention_step(members[0].network)
 
   @property
   def attends(self) -> bool:
     """Whether captions come with attention."""
-    return bool(self._network.decoder.attends)
+    return bool(self.members[0].network.decoder.attends)
 
   def compile(self):
     """Computes once for every batch size."""
