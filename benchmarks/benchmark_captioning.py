@@ -115,19 +115,19 @@ def make_vocabulary():
   return vocabulary.Vocabulary([*vocabulary.SPECIAL, *words])
 
 
-def make_batch(pictures: int, captions: int):
-  """Grids f16[B, L, D], and words in tokens i32[B, K, T]."""
+def make_batch(images: int, captions: int):
+  """Features f16[B, L, D], and words in tokens i32[B, K, T]."""
   import numpy as np
 
   from captioning import vocabulary
 
   random = np.random.default_rng(0)
-  shape = (pictures, LOCATIONS, CHANNELS)
-  grids = random.random(shape, np.float32).astype(np.float16)
+  shape = (images, LOCATIONS, CHANNELS)
+  features = random.random(shape, np.float32).astype(np.float16)
   first = len(vocabulary.SPECIAL)
-  shape = (pictures, captions, WORDS)
+  shape = (images, captions, WORDS)
   tokens = random.integers(first, VOCABULARY, shape, np.int32)
-  return {'picture': grids, 'tokens': tokens}
+  return {'features': features, 'tokens': tokens}
 
 
 def create(config):
@@ -206,18 +206,18 @@ def make_ours() -> side_by_side.Side:
     return train
 
   @functools.cache
-  def describe_step(name):
+  def decode_step(name):
     config = configure(name)
     captioner, variables = create(config)
     variables = (parallel.replicate(variables),)
-    step = inference.describe_step(
+    step = inference.decode_step(
       [captioner], config.decoding, make_vocabulary()
     )
     return functools.partial(step, variables)
 
-  def describe(name, size):
-    grids = parallel.shard({'picture': batch['picture'][:size]})
-    found, _ = describe_step(name)(grids)
+  def decode(name, size):
+    features = parallel.shard({'features': batch['features'][:size]})
+    found, _ = decode_step(name)(features)
     assert found.shape == (size, BEAMS, WORDS)
     assert (found >= len(vocabulary.SPECIAL)).all()
 
@@ -227,7 +227,7 @@ def make_ours() -> side_by_side.Side:
       functools.partial(make_train, name)
     )
   for (name, size), case in DECODE.items():
-    cases[case] = functools.partial(describe, name, size)
+    cases[case] = functools.partial(decode, name, size)
   return side_by_side.Side(cases, compilations)
 
 

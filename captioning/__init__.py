@@ -1,1 +1,1 @@
-"""Image captioning: a CNN reads the picture, an RNN writes the sentence."""
+"""Image captioning: a CNN reads the image, an RNN writes the sentence."""

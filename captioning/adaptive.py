@@ -11,7 +11,7 @@ from recurrent import decoder
 
 @flax.struct.dataclass
 class Context:
-  """What every step reads."""
+  """The inputs of every step."""
 
   annotations: decoder.Annotations
   projected_constant: jax.Array  # [B, 1, 5 * H], of the mean annotation.
@@ -25,7 +25,7 @@ class AdaptiveAttention(decoder.AttendingDecoder):
     alpha = softmax([w . tanh(W_s s + W_g h), w . tanh(W_v V + W_g h)])  (12)
     p = softmax(W_p tanh(W (alpha . [s, V] + h)))          (equations 11, 13)
 
-  What is looked at does not flow back into the LSTM. As in the authors'
+  The attended context does not flow back into the LSTM. As in the authors'
   published code, the sentinel and the state pass through a layer (ReLU, tanh)
   each before they attend, there is a tanh layer before the vocabulary, and
   dropout falls on all of these; its dropout within the attention's tanh is
@@ -58,11 +58,11 @@ class AdaptiveAttention(decoder.AttendingDecoder):
 
   def prepare(self, annotations, mask, *, train):
     """See `Decoder.prepare`; the mean drives the LSTM, once."""
-    picture = nn.relu(self.picture(decoder.mean(annotations, mask)))
-    picture = self.dropout(picture, deterministic=not train)
+    image = nn.relu(self.picture(decoder.mean(annotations, mask)))
+    image = self.dropout(image, deterministic=not train)
     return Context(
       self.annotate(annotations, mask, train=train),
-      self.cell.project_constant(picture)[:, None],
+      self.cell.project_constant(image)[:, None],
     )
 
   def start(self, context, captions, *, train):
@@ -78,7 +78,7 @@ class AdaptiveAttention(decoder.AttendingDecoder):
   def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`.
 
-    y holds `hidden`, what is added to it (`context`), `attention`, and
+    y holds `hidden`, `context` (which is added to it), `attention`, and
     `sentinel` f32[B, K], the weight of the sentinel: with `attention` it sums
     to 1.
     """

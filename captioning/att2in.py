@@ -11,7 +11,7 @@ class Att2in(decoder.AttendingDecoder):
   """Attention that enters the memory alone.
 
   The LSTM's candidate is the larger of two halves (maxout, section 3 of the
-  paper), and what is attended to drives only these, none of the gates. The
+  paper), and the attended context enters only these, none of the gates. The
   state starts at zero.
 
   With `annotation_features` it is the 'Att2in2' of Luo's published code, which

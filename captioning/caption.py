@@ -17,25 +17,16 @@ import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
-from collections.abc import Sequence
 
-import jax
-import ml_collections
-import numpy as np
 import PIL.Image
 
-from captioning import examples as examples_lib
 from captioning import figures
 from captioning import inference
-from captioning import vocabulary
 from training import app
-from training import parallel
-from vision import images
 
 
 def find_files(paths: list[str]) -> list[pathlib.Path]:
-  """The files named, and in place of a folder the pictures below it."""
+  """The files named, and in place of a folder the images below it."""
   PIL.Image.init()
   files = []
   for path in map(pathlib.Path, paths):
@@ -45,81 +36,6 @@ def find_files(paths: list[str]) -> list[pathlib.Path]:
     else:
       files.append(path)
   return files
-
-
-class Describer:
-  """Captions pictures in batches of one or of many: two shapes, no more."""
-
-  def __init__(
-    self,
-    members: Sequence[inference.Trained],
-    decoding: ml_collections.ConfigDict | None = None,
-  ):
-    """Takes what `inference.load` returned, and how to decode.
-
-    Args:
-      members: the captioner, or those of an ensemble.
-      decoding: see `inference.describe_step`; by default the first one's.
-    """
-    inference.check_ensemble(members)
-    self._trained = members[0]
-    self._variables = [member.variables for member in members]
-    self._decoding = decoding or self._trained.config.decoding
-    self._examples = examples_lib.Examples(
-      self._trained.vocabulary, self._trained.config.data
-    )
-    self._describe = inference.describe_step(
-      [member.captioner for member in members],
-      self._decoding,
-      self._trained.vocabulary,
-    )
-    self._attend = inference.attention_step(self._trained.captioner)
-
-  def picture(self, file: pathlib.Path) -> np.ndarray:
-    """Decodes and crops as in evaluation: uint8[H, W, 3].
-
-    Raises:
-      ValueError: the file is no picture.
-      OSError: it cannot be read.
-    """
-    return self._examples.crop(images.decode(file))
-
-  def captions(
-    self, pictures: list[np.ndarray]
-  ) -> list[list[vocabulary.Caption]]:
-    """The beams for each of uint8[H, W, 3], the best first."""
-    return [
-      found
-      for batch in self._batches(pictures)
-      for found in inference.describe(
-        self._describe, self._variables, [batch], self._trained.vocabulary
-      )
-    ]
-
-  def attention(
-    self, picture: np.ndarray, caption: vocabulary.Caption
-  ) -> np.ndarray | None:
-    """Where each word looked, f32[T, L]; None if the model does not attend."""
-    if not self._trained.captioner.decoder.attends:
-      return None
-    tokens = self._trained.vocabulary.encode(
-      caption.text, self._decoding.max_length
-    )
-    (batch,) = self._batches([picture])
-    batch['tokens'] = np.tile(tokens, (len(batch['mask']), 1, 1))
-    return self._attend(self._trained.variables, parallel.shard(batch))[0]
-
-  def _batches(self, pictures) -> Iterator[dict[str, np.ndarray]]:
-    size = jax.local_device_count()
-    if len(pictures) > size:
-      size = self._trained.config.eval_batch_size
-    for start in range(0, len(pictures), size):
-      part = np.stack(pictures[start : start + size])
-      padding = [(0, size - len(part))] + [(0, 0)] * 3
-      yield {
-        'picture': np.pad(part, padding),
-        'mask': np.arange(size) < len(part),
-      }
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -160,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
   )
   arguments = parser.parse_args(argv)
   if arguments.attention:
-    # Before all the work, rather than after it.
+    # Checked before the work, not after it.
     path = pathlib.Path(arguments.attention)
     PIL.Image.init()
     if PIL.Image.EXTENSION.get(path.suffix.lower()) not in PIL.Image.SAVE:
@@ -169,47 +85,44 @@ def main(argv: list[str] | None = None) -> int:
       parser.error(f'--attention={path}: its folder does not exist')
   app.set_up_logging()
   try:
-    members = [
-      inference.load(pathlib.Path(workdir).absolute())
-      for workdir in arguments.workdir
-    ]
-    decoding = app.change_fields(
-      members[0].config.decoding, arguments.decoding, name='decoding'
+    captioner = inference.load(
+      *arguments.workdir,
+      decoding=arguments.decoding,
+      min_beams=arguments.n_best,
     )
-    if arguments.n_best > decoding.beam_size:
-      decoding.beam_size = arguments.n_best
-    describer = Describer(members, decoding)
   except (FileNotFoundError, ValueError) as error:
     parser.error(str(error))
 
   results = []
-  pictures = []
+  images = []
   for file in find_files(arguments.paths):
     result = {'path': str(file)}
     try:
-      pictures.append(describer.picture(file))
+      images.append(captioner.preprocess(captioner.read(file)))
     except (OSError, ValueError) as error:
       result['error'] = str(error)
     results.append(result)
   if not results:
-    parser.error(f'no pictures in {" ".join(arguments.paths)}')
+    parser.error(f'no images in {" ".join(arguments.paths)}')
 
-  captions = describer.captions(pictures)
-  described = [result for result in results if 'error' not in result]
-  for result, found in zip(described, captions, strict=True):
+  captions = captioner.caption(images, preprocessed=True)
+  captioned = [result for result in results if 'error' not in result]
+  for result, beams in zip(captioned, captions, strict=True):
     best = [
       {'caption': caption.text, 'log_prob': caption.log_prob}
-      for caption in found[: arguments.n_best]
+      for caption in beams[: arguments.n_best]
     ]
     result.update(best[0])
     if arguments.n_best > 1:
       result['n_best'] = best
-  if arguments.attention and pictures:
+  if arguments.attention and images:
     sheet = [
       figures.caption(
-        picture, found[0].text, describer.attention(picture, found[0])
+        image,
+        beams[0].text,
+        captioner.attention(image, beams[0], preprocessed=True),
       )
-      for picture, found in zip(pictures, captions, strict=True)
+      for image, beams in zip(images, captions, strict=True)
     ]
     figures.save(figures.stack(sheet), arguments.attention)
   if arguments.json:
@@ -218,8 +131,8 @@ def main(argv: list[str] | None = None) -> int:
     if 'error' in result:
       print(f'{result["path"]}: error: {result["error"]}', file=sys.stderr)
     elif not arguments.json:
-      for found in result.get('n_best', [result]):
-        print(f'{result["path"]}\t{found["caption"]}\t{found["log_prob"]:.2f}')
+      for one in result.get('n_best', [result]):
+        print(f'{result["path"]}\t{one["caption"]}\t{one["log_prob"]:.2f}')
   return int(any('error' in result for result in results))
 
 

@@ -1,6 +1,6 @@
-"""Data sets of captioned pictures, by name, through TensorFlow Datasets.
+"""Data sets of captioned images, by name, through TensorFlow Datasets.
 
-  'scenes'                 the embedded synthetic pictures; see scenes.py
+  'scenes'                 the embedded synthetic images; see scenes.py
   'captioned_images/NAME'  what scripts/prepare_captions.py prepared as NAME
   'coco_captions'          COCO 2014 with Karpathy's splits
 
@@ -23,7 +23,7 @@ from captioning import scenes
 from captioning import sources
 from training import datasets
 
-# Our name of a split -> the names that data sets have for its parts.
+# Our name of a split -> the names of its parts in the data sets.
 _SPLITS = {
   'train': ('train', 'restval'),
   'validation': ('validation', 'val'),
@@ -41,15 +41,15 @@ _PREPARE_IMAGES = (
 
 
 class CaptionedImages(tfds.core.GeneratorBasedBuilder):
-  """Pictures of a directory, stored as they are, with their captions."""
+  """Image files of a directory, stored as they are, with their captions."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'Initial release.'}
 
-  def __init__(self, *, pictures: Sequence[sources.Picture] = (), **kwargs):
-    """`pictures` are what is to be prepared; none are needed to read."""
+  def __init__(self, *, files: Sequence[sources.CaptionedFile] = (), **kwargs):
+    """Takes the files to prepare; none are needed to read."""
     super().__init__(**kwargs)
-    self._pictures = pictures
+    self._files = files
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -67,7 +67,7 @@ class CaptionedImages(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     del dl_manager
-    present = {picture.split for picture in self._pictures}
+    present = {file.split for file in self._files}
     return {
       split: self._generate_examples(split)
       for split in _SPLITS
@@ -76,18 +76,18 @@ class CaptionedImages(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split: str):
     digest = hashlib.sha256()
-    for picture in self._pictures:
-      if picture.split != split:
+    for file in self._files:
+      if file.split != split:
         continue
-      contents = picture.path.read_bytes()
+      contents = file.path.read_bytes()
       digest.update(contents)
-      digest.update(json.dumps([picture.id, picture.captions]).encode())
+      digest.update(json.dumps([file.id, file.captions]).encode())
       yield (
-        picture.id,
+        file.id,
         {
-          'id': picture.id,
+          'id': file.id,
           'image': io.BytesIO(contents),
-          'captions': picture.captions,
+          'captions': file.captions,
         },
       )
     self.info.metadata[split] = digest.hexdigest()
@@ -95,14 +95,14 @@ class CaptionedImages(tfds.core.GeneratorBasedBuilder):
 
 def prepare(
   name: str,
-  pictures: Sequence[sources.Picture],
+  files: Sequence[sources.CaptionedFile],
   data_dir: str | os.PathLike | None = None,
 ):
-  """Writes `pictures` as the data set 'captioned_images/NAME'.
+  """Writes `files` as the data set 'captioned_images/NAME'.
 
   It appears under its name once it is complete, or not at all.
   """
-  datasets.prepare_new(_images_builder(name, data_dir, pictures=pictures))
+  datasets.prepare_new(_images_builder(name, data_dir, files=files))
 
 
 class Split:
@@ -113,15 +113,15 @@ class Split:
   """
 
   def __init__(self, source: Sequence[dict[str, Any]]):
-    """Takes a data source of TFDS whose pictures are not decoded."""
+    """Takes a data source of TFDS whose images are not decoded."""
     self._source = source
 
   def __len__(self) -> int:
-    """The number of pictures."""
+    """The number of images."""
     return len(self._source)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """The record of picture `index`."""
+    """The record of image `index`."""
     if not 0 <= index < len(self):
       raise IndexError(index)  # Which ends a loop over all.
     record = self._source[index]
@@ -145,7 +145,7 @@ def open_split(
   Args:
     name: 'scenes', 'captioned_images/NAME' or 'coco_captions'.
     split: 'train', 'validation' or 'test'.
-    data_dir: where TFDS keeps its data sets; None is its own default.
+    data_dir: directory of TFDS's data sets; None is its own default.
   """
   if split not in _SPLITS:
     raise ValueError(f'split={split!r} must be one of {", ".join(_SPLITS)}')
@@ -163,14 +163,14 @@ def open_split(
 
 
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
-  """Sixteen letters and digits that say which contents a data set has."""
+  """A hash of the contents of a data set: sixteen letters and digits."""
   return datasets.fingerprint(_open(name, data_dir))
 
 
 def directory(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> pathlib.Path:
-  """Where a prepared data set lies; what is derived from it may lie there."""
+  """The directory of a prepared data set, and of files derived from it."""
   return pathlib.Path(_open(name, data_dir).data_path)
 
 
@@ -184,7 +184,7 @@ def _images_builder(name: str, data_dir, **kwargs) -> CaptionedImages:
 
 
 def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
-  """The builder of a data set that is there and complete."""
+  """The builder of a data set that is prepared and complete."""
   kind, _, config = name.partition('/')
   if name == 'scenes':
     builder = scenes.Scenes(data_dir=data_dir)

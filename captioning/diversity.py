@@ -1,4 +1,4 @@
-"""How much several captions of one image differ.
+"""Metrics of the diversity of several captions of one image.
 
 'distinct-n' (Div-n; Li et al. 2016, Shetty et al. 2017): distinct n-grams of
 all captions of an image over the number of their words; the mean over images.
@@ -38,8 +38,8 @@ def score(
   """Scores the diversity of the captions of each image.
 
   Args:
-    captions: for each image, at least two captions; of each as many.
-    references: what people wrote about the images of the split. Self-CIDEr
+    captions: for each image, at least two captions, equally many for all.
+    references: the human captions of the split. Self-CIDEr
       weighs n-grams by how many images these use them for, as in the published
       code; without, the captions themselves are counted, and the number
       compares with no other.

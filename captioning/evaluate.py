@@ -54,14 +54,14 @@ def main(config, workdir):
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:
     raise absl_app.UsageError(
       '--decoding and --ensemble need a --name for their results, which '
-      'would otherwise take the place of those of the run'
+      'would otherwise replace those of the run'
     )
   evaluation.evaluate_best(
     workdir,
     _SPLIT.value,
     name=_NAME.value,
     decoding=decoding,
-    others=[pathlib.Path(place).absolute() for place in _ENSEMBLE.value],
+    others=[pathlib.Path(path).absolute() for path in _ENSEMBLE.value],
     spice_jar=_SPICE_JAR.value,
     with_diversity=_DIVERSITY.value,
     with_page=_PAGE.value,

@@ -35,7 +35,7 @@ from training import parallel
 from training import prediction
 from training import results
 
-# By what a checkpoint can be the best: what `Evaluator` computes every time.
+# Scores that rank checkpoints: those that `Evaluator` computes every time.
 METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
 
 
@@ -47,12 +47,12 @@ def check_metric(name: str):
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What one pass over a split gives."""
+  """The scores and captions of one pass over a split."""
 
   scores: dict[str, float]  # Corpus scores, `loss` and `perplexity`.
-  captions: dict[str, list[vocabulary_lib.Caption]]  # Of a picture, best first.
+  captions: dict[str, list[vocabulary_lib.Caption]]  # By image, best first.
   per_image: dict[str, dict[str, float]]  # Scores of the best captions.
-  absent: dict[str, str]  # Scores that could not be computed, and why.
+  absent: dict[str, str]  # Reasons of the scores that are missing.
   seconds: float
 
 
@@ -69,15 +69,15 @@ class Evaluator:
     """Prepares the batches and reads the references.
 
     Args:
-      source: the split, with `image` or `grid`.
-      examples: makes examples of them.
-      captioners: the model, or those of an ensemble.
+      source: the split, with `image` or `features`.
+      examples: makes examples of its records.
+      captioners: the Flax module, or those of an ensemble.
       config: `decoding` and `eval_batch_size`.
     """
     self.records = source
     self._examples = examples
     self._attends = _shows_attention(captioners[0], config)
-    self._length = config.decoding.max_length
+    self._max_length = config.decoding.max_length
     self.references = {}
     for i in range(len(source)):
       record = source[i]
@@ -85,7 +85,7 @@ class Evaluator:
     self.batches = batching.evaluation_batches(
       source, examples.evaluation, batch_size=config.eval_batch_size
     )
-    self._describe = inference.describe_step(
+    self._decode = inference.decode_step(
       captioners, config.decoding, examples.vocabulary
     )
 
@@ -112,12 +112,12 @@ class Evaluator:
     meteor: bool = False,
     spice_jar: str | None = None,
   ) -> Evaluation:
-    """Describes every picture and scores the descriptions.
+    """Captions every image and scores the captions.
 
     Args:
       variables: of each captioner, replicated.
       meteor: compute METEOR too, which takes seconds and needs Java.
-      spice_jar: where SPICE's jar is, to compute it too.
+      spice_jar: path of SPICE's jar, to compute it too.
     """
     start = time.monotonic()
     tokens = prediction.measure(
@@ -126,8 +126,8 @@ class Evaluator:
     captions = dict(
       zip(
         self.references,
-        inference.describe(
-          self._describe,
+        inference.decode(
+          self._decode,
           variables,
           batching.read(self.batches),
           self._examples.vocabulary,
@@ -157,42 +157,40 @@ class Evaluator:
   def attention(
     self, variables: Sequence[Any], evaluation: Evaluation
   ) -> Iterator[np.ndarray | None]:
-    """Where the first captioner looked at each word of each caption.
+    """The first captioner's attention at each word of each best caption.
 
     Args:
       variables: of each captioner, replicated.
-      evaluation: what the call with these variables returned.
+      evaluation: of these variables.
 
     Yields:
-      f32[T, L] in the order of the pictures, or None where nothing attends to
-      a grid.
+      f32[T, L] in the order of the images, or None where there is no attention
+      that can be drawn over an image.
     """
     if not self._attends:
       yield from [None] * len(self.references)
       return
-    vocabulary = self._examples.vocabulary
-    for batch in batching.read(self.batches):
-      tokens = np.zeros((len(batch['mask']), 1, self._length), np.int32)
-      for row, i in enumerate(batch['id']):
-        text = evaluation.captions[i][0].text
-        tokens[row, 0] = vocabulary.encode(text, self._length)
-      looked = self._attend(
-        variables[0], parallel.shard({**batch, 'tokens': tokens})
-      )
-      yield from looked[parallel.gather(batch['mask'])]
+    yield from inference.attend(
+      self._attend,
+      variables[0],
+      batching.read(self.batches),
+      {i: beams[0].text for i, beams in evaluation.captions.items()},
+      self._examples.vocabulary,
+      max_length=self._max_length,
+    )
 
   def show(
     self, variables: Sequence[Any], evaluation: Evaluation, *, count: int
   ) -> dict[str, np.ndarray]:
-    """Pictures of the first captions, with attention where there is any.
+    """Figures of the first captions, with attention where there is any.
 
     Args:
       variables: of each captioner, replicated.
-      evaluation: what the call with these variables returned.
-      count: how many pictures.
+      evaluation: of these variables.
+      count: number of images.
 
     Returns:
-      uint8[H, W, 3] by the id of the picture.
+      uint8[H, W, 3] by the id of the image.
     """
     rows = zip(
       range(count),
@@ -202,7 +200,7 @@ class Evaluator:
     )
     return {
       i: figures.caption(
-        self._examples.picture(self.records[n]),
+        self._examples.image(self.records[n]),
         evaluation.captions[i][0].text,
         attention,
         references,
@@ -213,15 +211,13 @@ class Evaluator:
   def entries(
     self, variables: Sequence[Any], evaluation: Evaluation
   ) -> Iterator[page.Entry]:
-    """Every picture of the split, for its page; see `attention`."""
-    looked = self.attention(variables, evaluation)
-    for n, (i, attention) in enumerate(
-      zip(self.references, looked, strict=True)
-    ):
+    """Yields every image of the split, for its page; see `attention`."""
+    rows = self.attention(variables, evaluation)
+    for n, (i, attention) in enumerate(zip(self.references, rows, strict=True)):
       caption = evaluation.captions[i][0]
       yield page.Entry(
         id=i,
-        picture=self._examples.picture(self.records[n]),
+        image=self._examples.image(self.records[n]),
         caption=caption.text,
         log_prob=caption.log_prob,
         references=self.references[i],
@@ -230,9 +226,9 @@ class Evaluator:
       )
 
   def most_frequent_caption(self, training: batching.Source) -> dict[str, Any]:
-    """The commonest training caption, given to every picture, and its scores.
+    """The commonest training caption, given to every image, and its scores.
 
-    What a captioner that never looks at the picture would reach.
+    A captioner that never reads the image would reach these.
     """
     return metrics.most_frequent_caption(
       (c for i in range(len(training)) for c in training[i]['captions']),
@@ -243,12 +239,12 @@ class Evaluator:
 def _shows_attention(
   captioner: model.Captioner, config: ml_collections.ConfigDict
 ) -> bool:
-  """Whether it attends to a grid, which can be drawn over the picture."""
+  """True if the attention is over a grid, which can be drawn on an image."""
   return captioner.decoder.attends and not config.regions
 
 
 def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
-  """The first captions beside a human one, in Markdown."""
+  """A Markdown table of the first captions, each beside a human one."""
   rows = [
     f'| {i} | {found[0].text} | {references[i][0]} |'
     for i, found in itertools.islice(evaluation.captions.items(), 20)
@@ -271,27 +267,27 @@ def evaluate_best(
   """Scores the best checkpoint of a run on a split and writes the results.
 
   `results.json` gets an entry; under `results/` go the captions in the form of
-  COCO's results files, and pictures of some of them.
+  COCO's results files, and figures of some of them.
 
   Args:
     workdir: of the run; nothing else is needed.
     split: 'validation' or 'test'.
     name: of the entry and of the files; the split's by default.
-    decoding: in place of the config's.
-    others: workdirs of captioners that join it in an ensemble.
-    spice_jar: where SPICE's jar is, to score by it too.
-    with_diversity: score how much the captions of a picture differ, too.
-    with_page: write `results/NAME.html`, which shows every picture, too.
+    decoding: replaces the config's.
+    others: workdirs of the other members of an ensemble.
+    spice_jar: path of SPICE's jar, to score by it too.
+    with_diversity: score the diversity of the captions of an image, too.
+    with_page: write `results/NAME.html`, which shows every image, too.
 
   Returns:
     The entry of `results.json`.
   """
   name = name or split
   trained = [
-    inference.load(
-      place, with_encoder=inference.encodes(app.read_config(place))
+    inference.restore(
+      path, with_encoder=inference.encodes(app.read_config(path))
     )
-    for place in (workdir, *others)
+    for path in (workdir, *others)
   ]
   inference.check_ensemble(trained)
   config = trained[0].config
@@ -301,7 +297,7 @@ def evaluate_best(
   evaluate = Evaluator(
     source,
     examples_lib.Examples(trained[0].vocabulary, config.data),
-    [member.captioner for member in trained],
+    [member.network for member in trained],
     config,
   )
   variables = [member.variables for member in trained]
@@ -311,7 +307,7 @@ def evaluate_best(
     'scores': evaluation.scores,
     'absent': evaluation.absent,
     'most_frequent_caption': evaluate.most_frequent_caption(training),
-    'num_pictures': len(source),
+    'num_images': len(source),
     **results.from_run(workdir, config, trained[0].step),
     'data': {
       'name': config.data.name,
@@ -321,7 +317,7 @@ def evaluate_best(
     'evaluation_seconds': round(evaluation.seconds, 1),
   }
   if others:
-    entry['ensemble'] = [str(place) for place in (workdir, *others)]
+    entry['ensemble'] = [str(path) for path in (workdir, *others)]
   if with_diversity:
     entry['diversity'] = diversity.score(
       {
@@ -330,7 +326,7 @@ def evaluate_best(
       },
       references=evaluate.references,
     )
-  pictures = evaluate.show(variables, evaluation, count=6)
+  sheet = evaluate.show(variables, evaluation, count=6)
   entries = evaluate.entries(variables, evaluation)
   if jax.process_index() == 0:
     checkpoints.write_json(
@@ -346,7 +342,7 @@ def evaluate_best(
       ],
     )
     figures.save(
-      figures.stack(list(pictures.values())),
+      figures.stack(list(sheet.values())),
       workdir / 'results' / f'{name}.png',
     )
     if with_page:
@@ -375,7 +371,7 @@ def log_scores(entry: dict[str, Any], split: str):
   """Logs the scores of a split beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [
-    f'{split}: {entry["num_pictures"]} pictures, step {entry["step"]}',
+    f'{split}: {entry["num_images"]} pictures, step {entry["step"]}',
     f'{"":10} {"captioner":>10} {"most frequent caption":>22}',
   ]
   for name, value in entry['scores'].items():

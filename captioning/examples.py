@@ -1,7 +1,7 @@
-"""From a record of a data set to an example of fixed shapes.
+"""Makes an example of fixed shapes from a record of a data set.
 
-Axes: H, W pixels, L locations, N locations of one picture where they vary in
-number, D features, K captions of a picture, T words.
+Axes: H, W pixels, L locations, N locations of one image where they vary in
+number, D features, K captions of an image, T words.
 """
 
 import dataclasses
@@ -29,46 +29,49 @@ class Examples:
   def training(
     self, record: dict[str, Any], rng: np.random.Generator
   ) -> dict[str, np.ndarray]:
-    """A randomly cropped picture, some of its captions in random order.
+    """A randomly cropped image, some of its captions in random order.
 
     Args:
-      record: `id`, `captions` and `image`, or `grid` f16[L, D] if it is
-        cached; with `max_locations` it is f16[N, D], and L is that number.
-      rng: of this example alone.
+      record: `id`, `captions` and `image` (a file's bytes), or also `features`
+        f16[L, D]; with `max_locations` these are f16[N, D], and L is that
+        number.
+      rng: random generator of this example.
 
     Returns:
-      `id`, `picture` uint8[H, W, 3] or f16[L, D], `tokens` i32[K, T]; where
-      locations vary in number, `num_locations` i32[] says how many of the L are
-      real. The others are zeros.
+      `id`, `tokens` i32[K, T], and `image` uint8[H, W, 3] or `features`
+      f16[L, D]. Where locations vary in number, `num_locations` i32[] is the
+      number of real ones; the others are zeros.
     """
-    if 'grid' in record:
-      picture = record['grid']
-    else:
-      picture = images.for_training(
-        images.decode(record['image']),
-        rng,
-        resize=self.config.resize,
-        crop=self.config.crop,
-        flip=self.config.flip,
-      )
-    return self._example(record, picture, rng)
+    if 'features' in record:
+      return self._example(record, _features(record), rng)
+    image = images.for_training(
+      images.decode(record['image']),
+      rng,
+      resize=self.config.resize,
+      crop=self.config.crop,
+      flip=self.config.flip,
+    )
+    return self._example(record, {'image': image}, rng)
 
   def evaluation(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
     """The central crop and the same captions every time; see `training`."""
-    picture = record['grid'] if 'grid' in record else self.picture(record)
-    return self._example(record, picture, np.random.default_rng(0))
+    if 'features' in record:
+      fields = _features(record)
+    else:
+      fields = {'image': self.image(record)}
+    return self._example(record, fields, np.random.default_rng(0))
 
-  def picture(self, record: dict[str, Any]) -> np.ndarray:
+  def image(self, record: dict[str, Any]) -> np.ndarray:
     """The central crop of `record['image']`: uint8[H, W, 3]."""
     return self.crop(images.decode(record['image']))
 
-  def crop(self, picture: np.ndarray) -> np.ndarray:
-    """The centre of a picture of any size: uint8[..., ..., 3] -> [H, W, 3]."""
+  def crop(self, image: np.ndarray) -> np.ndarray:
+    """The centre of an image of any size: uint8[..., ..., 3] -> [H, W, 3]."""
     return images.for_evaluation(
-      picture, resize=self.config.resize, crop=self.config.crop
+      image, resize=self.config.resize, crop=self.config.crop
     )
 
-  def _example(self, record, picture, rng):
+  def _example(self, record, fields, rng):
     tokens = vocabulary_lib.caption_tokens(
       record,
       self.vocabulary,
@@ -76,10 +79,17 @@ class Examples:
       max_length=self.config.max_length,
       rng=rng,
     )
-    example = {'id': record['id'], 'picture': picture, 'tokens': tokens}
-    if 'max_locations' in record:
-      count = len(picture)
-      missing = record['max_locations'] - count
-      example['picture'] = np.pad(picture, [(0, missing), (0, 0)])
-      example['num_locations'] = np.array(count, np.int32)
-    return example
+    return {'id': record['id'], **fields, 'tokens': tokens}
+
+
+def _features(record: dict[str, Any]) -> dict[str, np.ndarray]:
+  """The features of a record, padded if locations vary in number."""
+  features = record['features']
+  if 'max_locations' not in record:
+    return {'features': features}
+  count = len(features)
+  missing = record['max_locations'] - count
+  return {
+    'features': np.pad(features, [(0, missing), (0, 0)]),
+    'num_locations': np.array(count, np.int32),
+  }

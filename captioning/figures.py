@@ -1,4 +1,4 @@
-"""Pictures of captions: which part of the photograph each word came from.
+"""Figures of captions: an image, and the attention of each word.
 
 Axes: H, W pixels, T words, L locations.
 """
@@ -21,17 +21,17 @@ _LINE = 1.25  # Line height, in font sizes.
 
 
 def caption(
-  picture: np.ndarray,
+  image: np.ndarray,
   text: str,
   attention: np.ndarray | None = None,
   references: tuple[str, ...] = (),
 ) -> np.ndarray:
-  """The picture and its caption; with attention, one panel for each word.
+  """A figure of an image and its caption; with attention, a panel per word.
 
   As figure 5 of Xu et al. 2015: the brighter, the more weight.
 
   Args:
-    picture: uint8[H, W, 3].
+    image: uint8[H, W, 3].
     text: the caption; its words are separated by spaces.
     attention: f32[T, L], a row for each word of `text` (more rows, as for
       EOS, are left out), L a square grid in reading order; or None.
@@ -59,12 +59,12 @@ def caption(
   sheet = figure.Figure(figsize=(width, height), dpi=100)
   canvas = backend_agg.FigureCanvasAgg(sheet)
 
-  def panel(left, top, picture):
+  def panel(left, top, image):
     bottom = height - top - _SIDE
     axes = sheet.add_axes(
       (left / width, bottom / height, _SIDE / width, _SIDE / height)
     )
-    axes.imshow(picture)
+    axes.imshow(image)
     axes.axis('off')
 
   def write(left, top, line, **style):
@@ -72,7 +72,7 @@ def caption(
       left / width, 1 - top / height, line, va='top', parse_math=False, **style
     )
 
-  panel(_GAP, _GAP, picture)
+  panel(_GAP, _GAP, image)
   top = _GAP
   for line, size, color in lines:
     write(2 * _GAP + _SIDE, top, line, fontsize=size, color=color)
@@ -85,16 +85,16 @@ def caption(
     word = word if len(word) <= 30 else f'{word[:29]}…'
     size = min(11, _SIDE / (0.65 * max(len(word), 1) * _POINT))
     write(left + _SIDE / 2, top + 0.05, word, fontsize=size, ha='center')
-    panel(left, top + _TITLE, shade(picture, attention[i]))
+    panel(left, top + _TITLE, shade(image, attention[i]))
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def shade(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  """Darkens a picture where there is no weight.
+def shade(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """Darkens an image where there is no weight.
 
   Args:
-    picture: uint8[H, W, 3].
+    image: uint8[H, W, 3].
     weights: f32[L], L a square.
 
   Returns:
@@ -106,31 +106,31 @@ def shade(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:
   side = math.isqrt(len(weights))
   if side**2 != len(weights):
     raise ValueError(f'{len(weights)} weights are no square grid')
-  height, width, _ = picture.shape
+  height, width, _ = image.shape
   heat = Image.fromarray(weights.reshape(side, side).astype(np.float32))
   # Bicubic overshoots below zero at sharp peaks.
   heat = np.maximum(heat.resize((width, height), Image.BICUBIC), 0)
   heat = heat / max(heat.max(), 1e-9)
-  grey = picture.mean(axis=-1, keepdims=True)
-  shaded = 0.35 * grey + 0.65 * heat[..., None] * picture
+  grey = image.mean(axis=-1, keepdims=True)
+  shaded = 0.35 * grey + 0.65 * heat[..., None] * image
   return shaded.astype(np.uint8)
 
 
-def stack(pictures: list[np.ndarray]) -> np.ndarray:
-  """Puts pictures below each other on white: list of uint8[H, W, 3]."""
-  width = max(picture.shape[1] for picture in pictures)
+def stack(images: list[np.ndarray]) -> np.ndarray:
+  """Puts images below each other on white: list of uint8[H, W, 3]."""
+  width = max(image.shape[1] for image in images)
   return np.concatenate(
     [
       np.pad(
-        picture,
-        ((0, 0), (0, width - picture.shape[1]), (0, 0)),
+        image,
+        ((0, 0), (0, width - image.shape[1]), (0, 0)),
         constant_values=255,
       )
-      for picture in pictures
+      for image in images
     ]
   )
 
 
-def save(picture: np.ndarray, path):
+def save(image: np.ndarray, path):
   """Writes uint8[H, W, 3] to an image file."""
-  Image.fromarray(picture).save(path)
+  Image.fromarray(image).save(path)

@@ -1,19 +1,28 @@
-"""From a trained workdir, or a running training, to sentences.
+"""Captions images with a trained network.
 
-Axes: B pictures, T words.
+  captioner = inference.load('runs/demo')
+  ((best, *others),) = captioner.caption([image])  # uint8[H, W, 3]
+  print(best.text, best.log_prob)
+
+Axes: H, W pixels, B images, K beams, T words, L locations, D features of one.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from captioning import examples as examples_lib
 from captioning import feature_cache
 from captioning import model
 from captioning import vocabulary as vocabulary_lib
@@ -23,48 +32,267 @@ from training import app
 from training import checkpoints
 from training import parallel
 from training import prediction
-from vision import images
+from vision import images as images_lib
 from vision import resnet
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """What a workdir holds: all that captioning needs."""
+  """The best checkpoint of a run, and the network that it belongs to.
+
+  Attributes:
+    config: of the run.
+    vocabulary: of the network.
+    network: the Flax module.
+    variables: of the network, replicated over the devices.
+    step: training step of the checkpoint.
+  """
 
   config: ml_collections.ConfigDict
   vocabulary: vocabulary_lib.Vocabulary
-  captioner: model.Captioner
+  network: model.Captioner
   variables: Any
   step: int
 
 
-def load(workdir: pathlib.Path, *, with_encoder: bool = True) -> Trained:
-  """The best checkpoint of a run.
+@dataclasses.dataclass(frozen=True, eq=False)
+class CaptionedImage:
+  """The captions of an image and the attention of the best one.
+
+  Attributes:
+    captions: beams, best first.
+    attention: f32[T, L], weights of the locations for each word of the best
+      caption, then for its EOS and padding; None if the decoder does not
+      attend.
+  """
+
+  captions: list[vocabulary_lib.Caption]
+  attention: np.ndarray | None
+
+
+class Captioner:
+  """Captions images, alone or as an ensemble, in batches of few sizes.
+
+  Attributes:
+    members: the network and its variables, or those of an ensemble.
+    config: the run's config; `decoding` holds the settings that are used.
+    vocabulary: of the network.
+    max_batch_size: images of the largest batch.
+  """
+
+  def __init__(
+    self,
+    members: Sequence[Trained],
+    *,
+    decoding: ml_collections.ConfigDict | None = None,
+    batch_sizes: Sequence[int] = (),
+  ):
+    """Compiles on the first call.
+
+    Args:
+      members: networks of one vocabulary; several are an ensemble.
+      decoding: see `decode_step`; by default that of the first member's config.
+      batch_sizes: numbers of images that are computed at once: multiples of
+        the number of devices. By default that number and `eval_batch_size`.
+
+    Raises:
+      ValueError: the members are no ensemble, or `decoding` names a word that
+        the vocabulary lacks.
+    """
+    check_ensemble(members)
+    self.members = tuple(members)
+    self.config = members[0].config.copy_and_resolve_references()
+    if decoding is not None:
+      self.config.decoding = decoding
+    self.vocabulary = members[0].vocabulary
+    self._variables = tuple(member.variables for member in members)
+    self._sizes = sorted(
+      batch_sizes or (jax.local_device_count(), self.config.eval_batch_size)
+    )
+    self.max_batch_size = self._sizes[-1]
+    self._examples = examples_lib.Examples(self.vocabulary, self.config.data)
+    self._decode = decode_step(
+      [member.network for member in members],
+      self.config.decoding,
+      self.vocabulary,
+    )
+    self._attend = attention_step(members[0].network)
+
+  @property
+  def attends(self) -> bool:
+    """Whether captions come with attention."""
+    return bool(self.members[0].network.decoder.attends)
+
+  def compile(self):
+    """Computes once for every batch size."""
+    side = self.config.data.crop
+    for size in self._sizes:
+      images = [np.zeros((side, side, 3), np.uint8)] * size
+      self.caption_with_attention(images, preprocessed=True)
+
+  def read(self, path: str | os.PathLike) -> np.ndarray:
+    """Decodes an image file: uint8[H, W, 3].
+
+    Raises:
+      ValueError: the file is not an image.
+      OSError: the file cannot be read.
+    """
+    return images_lib.decode(path)
+
+  def preprocess(self, image: np.ndarray) -> np.ndarray:
+    """Resizes and crops as in evaluation: uint8[..., ..., 3] -> [H, W, 3]."""
+    return self._examples.crop(image)
+
+  def caption(
+    self, images: Sequence[np.ndarray], *, preprocessed: bool = False
+  ) -> list[list[vocabulary_lib.Caption]]:
+    """Returns the beams of each image, best first.
+
+    Args:
+      images: uint8[H, W, 3] each; H and W may differ.
+      preprocessed: the images come from `preprocess`.
+    """
+    images = self._preprocess_all(images, preprocessed)
+    return decode(
+      self._decode, self._variables, self._batches(images), self.vocabulary
+    )
+
+  def caption_with_attention(
+    self, images: Sequence[np.ndarray], *, preprocessed: bool = False
+  ) -> list[CaptionedImage]:
+    """Captions images and reports which locations each word attends to.
+
+    Args:
+      images: as for `caption`.
+      preprocessed: as for `caption`.
+    """
+    images = self._preprocess_all(images, preprocessed)
+    captions = self.caption(images, preprocessed=True)
+    attention = self._attention(images, [beams[0] for beams in captions])
+    return [
+      CaptionedImage(beams, weights)
+      for beams, weights in zip(captions, attention, strict=True)
+    ]
+
+  def attention(
+    self,
+    image: np.ndarray,
+    caption: vocabulary_lib.Caption,
+    *,
+    preprocessed: bool = False,
+  ) -> np.ndarray | None:
+    """The weights of the locations for each word of a caption: f32[T, L].
+
+    Args:
+      image: as those for `caption`.
+      caption: any one of the image.
+      preprocessed: as for `caption`.
+
+    Returns:
+      Rows as `CaptionedImage.attention`, those of the first member of an
+      ensemble; None if its decoder does not attend.
+    """
+    images = self._preprocess_all([image], preprocessed)
+    (weights,) = self._attention(images, [caption])
+    return weights
+
+  def _attention(
+    self,
+    images: Sequence[np.ndarray],
+    captions: Sequence[vocabulary_lib.Caption],
+  ) -> list[np.ndarray | None]:
+    if not self.attends:
+      return [None] * len(images)
+    return list(
+      attend(
+        self._attend,
+        self._variables[0],
+        self._batches(images),
+        {str(i): caption.text for i, caption in enumerate(captions)},
+        self.vocabulary,
+        max_length=self.config.decoding.max_length,
+      )
+    )
+
+  def _preprocess_all(self, images, preprocessed: bool) -> list[np.ndarray]:
+    return list(images) if preprocessed else list(map(self.preprocess, images))
+
+  def _batches(
+    self, images: Sequence[np.ndarray]
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields batches of the smallest size that holds all, or of the largest."""
+    size = next(
+      (size for size in self._sizes if size >= len(images)), self._sizes[-1]
+    )
+    for start in range(0, len(images), size):
+      # The last image fills up the last batch.
+      rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+      yield {
+        'id': rows.astype(str),
+        'image': np.stack([images[row] for row in rows]),
+        'mask': np.arange(start, start + size) < len(images),
+      }
+
+
+def load(
+  workdir: str | os.PathLike,
+  *others: str | os.PathLike,
+  decoding: Sequence[str] = (),
+  min_beams: int = 1,
+  batch_sizes: Sequence[int] = (),
+) -> Captioner:
+  """Loads the best checkpoint of a run, or those of an ensemble.
 
   Args:
     workdir: of the run.
-    with_encoder: False for a captioner that is given the run's features.
+    *others: workdirs of the other members of an ensemble.
+    decoding: FIELD=VALUE changes of the config's `decoding`.
+    min_beams: smallest `beam_size`, for callers that show several captions.
+    batch_sizes: see `Captioner`.
 
   Raises:
-    FileNotFoundError: nothing was trained there.
-    ValueError: the run has no encoder, since it saw imported regions.
+    FileNotFoundError: a workdir has no checkpoint.
+    ValueError: `decoding` names no field, a run has no encoder, or the runs
+      make no ensemble.
   """
+  members = [restore(workdir) for workdir in (workdir, *others)]
+  fields = app.change_fields(
+    members[0].config.decoding, decoding, name='decoding'
+  )
+  fields.beam_size = max(fields.beam_size, min_beams)
+  return Captioner(members, decoding=fields, batch_sizes=batch_sizes)
+
+
+def restore(
+  workdir: str | os.PathLike, *, with_encoder: bool = True
+) -> Trained:
+  """Restores the network of a run at its best checkpoint.
+
+  Args:
+    workdir: of the run.
+    with_encoder: False for a network of the run's features.
+
+  Raises:
+    FileNotFoundError: the workdir has no checkpoint.
+    ValueError: the run has no encoder, since it read imported regions.
+  """
+  workdir = pathlib.Path(workdir).absolute()
   config = app.read_config(workdir)
   if with_encoder and config.regions:
     raise ValueError(
       f'{workdir} was trained on the region features {config.regions!r}, which '
-      'a detector made: of photographs alone it can describe none'
+      'a detector made: it cannot caption images alone'
     )
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
   )
   vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
-  captioner = model.create(config, len(vocabulary), with_encoder=with_encoder)
+  network = model.create(config, len(vocabulary), with_encoder=with_encoder)
   if with_encoder and config.cache_features:
     encoder = feature_cache.load_encoder(config, workdir)
     variables = put_encoder(variables, encoder)
   return Trained(
-    config, vocabulary, captioner, parallel.replicate(variables), step
+    config, vocabulary, network, parallel.replicate(variables), step
   )
 
 
@@ -80,19 +308,19 @@ def check_ensemble(members: Sequence[Trained]):
     for field in ('data', 'encoder', 'cache_features', 'regions'):
       if member.config[field] != first.config[field]:
         raise ValueError(
-          f'captioners of an ensemble see the same pictures, but config.{field}'
+          f'captioners of an ensemble read the same images, but config.{field}'
           f' is {first.config[field]} for one and {member.config[field]} for '
           'another'
         )
 
 
 def encodes(config: ml_collections.ConfigDict) -> bool:
-  """Whether a run's captioner is given pictures, rather than features."""
+  """True if a run's network reads images, False if it reads features."""
   return not (config.cache_features or config.regions)
 
 
 def put_encoder(variables: Any, encoder: Any) -> Any:
-  """A captioner's variables with the encoder's collections put in."""
+  """Adds the encoder's collections to the variables of a captioner."""
   result = {name: dict(tree) for name, tree in variables.items()}
   for name, tree in encoder.items():
     result.setdefault(name, {})['encoder'] = tree
@@ -100,7 +328,7 @@ def put_encoder(variables: Any, encoder: Any) -> Any:
 
 
 def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:
-  """Pictures uint8[B, H, W, 3] -> grids f32[B, L, D], on this host's devices.
+  """Images uint8[B, H, W, 3] -> features f32[B, L, D], on this host's devices.
 
   Args:
     config: of the run.
@@ -110,37 +338,37 @@ def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:
   variables = parallel.replicate(encoder)
 
   def encode(variables, batch):
-    pictures = images.normalize(batch['picture'])
-    return network.apply(variables, pictures, train=False)[0]
+    images = images_lib.normalize(batch['image'])
+    return network.apply(variables, images, train=False)[0]
 
   step = parallel.map_devices(encode)
-  return lambda pictures: step(variables, parallel.shard({'picture': pictures}))
+  return lambda images: step(variables, parallel.shard({'image': images}))
 
 
-def describe_step(
-  captioners: Sequence[model.Captioner],
+def decode_step(
+  networks: Sequence[model.Captioner],
   decoding: ml_collections.ConfigDict,
   vocabulary: vocabulary_lib.Vocabulary,
 ) -> Callable:
-  """A step for `describe`: compiled once, for one shape of batch.
+  """Returns the step of `decode`; it compiles once for each batch shape.
 
   Args:
-    captioners: the model, or those of an ensemble.
-    decoding: `beam_size`, `length_penalty`, `max_length`, `groups`,
-      `diversity` and what `Vocabulary.constraints` reads.
-    vocabulary: of all of them.
+    networks: the Flax module, or those of an ensemble.
+    decoding: fields that `decoder.beam_search` and `Vocabulary.constraints`
+      read.
+    vocabulary: of the networks.
 
   Returns:
-    `(variables of each, batch) -> (tokens i32[B, K, T], log_probs f32[B, K])`,
-    the beams of each picture, best first, gathered from all hosts.
+    `(variables of each, batch) -> (tokens i32[B, K, T], log_probs f32[B, K])`:
+    the beams of each image, best first, gathered from all hosts.
   """
   constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):
     found = decoder.beam_search(
-      captioners,
+      networks,
       variables,
-      (batch['picture'], batch.get('num_locations')),
+      model.image_inputs(batch),
       decoding,
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
@@ -151,22 +379,23 @@ def describe_step(
   return parallel.predict_step(predict)
 
 
-def describe(
+def decode(
   step: Callable,
   variables: Sequence[Any],
   batches: Iterable[dict[str, np.ndarray]],
   vocabulary: vocabulary_lib.Vocabulary,
 ) -> list[list[vocabulary_lib.Caption]]:
-  """The captions of each picture, in the order of the data set, on every host.
+  """Returns the captions of each image, best first, in order, on every host.
 
   Args:
-    step: of `describe_step`.
-    variables: of each captioner.
-    batches: of `batching.evaluation_batches`: `picture` and `mask`.
-    vocabulary: numbers to words.
+    step: of `decode_step`.
+    variables: of each network, replicated.
+    batches: of `batching.evaluation_batches`: `mask` and what
+      `model.image_inputs` reads.
+    vocabulary: of the networks.
 
-  Returns:
-    For each picture its beams, the best first.
+  Raises:
+    Stopped: SIGTERM came.
   """
   return [
     vocabulary.read(*beams)
@@ -174,11 +403,43 @@ def describe(
   ]
 
 
-def attention_step(captioner: model.Captioner) -> Callable:
-  """`(variables, batch) -> f32[B, T, L]`: where each of `tokens` looked."""
+def attention_step(network: model.Captioner) -> Callable:
+  """`(variables, batch) -> f32[B, T, L]`: attention of each of `tokens`."""
 
   def predict(variables, batch):
-    _, y = captioner.apply(variables, *model.inputs(batch), train=False)
+    _, y = network.apply(variables, *model.inputs(batch), train=False)
     return y['attention'][:, 0]
 
   return parallel.predict_step(predict)
+
+
+def attend(
+  step: Callable,
+  variables: Any,
+  batches: Iterable[dict[str, np.ndarray]],
+  captions: Mapping[str, str],
+  vocabulary: vocabulary_lib.Vocabulary,
+  *,
+  max_length: int,
+) -> Iterator[np.ndarray]:
+  """Yields the attention of the caption of each image, in order, on every host.
+
+  Args:
+    step: of `attention_step`.
+    variables: of the network, replicated.
+    batches: as for `decode`, with `id`.
+    captions: the caption of each image by its id.
+    vocabulary: of the network.
+    max_length: T.
+
+  Yields:
+    f32[T, L].
+  """
+  for batch in batches:
+    tokens = np.stack(
+      [vocabulary.encode(captions[i], max_length) for i in batch['id']]
+    )
+    weights = step(
+      variables, parallel.shard({**batch, 'tokens': tokens[:, np.newaxis]})
+    )
+    yield from weights[parallel.gather(batch['mask'])]

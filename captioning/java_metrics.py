@@ -20,7 +20,7 @@ import numpy as np
 
 
 def why_no_meteor() -> str | None:
-  """What METEOR lacks to run, or None."""
+  """The reason why METEOR cannot run, or None."""
   if _meteor_jar() is None:
     return (
       'the METEOR 1.5 jar is missing: '
@@ -30,7 +30,7 @@ def why_no_meteor() -> str | None:
 
 
 def why_no_spice(jar: str) -> str | None:
-  """What SPICE lacks to run, or None."""
+  """The reason why SPICE cannot run, or None."""
   if not os.path.isfile(jar):
     return f'there is no SPICE jar at {jar}: pass the path of spice-1.0.jar'
   return _why_no_java()
@@ -161,5 +161,5 @@ def _why_no_java() -> str | None:
 
 
 def _one_line(text: str) -> str:
-  """The text without what separates the fields and lines of the protocol."""
+  """The text without the separators of fields and lines of the protocol."""
   return ' '.join(text.replace('|||', ' ').split())

@@ -1,6 +1,6 @@
-"""What training minimises: cross-entropy, and what papers add to it.
+"""The loss of training: one function for each paper, and `create` adds them up.
 
-Axes: B pictures, K captions of a picture, T words, L locations, V vocabulary.
+Axes: B images, K captions of an image, T words, L locations, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,165 @@ from captioning import vocabulary as vocabulary_lib
 from recurrent import likelihood
 from recurrent import masking
 
+_REDUCTIONS = {'sum': jnp.sum, 'mean': jnp.mean}
+
+
+def cross_entropy(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+  """-log p(S_t | I, S_0, ..., S_{t-1}) of each word S_t of a caption of I.
+
+  Equations 1 and 2 of Vinyals et al. 2015 (Show and Tell) maximise the sum of
+  log p over the words: f32[B, K, T, V], i32[B, K, T] -> f32[B, K, T].
+  """
+  return likelihood.cross_entropy(logits, tokens)
+
+
+def smoothed_cross_entropy(
+  logits: jax.Array, tokens: jax.Array, smoothing: float
+) -> jax.Array:
+  """(1 - s) * -log p(S_t) + s / V * sum_v -log p(v), with s = `smoothing`.
+
+  Label smoothing, section 7 of Szegedy et al. 2016; shapes as for
+  `cross_entropy`.
+  """
+  return likelihood.cross_entropy(logits, tokens, smoothing=smoothing)
+
+
+def self_critical_loss(
+  costs: jax.Array, log_locations: jax.Array | float, advantage: jax.Array
+) -> jax.Array:
+  """-(r(w) - b) * log p(w_t) of each word w_t of a sampled caption w.
+
+  Its gradient is equation 7 of Rennie et al. 2017, that of the expected reward.
+
+  Args:
+    costs: f32[B, K, T], -log p(w_t) under `self_critical.policy`.
+    log_locations: f32[B, K, T], log-probability of the location that hard
+      attention sampled for the word, or 0.
+    advantage: f32[B, K], the reward less the baseline, r(w) - b.
+
+  Returns:
+    f32[B, K, T].
+  """
+  return (costs - log_locations) * advantage[..., None]
+
+
+def doubly_stochastic_penalty(
+  attention: jax.Array,
+  mask: jax.Array,
+  num_locations: jax.Array | None,
+  *,
+  reduction: str,
+) -> jax.Array:
+  """sum_i (1 - sum_t alpha_ti)^2 of each caption: f32[B, K].
+
+  Equation 14 of Xu et al. 2015: in the course of a caption every location i
+  should receive a weight of 1.
+
+  Args:
+    attention: f32[B, K, T, L], alpha.
+    mask: bool[B, K, T], False on padding.
+    num_locations: i32[B], number of real locations; None if all L are.
+    reduction: over the locations: 'sum' as in the paper, or 'mean'.
+  """
+  totals = jnp.sum(attention * mask[..., None], axis=2)
+  real = None
+  if num_locations is not None:
+    real = masking.lengths_to_mask(num_locations, totals.shape[-1])[:, None]
+  return _REDUCTIONS[reduction]((1 - totals) ** 2, axis=-1, where=real)
+
+
+def hard_attention_loss(
+  y: dict[str, jax.Array],
+  costs: jax.Array,
+  mask: jax.Array,
+  baseline: jax.Array,
+  config: ml_collections.ConfigDict,
+) -> tuple[jax.Array, jax.Array]:
+  """lambda_r (c - b) log p(s) - lambda_e H[s] of each caption, and the new b.
+
+  Its gradient is that of equation 12 of Xu et al. 2015: REINFORCE for the
+  sampled locations s of a caption, and the entropy H of their distribution. As
+  in the authors' published code the cost c is the mean of -log p over the
+  words of the caption, and the baseline b is a moving average of c.
+
+  Args:
+    y: `log_chosen` (log p(s)) and `entropy` (H) of `ShowAttendTell`, each
+      f32[B, K, T].
+    costs: f32[B, K, T], -log p of each word.
+    mask: bool[B, K, T], False on padding.
+    baseline: f32[], b.
+    config: `reinforce` (lambda_r), `entropy` (lambda_e) and `baseline_decay`.
+
+  Returns:
+    f32[B, K] and the baseline after this batch, f32[].
+  """
+  costs = jax.lax.stop_gradient(jnp.where(mask, costs, 0))
+  cost = jnp.sum(costs, -1) / jnp.maximum(jnp.sum(mask, -1), 1)  # [B, K]
+  chosen = jnp.sum(y['log_chosen'] * mask, -1)
+  entropy = jnp.sum(y['entropy'] * mask, -1)
+  losses = config.reinforce * (cost - baseline) * chosen
+  losses -= config.entropy * entropy
+  decay = config.baseline_decay
+  return losses, decay * baseline + (1 - decay) * jnp.mean(cost)
+
+
+def sampling_probability(
+  config: ml_collections.ConfigDict, step: jax.Array
+) -> jax.Array:
+  """The probability that scheduled sampling feeds a word of the model: f32[].
+
+  Section 2.4 of Bengio et al. 2015, with a probability that grows linearly or
+  in stairs:
+
+    min(increase * floor((step - start) / every + 1), max_probability)
+
+  from step `start` on, and 0 before.
+
+  Args:
+    config: `start`, `every`, `increase` and `max_probability`. `every=1` makes
+      a linear schedule.
+    step: i32[].
+  """
+  increases = jnp.maximum((step - config.start) // config.every + 1, 0)
+  return jnp.minimum(config.increase * increases, config.max_probability)
+
+
+def scheduled_inputs(
+  captioner: model.Captioner,
+  config: ml_collections.ConfigDict,
+  variables: Any,
+  batch: dict[str, jax.Array],
+  step: jax.Array,
+  key: jax.Array,
+) -> jax.Array:
+  """The words that scheduled sampling feeds the decoder: i32[B, K, T].
+
+  Section 2.4 of Bengio et al. 2015: each is the word before of the caption, or
+  with `sampling_probability` one that the model samples in its place.
+
+  Args:
+    captioner: the model.
+    config: see `sampling_probability`.
+    variables: of the captioner.
+    batch: see `model.inputs`.
+    step: i32[].
+    key: of the samples.
+  """
+  sampling, dropout, attention = jax.random.split(key, 3)
+  inputs, _ = captioner.apply(
+    jax.lax.stop_gradient(variables),
+    *model.inputs(batch),
+    sampling_probability(config, step),
+    sampling,
+    method='mix',
+    rngs={'dropout': dropout, 'attention': attention},
+    mutable=[name for name in variables if name != 'params'],
+  )
+  return inputs
+
 
 def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """What the means of the loss divide by."""
+  """The denominators of the means of the loss."""
   tokens = batch['tokens']
   return {
     'tokens': jnp.sum(tokens != vocabulary_lib.PAD_ID),
@@ -36,161 +192,86 @@ def initial_model_state(captioner: model.Captioner) -> dict[str, Any]:
   return {'baseline': {'cost': jnp.zeros(())}}
 
 
-def sampling_probability(
-  config: ml_collections.ConfigDict, step: jax.Array
-) -> jax.Array:
-  """How often scheduled sampling feeds what the decoder drew: f32[].
-
-  Args:
-    config: at step `start`, and then `every` so many steps, the probability
-      grows by `increase`, up to `max_probability`. `every=1` makes a linear
-      schedule.
-    step: i32[].
-  """
-  increases = jnp.maximum((step - config.start) // config.every + 1, 0)
-  return jnp.minimum(config.increase * increases, config.max_probability)
-
-
 def create(
   captioner: model.Captioner, config: ml_collections.ConfigDict
 ) -> Callable:
-  """The loss, as `parallel.train_step` wants it.
+  """Returns the loss, as `parallel.train_step` takes it.
 
-  The cross-entropy of the captions, teacher forced, and with it
+  It is the cross-entropy of the captions, teacher forced or with scheduled
+  sampling; where the captioner attends, the doubly stochastic penalty; for hard
+  attention REINFORCE.
 
-  - where the captioner attends, the doubly stochastic regularisation of Xu et
-    al. 2015 (equation 14): every location should be looked at once in the
-    course of a caption;
-  - for hard attention REINFORCE and the entropy of the weights (equation 12 of
-    the same paper);
-  In self-critical training the captions are samples, each with an `advantage`
-  that weighs its cross-entropy (and -log of the probability of the locations
-  drawn for its words): the gradient of the expected reward (Rennie et al. 2017,
-  equation 7). Label smoothing, scheduled sampling and hard attention's own
-  REINFORCE have no part in it.
+  A batch with `advantage` holds samples, for self-critical training: label
+  smoothing, scheduled sampling and hard attention's own REINFORCE are left out.
 
   Args:
     captioner: the model.
-    config: `per` ('caption' as in the paper, or 'token': what the
-      cross-entropy is averaged over), `label_smoothing`, `attention_penalty`
-      (lambda) and `penalty_reduction` over locations ('sum' as in the paper,
-      or 'mean'), `scheduled_sampling` (see `sampling_probability`) and
-      `hard_attention`: the weights `reinforce` and `entropy`, and
-      `baseline_decay`. With `per='token'` REINFORCE has the weight of the
-      gradient it estimates at reinforce=1, with 'caption' at the length of a
-      caption, since its cost is that of a word.
+    config: `per` ('caption' as in the paper, or 'token': the cross-entropy is
+      averaged over these), `label_smoothing`, `attention_penalty` (the weight
+      lambda of the doubly stochastic penalty), `penalty_reduction`,
+      `scheduled_sampling` and `hard_attention`. With `per='token'` REINFORCE
+      has the weight of the gradient it estimates at reinforce=1, with 'caption'
+      at the length of a caption, since its cost is that of a word.
 
   Raises:
     ValueError: an unknown option.
   """
   if config.per not in ('caption', 'token'):
     raise ValueError(f"loss.per={config.per!r} must be 'caption' or 'token'")
-  reductions = {'sum': jnp.sum, 'mean': jnp.mean}
-  if config.penalty_reduction not in reductions:
+  if config.penalty_reduction not in _REDUCTIONS:
     raise ValueError(
       f'loss.penalty_reduction={config.penalty_reduction!r} is none of '
-      f'{", ".join(reductions)}'
+      f'{", ".join(_REDUCTIONS)}'
     )
-  reduce_locations = reductions[config.penalty_reduction]
 
   def loss_fn(variables, batch, counts, step, key):
-    tokens, num_locations = batch['tokens'], batch.get('num_locations')
+    images_or_features, tokens, num_locations = model.inputs(batch)
     mask = tokens != vocabulary_lib.PAD_ID
-    collections = [name for name in variables if name != 'params']
-    dropout, attention, mixing = jax.random.split(key, 3)
-    rngs = {'dropout': dropout, 'attention': attention}
-    samples = 'advantage' in batch
+    are_samples = 'advantage' in batch
+    dropout, attention, scheduled = jax.random.split(key, 3)
+
     inputs = None
-    if config.scheduled_sampling.max_probability and not samples:
-      inputs = _mixed_inputs(
-        captioner, config.scheduled_sampling, variables, batch, step, mixing
+    if config.scheduled_sampling.max_probability and not are_samples:
+      inputs = scheduled_inputs(
+        captioner, config.scheduled_sampling, variables, batch, step, scheduled
       )
     (logits, y), updated = captioner.apply(
       variables,
-      batch['picture'],
+      images_or_features,
       tokens,
       num_locations,
       inputs=inputs,
       train=True,
-      rngs=rngs,
-      mutable=collections,
+      rngs={'dropout': dropout, 'attention': attention},
+      mutable=[name for name in variables if name != 'params'],
     )
-    if samples:
+
+    if are_samples:
       logits = self_critical.policy(logits)
-    costs = likelihood.cross_entropy(logits, tokens)
-    if samples:
-      losses = costs - y.get('log_chosen', 0)
-      losses = losses * batch['advantage'][..., None]
+    costs = cross_entropy(logits, tokens)
+    losses = costs
+    if are_samples:
+      losses = self_critical_loss(
+        costs, y.get('log_chosen', 0), batch['advantage']
+      )
     elif config.label_smoothing:
-      losses = likelihood.cross_entropy(
-        logits, tokens, smoothing=config.label_smoothing
-      )
-    else:
-      losses = costs
+      losses = smoothed_cross_entropy(logits, tokens, config.label_smoothing)
     loss = masking.share_of_mean(losses, mask, counts[f'{config.per}s'])
+
     if config.attention_penalty and 'attention' in y:
-      looked = jnp.sum(y['attention'] * mask[..., None], axis=2)
-      real = None
-      if num_locations is not None:
-        real = masking.lengths_to_mask(num_locations, looked.shape[-1])[:, None]
-      penalty = reduce_locations((1 - looked) ** 2, axis=-1, where=real)
-      loss += config.attention_penalty * jnp.sum(penalty) / counts['captions']
-    if 'log_chosen' in y and not samples:
-      share, baseline = _hard_attention(
-        y, costs, mask, counts, updated['baseline'], config.hard_attention
+      penalty = doubly_stochastic_penalty(
+        y['attention'], mask, num_locations, reduction=config.penalty_reduction
       )
-      loss += share
-      updated = {**updated, 'baseline': baseline}
-    return loss, (
-      likelihood.token_metrics(costs, logits, tokens, mask),
-      updated,
-    )
+      loss += config.attention_penalty * jnp.sum(penalty) / counts['captions']
+
+    if 'log_chosen' in y and not are_samples:
+      reinforce, baseline = hard_attention_loss(
+        y, costs, mask, updated['baseline']['cost'], config.hard_attention
+      )
+      loss += jnp.sum(reinforce) / counts['captions']
+      updated = {**updated, 'baseline': {'cost': baseline}}
+
+    metrics = likelihood.token_metrics(costs, logits, tokens, mask)
+    return loss, (metrics, updated)
 
   return loss_fn
-
-
-def _mixed_inputs(captioner, config, variables, batch, step, key):
-  """The words fed under scheduled sampling: i32[B, K, T]."""
-  probability = sampling_probability(config, step)
-  draws, dropout, attention = jax.random.split(key, 3)
-  mixed, _ = captioner.apply(
-    jax.lax.stop_gradient(variables),
-    batch['picture'],
-    batch['tokens'],
-    batch.get('num_locations'),
-    probability,
-    draws,
-    method='mix',
-    rngs={'dropout': dropout, 'attention': attention},
-    mutable=[name for name in variables if name != 'params'],
-  )
-  return mixed
-
-
-def _hard_attention(y, costs, mask, counts, baseline, config):
-  """REINFORCE for the locations drawn, and the new baseline.
-
-  Equation 12 of Xu et al. 2015. As in the authors' published code the reward of
-  a location is minus the mean cost of its caption's words, and what it is
-  compared with is a moving average of that.
-
-  Args:
-    y: `log_chosen` and `entropy` f32[B, K, T] of `ShowAttendTell`.
-    costs: f32[B, K, T], -log p of each word.
-    mask: bool[B, K, T], False on padding.
-    counts: of the global batch.
-    baseline: `cost` f32[].
-    config: `reinforce`, `entropy` and `baseline_decay`.
-
-  Returns:
-    The share of the loss and the baseline after this batch.
-  """
-  costs = jax.lax.stop_gradient(jnp.where(mask, costs, 0))
-  cost = jnp.sum(costs, -1) / jnp.maximum(jnp.sum(mask, -1), 1)  # [B, K]
-  chosen = jnp.sum(y['log_chosen'] * mask, -1)
-  entropy = jnp.sum(y['entropy'] * mask, -1)
-  loss = config.reinforce * (cost - baseline['cost']) * chosen
-  loss -= config.entropy * entropy
-  decay = config.baseline_decay
-  moved = decay * baseline['cost'] + (1 - decay) * jnp.mean(cost)
-  return jnp.sum(loss) / counts['captions'], {'cost': moved}

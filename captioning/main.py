@@ -42,15 +42,15 @@ def initial_variables(
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
-  """What training starts from.
+  """The variables that training starts from.
 
-  Random parameters, and the published ones of the encoder if named; or all that
-  the best checkpoint of the workdir `start_from` holds.
+  Random parameters, with published ones of the encoder if `encoder_weights`
+  names some; or those of the best checkpoint of the workdir `start_from`.
   """
   inputs = {
     name: jnp.asarray(x)[None]
     for name, x in example.items()
-    if name in ('picture', 'tokens', 'num_locations')
+    if name in (*model.IMAGE_FIELDS, 'tokens')
   }
 
   def init(key):
@@ -60,11 +60,11 @@ def initial_variables(
 
   key = jax.random.key(config.seed)
   if config.start_from:
-    place = pathlib.Path(config.start_from).absolute()
-    trained = inference.load(place, with_encoder=captioner.encoder is not None)
-    checkpoints.check_shapes(
-      trained.variables, jax.eval_shape(init, key), place
+    path = pathlib.Path(config.start_from).absolute()
+    trained = inference.restore(
+      path, with_encoder=captioner.encoder is not None
     )
+    checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
     return jax.device_get(trained.variables)
   variables = jax.jit(init)(key)
   if captioner.encoder is not None and config.encoder_weights:
@@ -80,7 +80,7 @@ def make_self_critical(
   training: batching.Source,
   config: ml_collections.ConfigDict,
 ) -> self_critical.SelfCritical:
-  """What draws captions and has them scored, until the stack is left."""
+  """Creates the sampler of captions; its scorers end with the stack."""
   fields = config.self_critical
   scorer = rewards_lib.Rewards(
     records.count_frequencies(config, training, examples.vocabulary),
@@ -105,11 +105,11 @@ def show(
   evaluate: evaluation_lib.Evaluator,
   variables: Sequence[Any],
 ):
-  """A table of sentences, and pictures of where the model looked."""
+  """Writes a table of captions and figures of their attention."""
   table = evaluation_lib.table(evaluation, evaluate.references)
   report.texts(step, {'validation/captions': table})
-  pictures = evaluate.show(variables, evaluation, count=4)
-  report.images(step, {f'validation/{i}': x[None] for i, x in pictures.items()})
+  figures = evaluate.show(variables, evaluation, count=4)
+  report.images(step, {f'validation/{i}': x[None] for i, x in figures.items()})
 
 
 def train_and_evaluate(
@@ -117,7 +117,7 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's scores on the test split in `results.json`.
+  Ends by scoring the best checkpoint on the test split: `results.json`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
@@ -139,7 +139,7 @@ def train_and_evaluate(
     config.optimizer, config.num_steps
   )
   frozen = tuple(config.frozen)
-  if captioner.encoder is None:  # It is not among the parameters then.
+  if captioner.encoder is None:  # The encoder has no parameters then.
     frozen = tuple(path for path in frozen if not path.startswith('encoder'))
   state = parallel.create_state(
     initial_variables(captioner, examples.evaluation(training[0]), config),
@@ -173,9 +173,9 @@ def train_and_evaluate(
         extras=extras,
       )
     )
-    draw = None
+    sample = None
     if config.self_critical.num_samples:
-      draw = make_self_critical(stack, captioner, examples, training, config)
+      sample = make_self_critical(stack, captioner, examples, training, config)
     for step in run.steps():
       if step.evaluates:
         variables = [run.state.variables]
@@ -184,9 +184,11 @@ def train_and_evaluate(
         show(run.report, step.number, evaluation, evaluate, variables)
       else:
         batch, rewards = step.batch, None
-        if draw is not None:
+        if sample is not None:
           variables = {'params': run.state.params, **run.state.model_state}
-          batch, rewards = draw(variables, step.host_batch, batch, step.number)
+          batch, rewards = sample(
+            variables, step.host_batch, batch, step.number
+          )
         run.state, update = train_step(run.state, batch, key)
         run.record_update(update, rewards)
 

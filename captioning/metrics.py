@@ -21,7 +21,7 @@ from captioning import java_metrics
 from captioning import tokenizer
 
 _ORDER = 4  # The longest n-gram, for BLEU and for CIDEr.
-# What `score` computes without Java.
+# The scores that `score` computes without Java.
 WITHOUT_JAVA = (
   *(f'BLEU-{n}' for n in range(1, _ORDER + 1)),
   'ROUGE-L',
@@ -39,7 +39,7 @@ def score(
   """Scores one candidate caption per image against the image's references.
 
   Args:
-    references: for each image, at least one caption, as people wrote it.
+    references: for each image, at least one human caption, as it was written.
     candidates: for each of the same images, one caption.
     meteor: whether to run METEOR, which takes seconds and needs Java.
     spice_jar: where SPICE's jar is; without it SPICE is not run.
@@ -86,7 +86,7 @@ def most_frequent_caption(
 ) -> dict:
   """The commonest caption, given to every image, and its scores.
 
-  What a captioner that never looks at the image would reach.
+  A captioner that never reads the image would reach these.
 
   Args:
     captions: those of training.
@@ -101,20 +101,20 @@ def most_frequent_caption(
 
 
 class CiderD:
-  """CIDEr-D (Vedantam et al. 2015), given in how many images n-grams occur.
+  """CIDEr-D (Vedantam et al. 2015), with the document frequencies of n-grams.
 
   Words may be anything hashable: text, or numbers of a vocabulary.
 
   Attributes:
-    frequency: n-gram of one to four words -> in how many images it occurs. One
-      that is absent counts as if it occurred in one image.
-    num_images: in how many images it could occur.
+    frequency: n-gram of one to four words -> number of images in which it
+      occurs. One that is absent counts as if it occurred in one image.
+    num_images: number of all images.
   """
 
   def __init__(
     self, frequency: Mapping[tuple[Hashable, ...], int], num_images: int
   ):
-    """Takes document frequencies that were counted before; see `count`."""
+    """Takes document frequencies; see `count`."""
     self.frequency = frequency
     self.num_images = num_images
     self._log_images = math.log(num_images)
@@ -151,7 +151,7 @@ class CiderD:
     ]
 
   def similarities(self, captions: Sequence[Sequence[Hashable]]) -> np.ndarray:
-    """How alike every two captions of m are, from 0 to 1: f64[m, m].
+    """The similarity of every two captions of m, from 0 to 1: f64[m, m].
 
     The mean over n of the cosines of their vectors of n-grams: a tenth of
     CIDEr, which unlike CIDEr-D is symmetric.
@@ -172,7 +172,7 @@ class CiderD:
     return matrix / _ORDER
 
   def _score(self, candidate, targets) -> float:
-    """Of what `_vectors` made of the candidate and of the references."""
+    """The score of a candidate; arguments are results of `_vectors`."""
     vectors, norms, length = candidate
     total = 0.0
     for ref_vectors, ref_norms, ref_length in targets:
@@ -228,7 +228,7 @@ def sentence_bleu(
 ) -> np.ndarray:
   """BLEU-4 of several captions of one image: f64[candidates], 0 to 1.
 
-  Each is what the official evaluation reports for the image: the length is
+  Each is the score that the official evaluation gives the image: the length is
   compared with the closest reference, and nothing is smoothed, so that a
   caption without four words in a row of some reference has almost none.
   """
@@ -293,7 +293,7 @@ def _ngrams(words: Sequence[Hashable]) -> collections.Counter:
 
 
 def _bleu_statistics(candidates, references) -> list[list[int]]:
-  """Of each: matches for n = 1..4, n-grams for n = 1..4, length, target."""
+  """The matches for n = 1..4, n-grams for n = 1..4, length, target of each."""
   most = collections.Counter()
   for reference in references:
     most |= _ngrams(reference)

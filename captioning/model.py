@@ -1,6 +1,6 @@
 """The captioners: an encoder, then one of the decoders.
 
-Axes: B pictures, K captions of a picture (or beams), T words, H x W pixels,
+Axes: B images, K captions of an image (or beams), T words, H x W pixels,
 L locations, D features of a location, V vocabulary.
 """
 
@@ -32,28 +32,45 @@ DECODERS = {
 }
 
 
+# The fields of a batch that describe its images: `image` uint8[B, H, W, 3] or
+# `features` f[B, L, D], and perhaps `num_locations` i32[B].
+IMAGE_FIELDS = ('image', 'features', 'num_locations')
+
+
+def image_inputs(
+  batch: dict[str, jax.Array],
+) -> tuple[jax.Array, jax.Array | None]:
+  """The arguments of `Captioner.begin`: images or features, num_locations."""
+  images_or_features = batch['features' if 'features' in batch else 'image']
+  return images_or_features, batch.get('num_locations')
+
+
 def inputs(batch: dict[str, jax.Array]) -> tuple[Any, ...]:
-  """The arguments of a `Captioner` from a batch: picture, tokens, locations."""
-  return batch['picture'], batch['tokens'], batch.get('num_locations')
+  """The arguments of a `Captioner`: images or features, tokens, locations."""
+  images_or_features, num_locations = image_inputs(batch)
+  return images_or_features, batch['tokens'], num_locations
 
 
-def _to_float32(grids: jax.Array) -> jax.Array:
+def _to_float32(features: jax.Array) -> jax.Array:
   """f[B, L, D] -> f32[B, L, D].
 
-  As a loop on CPU: XLA cannot merge it into those that read the grids, each
-  of which would convert, and write, all of them again.
+  A loop on CPU: XLA cannot fuse it into the operations that read the features,
+  each of which would convert, and write, all of them again.
   """
-  if jax.default_backend() != 'cpu' or grids.dtype == jnp.float32:
-    return grids.astype(jnp.float32)
-  return jax.lax.map(lambda grid: grid.astype(jnp.float32), grids)
+  if jax.default_backend() != 'cpu' or features.dtype == jnp.float32:
+    return features.astype(jnp.float32)
+  return jax.lax.map(lambda item: item.astype(jnp.float32), features)
 
 
 class Captioner(nn.Module):
-  """From pictures to the next word: an encoder, then a decoder.
+  """Predicts the next word of a caption: an encoder, then a decoder.
+
+  Every method takes images uint8[B, H, W, 3], or with `encoder=None` their
+  features f[B, L, D], under one argument.
 
   Attributes:
     decoder: one of `DECODERS`.
-    encoder: None where features are given in place of pictures.
+    encoder: None for a captioner of features.
     train_batch_stats: in training, BatchNorm uses the statistics of the batch
       and updates the running ones: for an encoder trained from scratch. A
       published encoder, frozen or fine-tuned, keeps its own.
@@ -63,25 +80,30 @@ class Captioner(nn.Module):
   encoder: resnet.ResNet | None = None
   train_batch_stats: bool = False
 
-  def annotate(self, pictures: jax.Array, *, train: bool) -> jax.Array:
+  def annotate(
+    self, images_or_features: jax.Array, *, train: bool
+  ) -> jax.Array:
     """uint8[B, H, W, 3], or features f[B, L, D] -> features f[B, L, D]."""
     if self.encoder is None:
       keeps_half = attention.item_by_item(train=train)
-      return pictures if keeps_half else _to_float32(pictures)
-    grid, _ = self.encoder(
-      images.normalize(pictures), train=train and self.train_batch_stats
+      return (
+        images_or_features if keeps_half else _to_float32(images_or_features)
+      )
+    features, _ = self.encoder(
+      images.normalize(images_or_features),
+      train=train and self.train_batch_stats,
     )
-    return grid
+    return features
 
   def begin(
     self,
-    pictures: jax.Array,
+    images_or_features: jax.Array,
     num_locations: jax.Array | None = None,
     *,
     train: bool = False,
   ) -> tuple[Any, Any]:
-    """Pictures or features -> (carry, context), for search with `step`."""
-    annotations = self.annotate(pictures, train=train)
+    """Images or features -> (carry, context), for search with `step`."""
+    annotations = self.annotate(images_or_features, train=train)
     return self.decoder.begin(annotations, num_locations, train=train)
 
   def step(
@@ -92,29 +114,29 @@ class Captioner(nn.Module):
 
   def mix(
     self,
-    pictures: jax.Array,
+    images_or_features: jax.Array,
     tokens: jax.Array,
     num_locations: jax.Array | None,
     probability: jax.Array,
     key: jax.Array,
   ) -> jax.Array:
     """See `Decoder.mix`."""
-    annotations = self.annotate(pictures, train=True)
+    annotations = self.annotate(images_or_features, train=True)
     return self.decoder.mix(
       annotations, tokens, num_locations, probability, key
     )
 
   def __call__(
     self,
-    pictures: jax.Array,
+    images_or_features: jax.Array,
     tokens: jax.Array,
     num_locations: jax.Array | None = None,
     *,
     inputs: jax.Array | None = None,
     train: bool,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Pictures or features, i32[B, K, T]; see `Decoder.__call__`."""
-    annotations = self.annotate(pictures, train=train)
+    """Images or features, i32[B, K, T]; see `Decoder.__call__`."""
+    annotations = self.annotate(images_or_features, train=train)
     return self.decoder(
       annotations, tokens, num_locations, inputs=inputs, train=train
     )
@@ -132,10 +154,10 @@ def create(
     config: `model` (a key of `DECODERS`), `decoder` and `encoder` (arguments
       of the two), `train_batch_stats` and `dtype`.
     vocab_size: V.
-    with_encoder: False for one that is given features.
+    with_encoder: False for a captioner of features.
 
   Raises:
-    ValueError: no such model.
+    ValueError: `config.model` is not a key of `DECODERS`.
   """
   if config.model not in DECODERS:
     raise ValueError(f'model={config.model!r} is none of {", ".join(DECODERS)}')

@@ -1,9 +1,9 @@
-"""A web page of an evaluation: one file that shows what the captioner said.
+"""A web page of an evaluation: one file that shows every image and its caption.
 
-Every picture with its caption, the human ones and their scores, the best first;
-at each word of a caption, where the model looked. The page asks nobody for
-anything: pictures, weights, style and script are in it, and its policy forbids
-the rest, whatever the captions contain.
+Every image comes with its caption, the human ones and their scores, the best
+first; each word of a caption with its attention. The page loads nothing:
+images, weights, style and script are in it, and its policy forbids the rest,
+whatever the captions contain.
 
 Axes: H, W pixels, T words, L locations.
 """
@@ -29,29 +29,29 @@ import numpy as np
 from PIL import Image
 
 RANKED_BY = 'CIDEr'
-# The scores of a picture that are shown; BLEU-1 to BLEU-3 would be clutter.
+# The scores of an image that are shown; BLEU-1 to BLEU-3 would be clutter.
 _SCORES = (RANKED_BY, 'BLEU-4', 'ROUGE-L', 'METEOR', 'SPICE')
-_SIDE = 320  # Longest side of a picture in the page, in pixels.
+_SIDE = 320  # Longest side of an image in the page, in pixels.
 _QUALITY = 85  # JPEG's.
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One picture and what was said of it.
+  """An image, its caption and the references.
 
   Attributes:
-    id: of the picture.
-    picture: uint8[H, W, 3].
+    id: of the image.
+    image: uint8[H, W, 3].
     caption: the model's; its words are separated by spaces.
     log_prob: of the caption, in nats.
-    references: what people said.
+    references: human captions.
     scores: of this caption, by metric; one must be CIDEr.
     attention: f32[T, L], a row for each word (more rows, as for EOS, are left
       out), L a square grid in reading order; or None.
   """
 
   id: str
-  picture: np.ndarray
+  image: np.ndarray
   caption: str
   log_prob: float
   references: Sequence[str]
@@ -76,7 +76,7 @@ def write(
     entries: in any order; equal ones by CIDEr stay in the order given.
     title: of the page.
     scores: of the whole split, by metric.
-    facts: what the scores are of: name of the config, seed, step, commit.
+    facts: origin of the scores: name of the config, seed, step, commit.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,25 +114,25 @@ def _rank(entry: Entry) -> float:
   value = entry.scores.get(RANKED_BY, math.nan)
   if math.isnan(value):
     raise ValueError(
-      f'picture {entry.id} has no score {RANKED_BY}, by which the page is '
+      f'image {entry.id} has no score {RANKED_BY}, by which the page is '
       f'sorted, only {", ".join(entry.scores) or "none"}'
     )
   return value
 
 
 def _content(entry: Entry) -> dict[str, Any]:
-  """What the template shows of an entry."""
+  """The variables of the template for an entry."""
   words = entry.caption.split(' ') if entry.caption else []
   attention = ''
   if entry.attention is not None and words:
     weights = quantize(entry.attention, len(words))
     attention = base64.b64encode(weights.tobytes()).decode()
-  picture = _shrunk(entry.picture)
+  image = _shrunk(entry.image)
   return {
     'id': entry.id,
-    'picture': _data_uri(picture),
-    'width': picture.width,
-    'height': picture.height,
+    'image': _data_uri(image),
+    'width': image.width,
+    'height': image.height,
     'words': words,
     'log_prob': float(entry.log_prob),
     'references': list(entry.references),
@@ -146,7 +146,7 @@ def _content(entry: Entry) -> dict[str, Any]:
 
 
 def quantize(attention: np.ndarray, words: int) -> np.ndarray:
-  """Weights in bytes, 255 the most of each word: f32[T, L] -> u8[words, L].
+  """Weights in bytes, the max of each word 255: f32[T, L] -> u8[words, L].
 
   Raises:
     ValueError: L is not a square, there are fewer rows than words, or weights
@@ -161,25 +161,24 @@ def quantize(attention: np.ndarray, words: int) -> np.ndarray:
   attention = attention[:words]
   if not np.all(np.isfinite(attention) & (attention >= 0)):
     raise ValueError('weights of attention must be finite and at least 0')
-  most = attention.max(axis=1, keepdims=True)
-  weights = attention / np.where(most > 0, most, 1)
+  largest = attention.max(axis=1, keepdims=True)
+  weights = attention / np.where(largest > 0, largest, 1)
   return np.rint(255 * weights).astype(np.uint8)
 
 
-def _shrunk(picture: np.ndarray) -> Image.Image:
-  if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+def _shrunk(image: np.ndarray) -> Image.Image:
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
     raise ValueError(
-      'a picture must be uint8[H, W, 3], '
-      f'not {picture.dtype}{list(picture.shape)}'
+      f'an image must be uint8[H, W, 3], not {image.dtype}{list(image.shape)}'
     )
-  image = Image.fromarray(picture)
-  image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-  return image
+  small = Image.fromarray(image)
+  small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+  return small
 
 
 def _data_uri(image: Image.Image) -> str:
   contents = io.BytesIO()
-  # Without subsampling: thin coloured lines of small pictures would blur.
+  # Without subsampling: thin coloured lines of small images would blur.
   image.save(contents, 'jpeg', quality=_QUALITY, subsampling=0, optimize=True)
   encoded = base64.b64encode(contents.getvalue()).decode()
   return f'data:image/jpeg;base64,{encoded}'
@@ -205,11 +204,11 @@ def _template() -> jinja2.Template:
 
 
 def _integrity(text: str) -> str:
-  """How a content security policy names an inline style or script."""
+  """The name of an inline style or script in a content security policy."""
   digest = hashlib.sha256(text.encode()).digest()
   return f'sha256-{base64.b64encode(digest).decode()}'
 
 
 def _number(value: float, digits: int = 3) -> str:
-  """With a true minus sign, which is as wide as a digit and read as minus."""
+  """A number with a true minus sign, as wide as a digit and read as minus."""
   return f'{value:.{digits}f}'.replace('-', '\N{MINUS SIGN}')

@@ -31,7 +31,7 @@ _SHARD_SIZE = 512  # Pictures; what is lost at most when caching is stopped.
 
 
 class WithGrids:
-  """Records that carry their cached `grid` f16[L, D] beside the picture.
+  """Records that carry their cached `features` f16[L, D] beside the image.
 
   Where locations vary in number it is f16[N, D], and `max_locations` is the
   largest N of the data set.
@@ -46,13 +46,13 @@ class WithGrids:
       self._constant['max_locations'] = grids.max_locations
 
   def __len__(self) -> int:
-    """The number of pictures."""
+    """The number of images."""
     return len(self._records)
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """The record of picture `index`."""
+    """The record of image `index`."""
     record = self._records[index]
-    return {**record, **self._constant, 'grid': self._grids[index]}
+    return {**record, **self._constant, 'features': self._grids[index]}
 
 
 def open_split(
@@ -190,7 +190,7 @@ def _encode(
 
   def encode_records(records):
     app.raise_if_stopping()
-    pictures = np.stack([examples.picture(record) for record in records])
+    pictures = np.stack([examples.image(record) for record in records])
     padding = [(0, size - len(records))] + [(0, 0)] * 3
     return encode(np.pad(pictures, padding))[: len(records)]
 

@@ -1,17 +1,17 @@
 """Features of regions that a detector found, from the files they come in.
 
-Bottom-up attention (Anderson et al. 2018) describes a picture by 10 to 100
+Bottom-up attention (Anderson et al. 2018) describes an image by 10 to 100
 regions of 2,048 features each. Two kinds of files hold such features:
 
   *.tsv            as its authors published them: image_id, image_w, image_h,
                    num_boxes, boxes and features, the last two as base64 of
                    float32
-  ID.npz, ID.npy   one file a picture, an array `feat` [N, D] or an array
+  ID.npz, ID.npy   one file per image, an array `feat` [N, D] or an array
 
 They are checked as a whole, and then written beside the data set, a cache of
 `features.py` for each split.
 
-Axes: N regions of one picture, D features.
+Axes: N regions of one image, D features.
 """
 
 import base64
@@ -41,8 +41,8 @@ SPLITS = ('train', 'validation', 'test')
 
 _INDEX = 'regions.json'
 _COLUMNS = 6
-_SHARD_SIZE = 512  # Pictures; what is lost at most when writing is stopped.
-_MOST_LISTED = 20
+_SHARD_SIZE = 512  # Images; at most these are lost when writing is stopped.
+_MAX_LISTED = 20
 
 
 def prepare(
@@ -51,10 +51,10 @@ def prepare(
   inputs: Sequence[str | os.PathLike],
   data_dir: str | os.PathLike | None = None,
 ) -> pathlib.Path:
-  """Writes the features of all pictures of a data set, in its order.
+  """Writes the features of all images of a data set, in its order.
 
-  Every input is read twice, and never more than one picture is in memory.
-  Regions of pictures that the data set does not have are left out.
+  Every input is read twice, and never more than one image is in memory.
+  Regions of images that the data set does not have are left out.
 
   Args:
     name: of the data set.
@@ -88,7 +88,7 @@ def prepare(
   path = directory / _INDEX
   if path.exists() and json.loads(path.read_text()) != index:
     raise ValueError(
-      f'{directory} holds other regions, or those of other pictures: delete '
+      f'{directory} holds other regions, or those of other images: delete '
       'it, or choose another name'
     )
   for split in SPLITS:
@@ -114,7 +114,7 @@ def open_split(
   """The features that `prepare` wrote, in the order of the split.
 
   Raises:
-    ValueError: there are none by this name, or they are of other pictures.
+    ValueError: there are none by this name, or they are of other images.
   """
   directory = _directory(name, regions, data_dir)
   path = directory / _INDEX
@@ -127,7 +127,7 @@ def open_split(
   index = json.loads(path.read_text())
   if index['data'] != data.fingerprint(name, data_dir):
     raise ValueError(
-      f'{directory} holds regions of other pictures than {name} has now: '
+      f'{directory} holds regions of other images than {name} has now: '
       'delete it, and import them again'
     )
   return features.open_features(
@@ -145,10 +145,10 @@ def _directory(name: str, regions: str, data_dir) -> pathlib.Path:
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-  """The features of one picture in a file."""
+  """The features of one image in a file."""
 
   id: str
-  place: str  # For errors.
+  source: str  # A path, and the line of a .tsv: for errors.
   read: Callable[[], np.ndarray]  # Raises a ValueError.
 
 
@@ -172,51 +172,51 @@ def _check(
 
   Args:
     inputs: files and directories.
-    ids: of the pictures of each split.
+    ids: of the images of each split.
 
   Returns:
-    The features by the id of the picture, and a hash of what they are.
+    The features by the id of the image, and a hash of them all.
   """
   wanted = {i for split in ids.values() for i in split}
   problems = collections.defaultdict(list)
   entries, bad, others, width = {}, set(), [], None
   with tqdm.tqdm(
-    total=len(wanted), desc='Checking', unit=' pictures'
+    total=len(wanted), desc='Checking', unit=' images'
   ) as progress:
     for found in _found(inputs, problems):
       if found.id not in wanted:
         others.append(found.id)
         continue
       progress.update()
-      place = f'{found.place} (id {found.id})'
+      source = f'{found.source} (id {found.id})'
       try:
         rows = features.to_half(found.read())
       except ValueError as error:
-        problems['features that cannot be used'].append(f'{place}: {error}')
+        problems['features that cannot be used'].append(f'{source}: {error}')
         bad.add(found.id)
         continue
       width = width or rows.shape[1]
       if rows.shape[1] != width:
         problems[f'not {width} features wide like the first'].append(
-          f'{place}: {rows.shape[1]}'
+          f'{source}: {rows.shape[1]}'
         )
       digest = hashlib.sha256(rows.tobytes()).digest()
       earlier = entries.setdefault(found.id, _Entry(found, len(rows), digest))
       if earlier.digest != digest:
-        problems['other features of the same picture'].append(
-          f'{place}: first in {earlier.found.place}'
+        problems['other features of the same image'].append(
+          f'{source}: first in {earlier.found.source}'
         )
   for split, split_ids in ids.items():
     missing = [i for i in split_ids if i not in entries and i not in bad]
     if missing:
-      problems[f'pictures of {split} without features'] = missing
+      problems[f'images of {split} without features'] = missing
   if problems:
-    lines = ['Correct what is wrong:']
+    lines = ['Correct these problems:']
     for problem, items in problems.items():
       lines.append(f'{problem} ({len(items)}):')
-      lines += [f'  {item}' for item in items[:_MOST_LISTED]]
-      if len(items) > _MOST_LISTED:
-        lines.append(f'  and {len(items) - _MOST_LISTED} more')
+      lines += [f'  {item}' for item in items[:_MAX_LISTED]]
+      if len(items) > _MAX_LISTED:
+        lines.append(f'  and {len(items) - _MAX_LISTED} more')
     if others:  # Then perhaps the ids are of another kind.
       lines.append(
         f'There are features of {len(others)} others, such as '
@@ -247,12 +247,12 @@ def _found(inputs, problems) -> Iterator[_Found]:
 
 
 def _found_lines(path: pathlib.Path, problems) -> Iterator[_Found]:
-  """Where the features of each line are, by their bytes in the file."""
+  """The features of each line, by the position of their bytes."""
   start = 0
   with path.open('rb') as file:
     # A megabyte each. Neither numbers nor base64 are ever quoted.
     for number, line in enumerate(file, start=1):
-      place = f'{path}, line {number}'
+      source = f'{path}, line {number}'
       content = line.rstrip(b'\r\n')
       fields = content.split(b'\t')
       stop = start + len(content)
@@ -261,10 +261,10 @@ def _found_lines(path: pathlib.Path, problems) -> Iterator[_Found]:
         read = functools.partial(
           _read_line, path, stop - len(encoded), stop, fields[3]
         )
-        yield _Found(fields[0].decode(errors='replace'), place, read)
+        yield _Found(fields[0].decode(errors='replace'), source, read)
       elif content:
         problems[f'lines that have not {_COLUMNS} columns'].append(
-          f'{place}: {len(fields)}'
+          f'{source}: {len(fields)}'
         )
       start += len(line)
 

@@ -1,4 +1,4 @@
-"""Rewards of sampled captions: CIDEr-D and BLEU-4 of numbers of words.
+"""Rewards of sampled captions: CIDEr-D and BLEU-4 over token ids.
 
 As in Luo's published code, words are those of the vocabulary (whatever it does
 not hold is one and the same word, UNK), EOS is a word, and the document
@@ -6,7 +6,7 @@ frequencies of CIDEr-D are those of the training split alone.
 
 Nothing here may import JAX or TensorFlow: processes that score do so too.
 
-Axes: B pictures, S samples, R references, T words, N n-grams.
+Axes: B images, S samples, R references, T words, N n-grams.
 """
 
 import concurrent.futures
@@ -41,14 +41,14 @@ class Frequencies:
 
   Attributes:
     path: of the file.
-    key: says what was counted.
+    key: hash of the captions that were counted.
   """
 
   path: pathlib.Path
   key: str
 
   def read(self) -> metrics.CiderD:
-    """The scorer that they make.
+    """Reads the scorer with these frequencies.
 
     Raises:
       ValueError: the file is damaged, or was counted on something else.
@@ -57,7 +57,7 @@ class Frequencies:
       with np.load(self.path, allow_pickle=False) as file:
         key, ngrams = str(file['key']), file['ngrams']
         counts, num_images = file['counts'], int(file['num_images'])
-    # numpy tells of a damaged file in many ways.
+    # numpy reports a damaged file in many ways.
     except (
       ValueError,
       KeyError,
@@ -114,15 +114,15 @@ def count(
   vocabulary: vocabulary_lib.Vocabulary,
   max_length: int,
 ) -> Frequencies:
-  """In how many pictures each n-gram occurs: counted once, then read.
+  """The number of images in which each n-gram occurs: counted once, then read.
 
   A file that is damaged, or was counted on something else, is replaced.
 
   Args:
     path: of the file.
-    captions: of each picture of the training split; not read if the file is
-      there.
-    fingerprint: says which data they are; see `data.fingerprint`.
+    captions: of each image of the training split; not read if the file
+      exists.
+    fingerprint: of the data; see `data.fingerprint`.
     vocabulary: words to numbers.
     max_length: T, to which captions are cut in training.
   """
@@ -164,12 +164,12 @@ class Pending:
   parts: Sequence[concurrent.futures.Future]
 
   def result(self) -> np.ndarray:
-    """Waits for them: f32[B, S]."""
+    """Waits for the rewards: f32[B, S]."""
     return np.concatenate([part.result() for part in self.parts])
 
 
 class Rewards:
-  """Scores samples beside what the caller does; use it as a context.
+  """Scores samples in the background; use it as a context.
 
   The reward of a caption is `cider` * CIDEr-D (0 to 10) + `bleu` * BLEU-4 (0
   to 1). It does not depend on the number of workers.
@@ -183,13 +183,13 @@ class Rewards:
     bleu: float = 0.0,
     workers: int = 0,
   ):
-    """Takes what `count` returned, and the weights.
+    """Takes the frequencies of `count`, and the weights.
 
     Args:
       frequencies: of the training split.
       cider: weight of CIDEr-D.
       bleu: weight of BLEU-4.
-      workers: how many processes score; 0 for a thread of this one.
+      workers: number of processes that score; 0 for a thread of this one.
     """
     if workers < 0:
       raise ValueError(f'workers={workers} must not be negative')
@@ -214,12 +214,12 @@ class Rewards:
     """Starts to score: i32[B, S, T], i32[B, R, T'] -> f32[B, S], later.
 
     Args:
-      samples: captions of each picture, PAD after EOS.
-      references: what people wrote, alike. Rows of PAD alone are none.
+      samples: captions of each image, PAD after EOS.
+      references: human captions, likewise. Rows of PAD alone are none.
     """
     if len(samples) != len(references):
       raise ValueError(
-        f'samples of {len(samples)} pictures cannot be scored against '
+        f'samples of {len(samples)} images cannot be scored against '
         f'references of {len(references)}'
       )
     parts = min(self._num_parts, len(samples))
@@ -249,7 +249,7 @@ def _score(
     targets = [words(tokens) for tokens in references[b]]
     targets = [target for target in targets if target]
     if not targets:
-      raise ValueError(f'picture {b} of the batch has no reference')
+      raise ValueError(f'image {b} of the batch has no reference')
     if cider:
       scores = _cider_d(frequencies).scores(candidates, targets)
       rewards[b] += cider * np.array(scores)
@@ -260,12 +260,12 @@ def _score(
 
 @functools.lru_cache(maxsize=1)
 def _cider_d(frequencies: Frequencies) -> metrics.CiderD:
-  """Read once by each process."""
+  """Reads the frequencies once in each process."""
   return frequencies.read()
 
 
 def _start_worker(parent: int):
-  """A worker stops when its parent says so, or is no more."""
+  """Prepares a worker, which stops when its parent says so or has died."""
   # What a terminal or a scheduler sends to all processes is the parent's to
   # answer: it saves a checkpoint first.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -274,7 +274,7 @@ def _start_worker(parent: int):
 
 
 def _leave_with(parent: int):
-  """Ends this process once the parent was killed: nothing else tells it."""
+  """Ends this process once the parent has died: nothing else would."""
   while os.getppid() == parent:
     time.sleep(1)
   os._exit(1)

@@ -1,13 +1,13 @@
-"""`scenes`: the embedded SYNTHETIC data set of drawn and captioned pictures.
+"""`scenes`: the embedded SYNTHETIC data set of drawn and captioned images.
 
-There is no photograph and no human sentence in it: pictures of 64x64 pixels
+There is no photograph and no human sentence in it: images of 64x64 pixels
 show one to five shapes on a textured background, and five different sentences
 from templates say what is there. It exists so that a captioner can be trained,
-tested and shown without a download. Picture `index` of a split depends on the
+tested and shown without a download. Image `index` of a split depends on the
 split and the index alone.
 
 The colours and shapes of `HELD_OUT` meet in the second half of the test split
-and nowhere else: a captioner that describes those pictures has put a colour and
+and nowhere else: a captioner that describes those images has put a colour and
 a shape together that it has never seen together.
 """
 
@@ -45,7 +45,7 @@ MARGIN = 10  # What lies less to one side than this is not said to.
 _HOSTS = {'circle': 0.9, 'square': 0.66, 'ring': 0.62, 'diamond': 0.55}
 
 _NUMBERS = {2: 'two', 3: 'three', 4: 'four', 5: 'five'}
-# By thirds of the picture, from left to right and from top to bottom.
+# By thirds of the image, from left to right and from top to bottom.
 _POSITIONS = {
   (0, 0): ('in the upper left corner', 'at the top left'),
   (1, 0): ('at the top', 'near the upper edge'),
@@ -72,7 +72,7 @@ _RELATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-  """What a picture shows.
+  """The contents of an image.
 
   The first of the `things` are of one kind (one colour, one shape); the last
   one is of another kind unless the layout is 'one' or 'several'.
@@ -85,17 +85,17 @@ class Scene:
 
 
 def example(split: str, index: int) -> tuple[Scene, Image.Image, list[str]]:
-  """What there is to see, the picture, and five sentences about it."""
+  """The scene, its image, and five sentences about it."""
   rng = np.random.default_rng((list(SPLITS).index(split), index))
   scene = _scene(rng, held_out=split == 'test' and index >= SPLITS['test'] // 2)
   # The last thing may hold the others, so it is painted first.
-  picture = shapes.draw(
+  image = shapes.draw(
     scene.things[::-1], tone=scene.tone, pattern=scene.pattern, rng=rng
   )
-  return scene, picture, _captions(rng, scene)
+  return scene, image, _captions(rng, scene)
 
 
-# What there is to see.
+# The contents of an image.
 
 
 def _scene(rng: np.random.Generator, *, held_out: bool) -> Scene:
@@ -196,7 +196,7 @@ _LAYOUTS = {
 }
 
 
-# What is said about it. {a} is the first thing, {b} the last, {n} all the
+# The sentences about it. {a} is the first thing, {b} the last, {n} all the
 # things of the first kind, {back} the background.
 
 _TEMPLATES = {
@@ -268,7 +268,7 @@ def _captions(rng: np.random.Generator, scene: Scene) -> list[str]:
 
 
 def _phrases(rng, scene: Scene) -> dict[str, str]:
-  """One way to say each part of a template."""
+  """A phrase for each part of a template."""
   *group, other = scene.things
   first = scene.things[0]
   phrases = {
@@ -309,7 +309,7 @@ def _with_article(phrase: str) -> str:
 
 
 def position(thing: shapes.Thing) -> tuple[int, int]:
-  """Which third of the picture, from the left and from the top."""
+  """The third of the image, from the left and from the top."""
   return int(3 * thing.x // shapes.SIDE), int(3 * thing.y // shapes.SIDE)
 
 
@@ -351,12 +351,12 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self, split: str):
     digest = hashlib.sha256()
     for index in range(SPLITS[split]):
-      _, picture, captions = example(split, index)
+      _, image, captions = example(split, index)
       # The pixels, not the file: compression differs between versions of zlib.
-      digest.update(picture.tobytes())
+      digest.update(image.tobytes())
       digest.update('\n'.join(captions).encode())
       file = io.BytesIO()
-      picture.save(file, format='png', compress_level=3)
+      image.save(file, format='png', compress_level=3)
       name = f'{split}-{index:05d}'
       yield (
         name,

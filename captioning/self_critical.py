@@ -3,21 +3,21 @@
 The gradient of the expected reward is that of the mean over samples of
 advantage * cross-entropy, where the advantage is the reward less a baseline
 that does not depend on the sample (Rennie et al. 2017, equations 5 to 8). The
-loss is teacher forcing as ever; here are the samples and their advantages.
+loss is teacher forcing as usual; this module makes the samples and advantages.
 
-What must hold for the gradient to be that of the expected reward:
+The gradient is that of the expected reward if all of this holds:
 
 - The cross-entropy is that of the distribution that was sampled. It is the
   model's at temperature 1 without PAD and BOS, which no caption holds (a PAD
-  that was drawn would be masked); `policy` makes the logits of the one the
-  logits of the other. UNK is a word: the published code draws it too, and
+  in a sample would be masked); `policy` makes the logits of the one the
+  logits of the other. UNK is a word: the published code samples it too, and
   rewards it where the references have a word that the vocabulary lacks.
 - The sum over the words of a caption is divided by the number of captions. The
   published code divides by the number of all words.
-- There is no dropout. With it, as in the published code, the samples are drawn
+- There is no dropout. With it, as in the published code, the samples are taken
   with dropout, but here the loss drops out other units than the sampling did.
 
-Axes: B pictures, b those of a part of a device's, S samples, R references,
+Axes: B images, b those of a part of a device's, S samples, R references,
 T words, V vocabulary.
 """
 
@@ -35,21 +35,21 @@ from recurrent import search
 from training import parallel
 
 BASELINES = ('leave_one_out', 'greedy')
-# What no sample holds.
+# No sample holds these.
 _CONSTRAINTS = search.Constraints(
   forbidden=(vocabulary_lib.PAD_ID, vocabulary_lib.BOS_ID)
 )
 
 
 def policy(logits: jax.Array) -> jax.Array:
-  """The model's logits -> those of what is sampled: f32[..., V]."""
+  """The model's logits -> those of the samples' distribution: f32[..., V]."""
   forbidden = np.isin(np.arange(logits.shape[-1]), _CONSTRAINTS.forbidden)
   # Finite, since a cross-entropy under the padding may be multiplied by zero.
   return jnp.where(forbidden, -1e9, logits)
 
 
 def advantages(rewards: np.ndarray, greedy: np.ndarray | None) -> np.ndarray:
-  """How much better samples are than expected: f[B, S], f[B] -> f32[B, S].
+  """The rewards less their baselines: f[B, S], f[B] -> f32[B, S].
 
   Args:
     rewards: of the samples.
@@ -67,7 +67,7 @@ def advantages(rewards: np.ndarray, greedy: np.ndarray | None) -> np.ndarray:
 
 
 class SelfCritical:
-  """Draws captions for the pictures of a batch and has them scored."""
+  """Samples captions for the images of a batch and has them scored."""
 
   def __init__(
     self,
@@ -88,18 +88,19 @@ class SelfCritical:
       num_samples: S.
       baseline: one of `BASELINES`; see `advantages`.
       max_length: T of the samples.
-      key: the same in every run that goes on with this one.
-      parts: in how many parts a batch is sampled, at most: the host scores one
-        while the devices sample the next.
+      key: the same in every run that continues this one.
+      parts: max number of parts of a batch: the host scores one while the
+        devices sample the next.
     """
     if baseline not in BASELINES:
       raise ValueError(
         f'self_critical.baseline={baseline!r} is none of {", ".join(BASELINES)}'
       )
-    least = 2 if baseline == 'leave_one_out' else 1
-    if num_samples < least:
+    min_samples = 2 if baseline == 'leave_one_out' else 1
+    if num_samples < min_samples:
       raise ValueError(
-        f'self_critical.num_samples={num_samples} must be at least {least} '
+        f'self_critical.num_samples={num_samples} must be at least '
+        f'{min_samples} '
         f'for baseline={baseline!r}'
       )
     self._captioner = captioner
@@ -109,7 +110,7 @@ class SelfCritical:
     self._max_length = max_length
     self._parts = parts
     self._key = parallel.replicate(key)
-    self._sample = parallel.sample_step(self._draw)
+    self._sample = parallel.sample_step(self._sample_part)
 
   def __call__(
     self,
@@ -118,102 +119,101 @@ class SelfCritical:
     device_batch: dict[str, jax.Array],
     step: int,
   ) -> tuple[dict[str, jax.Array], dict[str, float]]:
-    """What to train on at this step.
+    """The batch of samples to train on at this step.
 
     Args:
       variables: the parameters that are trained (not their average), and the
         other collections.
       host_batch: with `tokens` i32[B, R, T], the references.
-      device_batch: the same batch from `parallel.shard`, with `picture` and
-        perhaps `num_locations`.
-      step: how many updates were made.
+      device_batch: the same batch from `parallel.shard`, with some of
+        `model.IMAGE_FIELDS`.
+      step: number of completed updates.
 
     Returns:
-      The sharded batch: what the captioner sees, still on the devices,
-      `tokens` i32[B, S, T], the samples, and `advantage` f32[B, S]; and means
-      for the log, of this host's share: `reward` of the samples, `baseline`,
-      and `length` of the samples in words, EOS included.
+      The sharded batch: `model.IMAGE_FIELDS`, still on the devices, the samples
+      `tokens` i32[B, S, T], and `advantage` f32[B, S]; and means for the log,
+      of this host's share: `reward` of the samples, `baseline`, and `length` of
+      the samples in words, EOS included.
     """
-    seen = {
+    images = {
       name: device_batch[name]
-      for name in ('picture', 'num_locations')
+      for name in model.IMAGE_FIELDS
       if name in device_batch
     }
     references = host_batch['tokens']
     devices = jax.local_device_count()
     references = references.reshape(devices, -1, *references.shape[1:])
     num_parts = self._num_parts(references.shape[1])
-    # Nothing of this waits. All parts are drawn from the same parameters, as
+    # Nothing of this waits. All parts are sampled with the same parameters, as
     # otherwise a run that was stopped and resumed would differ from others.
-    drawn = [
-      self._sample(variables, seen, self._key, step, part)
+    device_parts = [
+      self._sample(variables, images, self._key, step, part)
       for part in range(num_parts)
     ]
-    drawn_parts, pending = [], []
+    host_parts, pending = [], []
     for tokens, targets in zip(
-      drawn, np.split(references, num_parts, axis=1), strict=True
+      device_parts, np.split(references, num_parts, axis=1), strict=True
     ):
       tokens = jax.device_get(tokens)  # Waits for this part alone.
-      drawn_parts.append(tokens)
+      host_parts.append(tokens)
       pending.append(self._rewards.submit(_joined(tokens), _joined(targets)))
-    tokens = _joined(np.concatenate(drawn_parts, axis=1))
+    tokens = _joined(np.concatenate(host_parts, axis=1))
     scores = [
       part.result().reshape(part_tokens.shape[:3])
-      for part, part_tokens in zip(pending, drawn_parts, strict=True)
+      for part, part_tokens in zip(pending, host_parts, strict=True)
     ]
     scores = _joined(np.concatenate(scores, axis=1))
 
     samples, rewards = (x[:, : self._num_samples] for x in (tokens, scores))
     greedy = scores[:, -1] if self._greedy else None
     lengths = np.sum(samples != vocabulary_lib.PAD_ID, axis=-1)
-    statistics = {
+    means = {
       'reward': float(np.mean(rewards)),
       'baseline': float(np.mean(rewards if greedy is None else greedy)),
       'length': float(np.mean(lengths)),
     }
     batch = {'tokens': samples, 'advantage': advantages(rewards, greedy)}
-    return {**seen, **parallel.shard(batch)}, statistics
+    return {**images, **parallel.shard(batch)}, means
 
   def _num_parts(self, size: int) -> int:
-    """How many equal parts `size` pictures of a device make."""
+    """The number of equal parts of a device's `size` images."""
     return math.gcd(self._parts, size)
 
-  def _draw(self, variables, batch, part, key) -> jax.Array:
-    """Samples, and with the greedy baseline its captions after them.
+  def _sample_part(self, variables, batch, part, key) -> jax.Array:
+    """Samples captions; with the greedy baseline its captions follow them.
 
     Args:
       variables: of the captioner.
-      batch: `picture` and perhaps `num_locations`, all of a device.
-      part: i32[], the number of the part to sample.
+      batch: some of `model.IMAGE_FIELDS`, all of a device.
+      part: i32[], index of the part to sample.
       key: of this part.
 
     Returns:
       i32[b, S, T] or i32[b, S + 1, T].
     """
-    size = len(batch['picture'])
+    size = len(model.image_inputs(batch)[0])
     size //= self._num_parts(size)
     batch = jax.tree.map(
       lambda x: jax.lax.dynamic_slice_in_dim(x, part * size, size), batch
     )
-    sampled = self._search(
+    samples = self._search(
       variables, batch, key, captions=self._num_samples, train=True
     )
     if not self._greedy:
-      return sampled
+      return samples
     likeliest = self._search(variables, batch, key, captions=1, train=False)
-    return jnp.concatenate([sampled, likeliest], axis=1)
+    return jnp.concatenate([samples, likeliest], axis=1)
 
   def _search(
     self, variables, batch, key, *, captions: int, train: bool
   ) -> jax.Array:
-    """Draws in training mode, takes the likeliest words in the other."""
-    draw_key, begin_key, step_key = jax.random.split(key, 3)
-    # In training mode the encoder may update its statistics: of the samples
-    # they are not kept, only those of the loss are.
+    """Samples in training mode, takes the likeliest words otherwise."""
+    sample_key, begin_key, step_key = jax.random.split(key, 3)
+    # In training mode the encoder may update its statistics: only the loss
+    # keeps them.
     (state, context), _ = self._captioner.apply(
       variables,
-      batch['picture'],
-      batch.get('num_locations'),
+      *model.image_inputs(batch),
       train=train,
       rngs=_rngs(begin_key),
       mutable=[name for name in variables if name != 'params'],
@@ -242,7 +242,7 @@ class SelfCritical:
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
       max_length=self._max_length,
-      key=draw_key,
+      key=sample_key,
       temperature=1.0 if train else 0.0,
       pad=vocabulary_lib.PAD_ID,
       constraints=_CONSTRAINTS,

@@ -1,4 +1,4 @@
-"""Paints coloured shapes on textured backgrounds: the pictures of `scenes`.
+"""Paints coloured shapes on textured backgrounds: the images of `scenes`.
 
 Coordinates are pixels, x to the right and y downwards.
 """
@@ -25,7 +25,7 @@ COLOURS = {
 TONES = ('light', 'dark')
 PATTERNS = ('plain', 'striped', 'dotted', 'checked')
 
-_SCALE = 3  # Pictures are painted this much larger, then reduced: no jaggies.
+_SCALE = 3  # Images are painted this much larger, then reduced: no jaggies.
 
 
 def _star(points: int, inner: float) -> list[tuple[float, float]]:
@@ -88,7 +88,7 @@ def draw(
 ) -> Image.Image:
   """Paints `things` in their order: RGB, 64x64.
 
-  `rng` chooses what no caption speaks of: shades, texture and noise.
+  `rng` samples shades, texture and noise, which no caption names.
   """
   canvas = Image.fromarray(_background(tone, pattern, rng))
   brush = ImageDraw.Draw(canvas)

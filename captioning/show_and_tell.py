@@ -9,9 +9,9 @@ from recurrent import decoder
 
 
 class ShowAndTell(decoder.Decoder):
-  """The LSTM sees the picture once.
+  """An LSTM that reads the image once.
 
-  The picture is the input before BOS, from the zero state (equations 10-12).
+  The image is the input before BOS, from the zero state (equations 10-12).
   Dropout falls on the LSTM's input and output (the authors' im2txt). The
   paper writes its LSTM without biases and without the tanh on the memory;
   here, as in im2txt, it is the usual one.
@@ -32,13 +32,13 @@ class ShowAndTell(decoder.Decoder):
     self.dropout = nn.Dropout(self.dropout_rate)
 
   def prepare(self, annotations, mask, *, train):
-    """f32[B, L, D] -> the gates that the mean drives, f32[B, 1, 4 * H]."""
+    """f32[B, L, D] -> the mean projected onto the gates, f32[B, 1, 4 * H]."""
     image = self.image(decoder.mean(annotations, mask))
     image = self.dropout(image, deterministic=not train)
     return self.cell.project(image)[:, None]
 
   def start(self, context, captions, *, train):
-    """The state after the picture: (c, h), both f32[B, captions, H]."""
+    """The state after the image: (c, h), both f32[B, captions, H]."""
     del train
     carry, _ = self.cell.step(self.cell.start(context.shape[:2]), context)
     return jax.tree.map(lambda x: jnp.repeat(x, captions, axis=1), carry)

@@ -17,10 +17,10 @@ from recurrent import decoder
 
 @flax.struct.dataclass
 class Context:
-  """What every step reads."""
+  """The inputs of every step."""
 
   annotations: decoder.Annotations
-  expected: jax.Array  # bool[]: average over all locations, rather than draw.
+  expected: jax.Array  # bool[]: average over all locations instead of sampling.
 
 
 class ShowAttendTell(decoder.AttendingDecoder):
@@ -33,16 +33,15 @@ class ShowAttendTell(decoder.AttendingDecoder):
   dropout falls on these two. BOS has a learned embedding where that code
   feeds zeros.
 
-  With hard attention (section 4.1) training draws one location at every step,
-  in a part of the batches the expectation is taken instead, and the loss
-  teaches by REINFORCE what to draw (see losses.py). Decoding takes the
-  likeliest location.
+  With hard attention (section 4.1) training samples one location at every step,
+  or in a part of the batches takes the expectation; REINFORCE trains the
+  distribution (see losses.py). Decoding takes the likeliest location.
 
   Attributes:
     init_layers: layers from the mean annotation to the initial state.
     hard: hard attention.
-    expected: how often a batch (of one device) takes the expectation of hard
-      attention in training.
+    expected: probability that a batch (of one device) takes the expectation of
+      hard attention in training.
   """
 
   init_layers: int = 2
@@ -100,7 +99,7 @@ class ShowAttendTell(decoder.AttendingDecoder):
     """See `Decoder.advance`; y holds `hidden`, `context` and `attention`.
 
     With hard attention in training it holds `log_chosen` too, the
-    log-probability of the location drawn, 0 where the expectation was taken,
+    log-probability of the sampled location, 0 where the expectation was taken,
     and `entropy` of the weights, in nats: both f32[B, K].
     """
     _, hidden = carry
@@ -117,24 +116,24 @@ class ShowAttendTell(decoder.AttendingDecoder):
     carry, hidden = self.cell.step(carry, projected + self.context_gates(seen))
     y = {'hidden': hidden, 'context': seen, 'attention': weights}
     if self.hard and train:
-      y |= _told(weights, selected, context.expected)
+      y |= _reinforce_outputs(weights, selected, context.expected)
     return carry, y
 
   def _select(
     self, hidden: jax.Array, context: Context, *, train: bool
   ) -> Callable[[jax.Array], jax.Array] | None:
-    """Where hard attention looks, as `attention.AdditiveAttention` asks."""
+    """The `select` of `attention.AdditiveAttention` for hard attention."""
     if not self.hard:
       return None
     if not train:
       return attention.likeliest
     uniform = jax.random.uniform(self.make_rng('attention'), hidden.shape[:2])
 
-    def draw(weights):
-      drawn = attention.sample(weights, uniform)
-      return jnp.where(context.expected, weights, drawn)
+    def sample(weights):
+      sampled = attention.sample(weights, uniform)
+      return jnp.where(context.expected, weights, sampled)
 
-    return draw
+    return sample
 
   def predict(self, word, y, *, train):
     """See `Decoder.predict`."""
@@ -144,10 +143,10 @@ class ShowAttendTell(decoder.AttendingDecoder):
     return self.output(x).astype(jnp.float32)
 
 
-def _told(
+def _reinforce_outputs(
   weights: jax.Array, selected: jax.Array, expected: jax.Array
 ) -> dict[str, jax.Array]:
-  """What REINFORCE needs of a step: f32[B, K, L] twice, bool[]."""
+  """The outputs of a step for REINFORCE: f32[B, K, L] twice, bool[]."""
   logs = jnp.log(jnp.maximum(weights, 1e-20))
   chosen = jnp.sum(selected * logs, axis=-1)
   return {

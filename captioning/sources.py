@@ -1,4 +1,4 @@
-"""Reads directories of captioned pictures, and checks all before any is used.
+"""Reads directories of captioned images, and checks all before any is used.
 
 Two layouts are known: one JSON file in the manner of Karpathy
 (`dataset_coco.json`, `dataset_flickr8k.json`, `dataset_flickr30k.json`,
@@ -16,8 +16,7 @@ from captioning import tokenizer
 from training import problems as problems_lib
 from vision import images as images_lib
 
-# Karpathy's splits: what was left of COCO's validation photographs is trained
-# on as well.
+# Karpathy's splits: the rest of COCO's validation images is trained on too.
 _SPLITS = {
   'train': 'train',
   'restval': 'train',
@@ -28,8 +27,8 @@ _LISTS = {'train': 'train', 'dev': 'validation', 'test': 'test'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-  """A file and what people wrote about it."""
+class CaptionedFile:
+  """An image file and its human captions."""
 
   id: str
   path: pathlib.Path
@@ -43,29 +42,29 @@ def load(
   *,
   splits: str | os.PathLike | None = None,
   skip_bad: bool = False,
-) -> tuple[list[Picture], str]:
-  """All good pictures, and a text that lists what is wrong with the others.
+) -> tuple[list[CaptionedFile], str]:
+  """Returns all good files, and a text that lists the problems of the others.
 
-  Every picture is decoded once.
+  Every image is decoded once.
 
   Args:
-    images: directory of the pictures.
+    images: directory of the images.
     captions: Karpathy's JSON, or lines of `name.jpg#k<TAB>caption`.
     splits: directory of the three lists that go with such lines.
-    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+    skip_bad: leave out files with problems. Otherwise each is an error.
 
   Raises:
-    ValueError: one that lists all that is wrong.
+    ValueError: lists all problems.
   """
   images, captions = pathlib.Path(images), pathlib.Path(captions)
   if not images.is_dir():
-    raise ValueError(f'{images} is not a directory: pass that of the pictures')
+    raise ValueError(f'{images} is not a directory: pass that of the images')
   problems = problems_lib.Problems()
   if captions.suffix == '.json':
     candidates = _read_json(captions, images, problems)
   elif splits is None:
     raise ValueError(
-      f'{captions} does not say which picture is in which split: pass the '
+      f'{captions} does not say which image is in which split: pass the '
       'directory of the lists (*trainImages.txt, ...) as splits, or a '
       'dataset_*.json'
     )
@@ -73,12 +72,12 @@ def load(
     candidates = _read_lines(
       captions, images, _read_lists(pathlib.Path(splits)), problems
     )
-  pictures = _check(candidates, problems)
-  report = problems.settle(captions, len(pictures), skip_bad=skip_bad)
-  return pictures, report
+  files = _check(candidates, problems)
+  report = problems.settle(captions, len(files), skip_bad=skip_bad)
+  return files, report
 
 
-def _read_json(path, images, problems) -> Iterator[Picture]:
+def _read_json(path, images, problems) -> Iterator[CaptionedFile]:
   try:
     records = list(json.loads(path.read_text(encoding='utf-8'))['images'])
   except (ValueError, TypeError, KeyError) as error:
@@ -100,7 +99,7 @@ def _read_json(path, images, problems) -> Iterator[Picture]:
     if split not in _SPLITS:
       problems['unknown split'].append(f'images[{i}], {name}: {split!r}')
       continue
-    yield Picture(
+    yield CaptionedFile(
       id=str(record.get('cocoid', record.get('imgid', name))),
       path=file,
       split=_SPLITS[split],
@@ -109,7 +108,7 @@ def _read_json(path, images, problems) -> Iterator[Picture]:
 
 
 def _read_lists(directory: pathlib.Path) -> dict[str, list[str]]:
-  """Split -> names of its photographs."""
+  """Split -> names of its images."""
   names = {}
   for word, split in _LISTS.items():
     found = sorted(directory.glob(f'*{word}Images.txt'))
@@ -121,7 +120,7 @@ def _read_lists(directory: pathlib.Path) -> dict[str, list[str]]:
   return names
 
 
-def _read_lines(path, images, lists, problems) -> Iterator[Picture]:
+def _read_lines(path, images, lists, problems) -> Iterator[CaptionedFile]:
   captions = collections.defaultdict(list)
   # Unlike `splitlines` this leaves odd characters inside captions alone.
   lines = path.read_text(encoding='utf-8').rstrip('\n').split('\n')
@@ -135,49 +134,47 @@ def _read_lines(path, images, lists, problems) -> Iterator[Picture]:
     captions[name.rpartition('#')[0]].append(caption)
   files = {file.name for file in images.iterdir()}
   listed = {name for names in lists.values() for name in names}
-  problems['in a split list, but no such picture'] += sorted(listed - files)
-  problems['a picture in no split list'] += sorted(files - listed)
-  problems['captions, but no such picture'] += sorted(set(captions) - files)
+  problems['in a split list, but no such image'] += sorted(listed - files)
+  problems['an image in no split list'] += sorted(files - listed)
+  problems['captions, but no such image'] += sorted(set(captions) - files)
   for split, names in lists.items():
     for name in names:
       if name in files:
-        yield Picture(name, images / name, split, captions.get(name, []))
+        yield CaptionedFile(name, images / name, split, captions.get(name, []))
 
 
-def _check(candidates, problems) -> list[Picture]:
-  """The pictures without problems, only their good captions."""
+def _check(candidates, problems) -> list[CaptionedFile]:
+  """The files without problems, with their good captions."""
   seen, files, remaining = set(), set(), []
-  for picture in candidates:
-    name = f'{picture.path.name} (id {picture.id})'
-    if picture.id in seen or picture.path in files:
-      problems['picture or id that was there before'].append(name)
+  for item in candidates:
+    name = f'{item.path.name} (id {item.id})'
+    if item.id in seen or item.path in files:
+      problems['image or id that was there before'].append(name)
       continue
-    seen.add(picture.id)
-    files.add(picture.path)
+    seen.add(item.id)
+    files.add(item.path)
     # Line breaks, which some captions of COCO hold, end a caption in the
     # official tools for evaluation.
-    captions = [' '.join(caption.split()) for caption in picture.captions]
+    captions = [' '.join(caption.split()) for caption in item.captions]
     good = [caption for caption in captions if tokenizer.tokenize(caption)]
     if len(good) < len(captions):
       problems['caption without a word'].append(name)
     if not good:
-      problems['picture without captions'].append(name)
-    elif not picture.path.is_file():
-      problems['missing picture'].append(str(picture.path))
+      problems['image without captions'].append(name)
+    elif not item.path.is_file():
+      problems['missing image'].append(str(item.path))
     else:
-      remaining.append(dataclasses.replace(picture, captions=good))
-  errors = problems_lib.find(_decoding_error, remaining, unit='pictures')
-  problems['picture that cannot be decoded'] += filter(None, errors)
+      remaining.append(dataclasses.replace(item, captions=good))
+  errors = problems_lib.find(_decoding_error, remaining, unit='images')
+  problems['image that cannot be decoded'] += filter(None, errors)
   return [
-    picture
-    for picture, error in zip(remaining, errors, strict=True)
-    if error is None
+    item for item, error in zip(remaining, errors, strict=True) if error is None
   ]
 
 
-def _decoding_error(picture: Picture) -> str | None:
+def _decoding_error(item: CaptionedFile) -> str | None:
   try:
-    images_lib.decode(picture.path)
+    images_lib.decode(item.path)
   except (ValueError, OSError) as error:
     return str(error)
   return None

@@ -44,7 +44,7 @@ _ABBREVIATIONS = (
 _STATES = 'Ark Az Del Ill La Mass Miss Ore Pa Tex Wash'
 # Words that keep it only before a number.
 _NUMBERED = 'art ca fig figs no nos op pp prop'
-# Endings that make what is before the dot a file's name.
+# Endings that make the word before the dot a file's name.
 _FILES = (
   'bat bmp c cgi class cpp dll doc docx exe gif gz h htm html jar java jpeg '
   'jpg mov mp3 pdf php pl png ppt ps py sql tar txt wav x xml zip'
@@ -72,7 +72,7 @@ def tokenize(caption: str) -> list[str]:
 
 
 def _normal(token: str) -> str:
-  """How a token is written in the output; empty for what is left out."""
+  """The output form of a token; empty for one that is left out."""
   token = token.lower()
   if token in _SYMBOLS:
     return _SYMBOLS[token]

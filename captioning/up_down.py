@@ -14,14 +14,14 @@ from recurrent import decoder
 
 @flax.struct.dataclass
 class Context:
-  """What every step reads."""
+  """The inputs of every step."""
 
   annotations: decoder.Annotations
   projected_constant: jax.Array  # [B, 1, 4 * H], of the mean annotation.
 
 
 class UpDown(decoder.AttendingDecoder):
-  """Two LSTMs: one says where to look, the other what to say.
+  """Two LSTMs: the first attends, the second predicts the word.
 
     h1 = LSTM1([h2, mean v, E w], h1)            (equation 2)
     a = w . tanh(W_v v + W_h h1)                 (equations 3 and 4)
@@ -58,13 +58,13 @@ class UpDown(decoder.AttendingDecoder):
 
   def prepare(self, annotations, mask, *, train):
     """See `Decoder.prepare`; the mean drives the first LSTM, once."""
-    picture = decoder.mean(annotations, mask)
+    image = decoder.mean(annotations, mask)
     if self.annotation_features:
-      picture = nn.relu(self.picture(picture))
-      picture = self.dropout(picture, deterministic=not train)
+      image = nn.relu(self.picture(image))
+      image = self.dropout(image, deterministic=not train)
     return Context(
       self.annotate(annotations, mask, train=train),
-      self.attention_cell.project_constant(picture)[:, None],
+      self.attention_cell.project_constant(image)[:, None],
     )
 
   def start(self, context, captions, *, train):

@@ -1,8 +1,8 @@
-"""Words and their numbers.
+"""Words and their ids.
 
 Nothing here may import JAX: the processes that score captions read it too.
 
-Axes: K captions of a picture or clip (beams in search), T words of a padded
+Axes: K captions of an image or clip (beams in search), T words of a padded
 caption.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from captioning import tokenizer
 
 PAD_ID = 0  # Fills a caption up to its fixed length; the loss masks it.
-BOS_ID = 1  # What the decoder is fed first; never part of a target.
+BOS_ID = 1  # The first input of the decoder; never part of a target.
 EOS_ID = 2  # The last word of every target.
 UNK_ID = 3  # Any word that the vocabulary does not hold.
 
@@ -29,7 +29,7 @@ BOS = '<bos>'
 EOS = '<eos>'
 UNK = '<unk>'
 
-# The position of a special token is its number.
+# The index of a special token is its id.
 SPECIAL = (PAD, BOS, EOS, UNK)
 
 
@@ -42,7 +42,7 @@ class Caption:
 
 
 class Vocabulary:
-  """A list of words; the number of a word is its place in the list."""
+  """A list of words; the id of a word is its index in the list."""
 
   def __init__(self, words: Iterable[str]):
     """Takes all the words in order, the four special tokens first."""
@@ -63,7 +63,7 @@ class Vocabulary:
     return len(self.words)
 
   def __eq__(self, other: object) -> bool:
-    """Two vocabularies are equal if they number the same words alike."""
+    """Two vocabularies are equal if the same words have the same ids."""
     return isinstance(other, Vocabulary) and self.words == other.words
 
   __hash__ = None
@@ -73,7 +73,7 @@ class Vocabulary:
     """The words that occur at least `threshold` times in `captions`.
 
     The most frequent come first, words of one frequency in alphabetical order:
-    the same captions in any order give the same numbers.
+    the same captions in any order give the same ids.
     """
     counts = collections.Counter()
     for caption in captions:
@@ -113,10 +113,10 @@ class Vocabulary:
     return ' '.join(words)
 
   def read(self, tokens: np.ndarray, log_probs: np.ndarray) -> list[Caption]:
-    """The beams of a search, in words: i32[K, T], f32[K] -> captions.
+    """The captions of the beams of a search: i32[K, T], f32[K] -> captions.
 
-    Where its rules leave fewer captions than beams, the rest are none; the
-    first is kept in any case.
+    If constraints leave fewer captions than beams, only these are returned;
+    the first beam is always kept.
     """
     found = [
       Caption(self.decode(ids), float(log_prob))
@@ -126,7 +126,7 @@ class Vocabulary:
     return real or found[:1]
 
   def constraints(self, decoding: Any) -> dict[str, Any]:
-    """What captions must and must not hold, from words to numbers.
+    """The constraints on captions, with words replaced by their ids.
 
     Args:
       decoding: of a config: `min_length`, `no_repeat_ngram`, and words:
@@ -144,21 +144,21 @@ class Vocabulary:
         PAD_ID,
         BOS_ID,
         UNK_ID,
-        *self._numbers('forbidden_words', decoding.forbidden_words),
+        *self._find_ids('forbidden_words', decoding.forbidden_words),
       ),
       min_length=decoding.min_length,
       no_repeat_ngram=decoding.no_repeat_ngram,
-      bad_endings=self._numbers('bad_endings', decoding.bad_endings),
+      bad_endings=self._find_ids('bad_endings', decoding.bad_endings),
       required=tuple(
-        self._numbers(
+        self._find_ids(
           'required_words', [words] if isinstance(words, str) else words
         )
         for words in decoding.required_words
       ),
     )
 
-  def _numbers(self, field: str, words: Sequence[str]) -> tuple[int, ...]:
-    """Of words of `decoding`, which a typing error must not turn into UNK."""
+  def _find_ids(self, field: str, words: Sequence[str]) -> tuple[int, ...]:
+    """The ids of words of `decoding`; an unknown one is an error, not UNK."""
     unknown = [word for word in words if word not in self._ids]
     if unknown:
       raise ValueError(
@@ -191,7 +191,7 @@ class Vocabulary:
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Vocabulary':
-    """Reads what `save` wrote; ValueError names the file and the field."""
+    """Reads the file of `save`; ValueError names the file and the field."""
     text = pathlib.Path(path).read_text(encoding='utf-8')
     try:
       return cls.from_json(text)

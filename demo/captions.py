@@ -1,7 +1,7 @@
-"""Photographs and videos: from a file's bytes to captions.
+"""Captions the images and videos of requests.
 
-Bytes are looked at before they are decoded: only a few kinds of files, of a
-limited size, are.
+Files are checked before they are decoded: only a few kinds of a limited size
+are.
 
 Axes: H, W pixels, T words or frames, L locations.
 """
@@ -20,16 +20,14 @@ import jax
 import numpy as np
 import PIL.Image
 
-from captioning import examples as examples_lib
 from captioning import inference
 from captioning import vocabulary as vocabulary_lib
 from demo import messages
-from training import parallel
 from video import frames as frames_lib
 from video.captioning import inference as caption_inference
 from vision import images
 
-# What is taken, as the header Content-Type says it -> Pillow's name.
+# Content-Type of a supported image -> Pillow's name.
 PHOTOS = {
   'image/bmp': 'BMP',
   'image/gif': 'GIF',
@@ -37,7 +35,7 @@ PHOTOS = {
   'image/png': 'PNG',
   'image/webp': 'WEBP',
 }
-# Content-Type -> the ending that such files have.
+# Content-Type of a supported video -> ending of its files.
 VIDEOS = {
   'video/mp4': '.mp4',
   'video/quicktime': '.mov',
@@ -49,69 +47,43 @@ _LEAST_BEAMS = 3  # So that there are alternatives.
 _MOST_SIDE = 8192  # Of a video's frame.
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Described:
-  """What a captioner says of a photograph.
-
-  Attributes:
-    captions: the best first.
-    attention: f32[T, L], where each word of the best one looked; None of a
-      model that does not attend.
-  """
-
-  captions: list[vocabulary_lib.Caption]
-  attention: np.ndarray | None
-
-
-class Photographs:
-  """A captioner, in batches of two sizes."""
+class Images:
+  """An image captioner, in batches of two sizes."""
 
   def __init__(self, workdir: pathlib.Path):
     """Loads the best checkpoint.
 
     Raises:
-      FileNotFoundError: nothing was trained there.
-      ValueError: the run captions no photographs.
+      FileNotFoundError: the workdir has no checkpoint.
+      ValueError: the run captions no images.
     """
-    self._trained = inference.load(workdir)
-    config = self._trained.config
-    self._examples = examples_lib.Examples(
-      self._trained.vocabulary, config.data
-    )
-    decoding = config.decoding.copy_and_resolve_references()
-    decoding.beam_size = max(decoding.beam_size, _LEAST_BEAMS)
-    self._max_length = decoding.max_length
-    self._describe = inference.describe_step(
-      [self._trained.captioner], decoding, self._trained.vocabulary
-    )
-    self._attend = inference.attention_step(self._trained.captioner)
     devices = jax.local_device_count()
-    self._sizes = (devices, 4 * devices)
+    self._captioner = inference.load(
+      workdir, min_beams=_LEAST_BEAMS, batch_sizes=(devices, 4 * devices)
+    )
 
   @property
   def attends(self) -> bool:
-    """Whether it says where each word looked."""
-    return bool(self._trained.captioner.decoder.attends)
+    """Whether captions come with attention."""
+    return self._captioner.attends
 
   @property
   def most(self) -> int:
-    """Pictures of one call."""
-    return self._sizes[-1]
+    """Images of one call."""
+    return self._captioner.max_batch_size
 
   def compile(self):
-    """Computes once in all shapes that there are."""
-    side = self._trained.config.data.crop
-    for size in self._sizes:
-      self([np.zeros((side, side, 3), np.uint8)] * size)
+    """Computes once for every batch size."""
+    self._captioner.compile()
 
-  def picture(self, photo: np.ndarray) -> np.ndarray:
-    """What the model is to see: uint8[..., ..., 3] -> uint8[H, W, 3]."""
-    return self._examples.crop(photo)
+  def preprocess(self, image: np.ndarray) -> np.ndarray:
+    """The crop that the model reads: uint8[..., ..., 3] -> uint8[H, W, 3]."""
+    return self._captioner.preprocess(image)
 
-  def shown(self, photo: np.ndarray) -> dict[str, float]:
-    """Where that is, in shares of the photo's width and height."""
-    config = self._trained.config.data
-    height, width = photo.shape[:2]
+  def shown(self, image: np.ndarray) -> dict[str, float]:
+    """The box of this crop, in shares of the image's width and height."""
+    config = self._captioner.config.data
+    height, width = image.shape[:2]
     short = min(height, width)
     height = height * config.resize // short
     width = width * config.resize // short
@@ -123,33 +95,11 @@ class Photographs:
       'height': config.crop / height,
     }
 
-  def __call__(self, pictures: list[np.ndarray]) -> list[Described]:
-    """At most `most` of uint8[H, W, 3]."""
-    size = next(size for size in self._sizes if size >= len(pictures))
-    padding = [pictures[-1]] * (size - len(pictures))
-    batch = {
-      'picture': np.stack([*pictures, *padding]),
-      'mask': np.arange(size) < len(pictures),
-    }
-    found = inference.describe(
-      self._describe,
-      [self._trained.variables],
-      [batch],
-      self._trained.vocabulary,
-    )
-    attention = [None] * len(pictures)
-    if self.attends:
-      tokens = [
-        self._trained.vocabulary.encode(captions[0].text, self._max_length)
-        for captions in found
-      ]
-      tokens += [tokens[-1]] * len(padding)
-      batch['tokens'] = np.stack(tokens)[:, None]
-      attention = self._attend(self._trained.variables, parallel.shard(batch))
-    return [
-      Described(captions, weights)
-      for captions, weights in zip(found, attention, strict=False)
-    ]
+  def __call__(
+    self, images: list[np.ndarray]
+  ) -> list[inference.CaptionedImage]:
+    """Captions at most `most` images of `preprocess`."""
+    return self._captioner.caption_with_attention(images, preprocessed=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,10 +174,10 @@ class Videos:
 
 
 def decode_photo(contents: bytes, limits: messages.Limits) -> np.ndarray:
-  """A picture, upright: uint8[H, W, 3].
+  """Decodes an image, upright: uint8[H, W, 3].
 
   Raises:
-    Problem: it is none, or too large.
+    Problem: the file is not an image, or too large.
   """
   try:
     with PIL.Image.open(
@@ -266,13 +216,13 @@ def _too_large(limits: messages.Limits) -> messages.Problem:
 
 
 def store_video(contents: bytes, directory: str | os.PathLike) -> pathlib.Path:
-  """Writes a video to a file that has the ending of what is in it.
+  """Writes a video to a file with the ending of its format.
 
   The decoder could otherwise take a text for a playlist, and open the files
   that it names.
 
   Raises:
-    Problem: it is of no kind that is taken.
+    Problem: the format is not supported.
   """
   if contents[4:8] == b'ftyp':
     ending = '.mp4'
@@ -292,7 +242,7 @@ def store_video(contents: bytes, directory: str | os.PathLike) -> pathlib.Path:
 
 
 def _check_video(path: pathlib.Path) -> float:
-  """Looks at the header before anything is decoded; the seconds it names."""
+  """Checks the header before anything is decoded; returns its duration."""
   with av.open(str(path)) as container:
     if not container.streams.video:
       raise messages.Problem(400, 'there are no pictures in the video')
@@ -321,7 +271,9 @@ def captions_to_json(
   ]
 
 
-def attention_to_json(described: Described) -> dict[str, Any] | None:
+def attention_to_json(
+  described: inference.CaptionedImage,
+) -> dict[str, Any] | None:
   """The weights of the words of the best caption, on a square grid."""
   weights = _weights(described)
   if weights is None:
@@ -346,9 +298,9 @@ def times_to_json(
 
 
 def _weights(
-  described: Described | caption_inference.CaptionedClip,
+  described: inference.CaptionedImage | caption_inference.CaptionedClip,
 ) -> np.ndarray | None:
-  """Of the words alone: f32[T, L]."""
+  """The rows of the words alone: f32[T, L]."""
   if described.attention is None:
     return None
   text = described.captions[0].text

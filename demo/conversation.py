@@ -1,6 +1,6 @@
-"""Strokes over a WebSocket: drawings go on, point by point.
+"""Strokes over a WebSocket: drawings continue, point by point.
 
-A client sends {"id": ..., "model": ..., "lines": ...} and is told new points as
+A client sends {"id": ..., "model": ..., "lines": ...} and gets new points as
 they are drawn, [x, y, pen] in pixels, until {"id": ..., "done": true}.
 """
 
@@ -20,7 +20,7 @@ from demo import studio as studio_lib
 
 @dataclasses.dataclass(eq=False)
 class _Going:
-  """A drawing of a conversation that goes on."""
+  """A drawing that a conversation continues."""
 
   request: queues.Request | None = None
 
@@ -39,11 +39,11 @@ class Conversation:
     self._limits = limits
     self._loop = asyncio.get_running_loop()
     self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    # By the client's number, until the client has been told the end.
+    # By the client's id, until its last message is sent.
     self._going: dict[int, _Going] = {}
 
   async def run(self):
-    """Until the client leaves."""
+    """Serves the client until it leaves."""
     sender = asyncio.create_task(self._send_all())
     try:
       while True:
@@ -78,7 +78,7 @@ class Conversation:
         return
       number = messages.integer(message, 'id', 0, messages.MOST_SEED)
       if number in self._going:
-        number = None  # The other one goes on.
+        number = None  # The other one continues.
         raise messages.Problem(400, 'this id is in use: count on')
       self._begin(number, message)
     except messages.Problem as problem:
@@ -127,42 +127,42 @@ class Conversation:
     first = [[*map(messages.rounded, last), 0]] if pen_down or not lines else []
     going = _Going()
 
-    def say(told):
-      """In this loop."""
+    def send(event):
+      """Queues the messages of an event; runs in this loop."""
       nonlocal first
       # Cancelled: the number may mean another drawing by now.
       if self._going.get(number) is not going:
         return
-      if isinstance(told, queues.Done):
+      if isinstance(event, queues.Done):
         self._outbox.put_nowait({'id': number, 'done': True})
-      elif isinstance(told, queues.Failed):
+      elif isinstance(event, queues.Failed):
         text = 'that failed here: the log of the server says why'
         self._outbox.put_nowait({'id': number, 'error': text})
       else:
         points = []
-        for i, part in enumerate(told):
+        for i, part in enumerate(event):
           ends[i], absolute = _absolute(part, ends[i])
           points.append(first + absolute)
         first = []
         self._outbox.put_nowait({'id': number, 'points': points})
 
-    def tell(told):
-      """In the model's thread."""
+    def report(event):
+      """Passes an event on; runs in the model's thread."""
       with contextlib.suppress(RuntimeError):  # The loop is closed.
-        self._loop.call_soon_threadsafe(say, told)
+        self._loop.call_soon_threadsafe(send, event)
 
-    going.request = model.worker.submit(job, tell)
+    going.request = model.worker.submit(job, report)
     self._going[number] = going
 
 
 def _absolute(
   part: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, list[list[float]]]:
-  """Offsets f32[N, 3] from a place f64[2]: where it ends, [[x, y, pen]...]."""
+  """Offsets f32[N, 3] from a start f64[2] -> the end, [[x, y, pen], ...]."""
   if not len(part):
     return start, []
-  places = start + np.cumsum(part[:, :2].astype(np.float64), axis=0)
-  return places[-1], [
+  points = start + np.cumsum(part[:, :2].astype(np.float64), axis=0)
+  return points[-1], [
     [messages.rounded(x), messages.rounded(y), int(lifted)]
-    for (x, y), lifted in zip(places, part[:, 2], strict=True)
+    for (x, y), lifted in zip(points, part[:, 2], strict=True)
   ]

@@ -293,8 +293,8 @@ class _Handlers:
         photo = await asyncio.to_thread(
           captions.decode_photo, contents, self._limits
         )
-        picture = await asyncio.to_thread(model.model.picture, photo)
-    described = await model.worker.ask(picture)
+        image = await asyncio.to_thread(model.model.preprocess, photo)
+    described = await model.worker.ask(image)
     return responses.JSONResponse(
       {
         'captions': captions.captions_to_json(described.captions),

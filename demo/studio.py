@@ -26,7 +26,7 @@ from video.captioning import model as caption_model
 SKETCHER, CAPTIONER, VIDEO_CAPTIONER = 'sketcher', 'captioner', 'video'
 _LOAD = {
   SKETCHER: sketching.load,
-  CAPTIONER: captions.Photographs,
+  CAPTIONER: captions.Images,
   VIDEO_CAPTIONER: captions.Videos,
 }
 
@@ -77,7 +77,7 @@ class Model:
   """A model that is ready.
 
   Attributes:
-    model: a `sketching.Sampler`, `captions.Photographs` or `captions.Videos`.
+    model: a `sketching.Sampler`, `captions.Images` or `captions.Videos`.
     worker: of its thread.
   """
 

@@ -39,16 +39,16 @@ def main():
   args = parser.parse_args()
   app.set_up_logging()
   try:
-    pictures, skipped = sources.load(
+    files, skipped = sources.load(
       args.images, args.captions, splits=args.splits, skip_bad=args.skip_bad
     )
-    data.prepare(args.name, pictures, args.data_dir)
+    data.prepare(args.name, files, args.data_dir)
   except (ValueError, OSError) as error:
     parser.exit(1, f'{error}\n')
   name = f'captioned_images/{args.name}'
   if skipped:
     print(f'Left out:\n{skipped}')
-  for split in sorted({picture.split for picture in pictures}):
+  for split in sorted({file.split for file in files}):
     print(f'{split}: {len(data.open_split(name, split, args.data_dir))}')
   print(f'{name}, fingerprint {data.fingerprint(name, args.data_dir)}')
 

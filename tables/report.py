@@ -35,7 +35,7 @@ _FREE = (
 )
 # Names of the number of test examples in `results.json`.
 _COUNTS = (
-  'num_pictures',
+  'num_images',
   'num_drawings',
   'num_recordings',
   'num_clips',

@@ -1,6 +1,6 @@
-"""Small captioners of every kind, and what their tests share.
+"""Small captioners of every kind, and helpers of their tests.
 
-Axes: B pictures, K captions, T words, L locations, D features, V vocabulary.
+Axes: B images, K captions, T words, L locations, D features, V vocabulary.
 """
 
 import commands
@@ -18,7 +18,7 @@ from configs import scenes
 V, L, D, T = 11, 4, 3, 6
 WORDS = vocabulary.Vocabulary([*vocabulary.SPECIAL, *'abcdefg'])
 
-# Name -> the key of `model.DECODERS`, and what is special about its decoder.
+# Name -> the key of `model.DECODERS`, and the special arguments of its decoder.
 CAPTIONERS = {
   'show_and_tell': ('show_and_tell', {}),
   'soft': ('show_attend_tell', {}),
@@ -34,7 +34,7 @@ CAPTIONERS = {
   'up_down': ('up_down', {}),
   'up_down_features': ('up_down', dict(annotation_features=8)),
 }
-# With these, captions of pictures differ, some end and some do not.
+# With these, captions of images differ, some end and some do not.
 SEEDS = dict(
   show_and_tell=13, show_attend_tell=40, adaptive=10, att2in=23, up_down=46
 )
@@ -47,7 +47,7 @@ MODELS = (
   'att2in',
   'up_down_features',
 )
-# Hard attention draws in training.
+# Hard attention samples in training.
 DETERMINISTIC = tuple(name for name in MODELS if name != 'hard')
 
 
@@ -66,11 +66,11 @@ def small_config(name='soft', **decoder):
   return config
 
 
-def first_variables(captioner, picture, config):
-  """What training would start from, for pictures like this one."""
+def first_variables(captioner, image_or_features, config):
+  """The variables that training would start from."""
 
   def init(key, tokens):
-    return captioner.init(key, picture[None], tokens, train=False)
+    return captioner.init(key, image_or_features[None], tokens, train=False)
 
   tokens = np.ones((1, 1, 2), np.int32)
   variables = jax.jit(init)(jax.random.key(config.seed), tokens)
@@ -78,18 +78,18 @@ def first_variables(captioner, picture, config):
 
 
 def create(config):
-  """The captioner of grids, and variables far from their initial symmetry."""
+  """A captioner of features, and variables far from their first symmetry."""
   captioner = model.create(config, V, with_encoder=False)
-  picture = np.ones((L, D), np.float32)
+  features = np.ones((L, D), np.float32)
   rng = np.random.default_rng(SEEDS[config.model])
   variables = jax.tree.map(
     lambda x: (1.2 * rng.normal(size=x.shape)).astype(np.float32),
-    first_variables(captioner, picture, config),
+    first_variables(captioner, features, config),
   )
   return captioner, variables
 
 
-def make_grids():
+def make_features():
   """f32[4, L, D]."""
   shape = (4, L, D)
   return np.random.default_rng(2).normal(size=shape).astype(np.float32)
@@ -117,17 +117,17 @@ def assert_trees_close(got, wanted, rtol=1e-4, atol=1e-5):
 
 
 def prepare_few(shell: commands.Shell, **counts: int):
-  """A few pictures of `scenes` as the data set 'captioned_images/few'.
+  """A few images of `scenes` as the data set 'captioned_images/few'.
 
   Args:
     shell: has the directory of the files, and that of the data sets.
-    **counts: how many by split.
+    **counts: number of images by split.
   """
-  pictures = []
+  images = []
   for split, count in counts.items():
     for i in range(count):
-      _, picture, captions = scenes_lib.example(split, i)
+      _, image, captions = scenes_lib.example(split, i)
       path = shell.directory / f'{split}-{i}.png'
-      picture.save(path)
-      pictures.append(sources.Picture(path.stem, path, split, captions))
-  data.prepare('few', pictures, shell.data_dir)
+      image.save(path)
+      images.append(sources.CaptionedFile(path.stem, path, split, captions))
+  data.prepare('few', images, shell.data_dir)

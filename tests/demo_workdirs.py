@@ -78,7 +78,7 @@ def captioner(workdir: pathlib.Path) -> pathlib.Path:
   config.decoding.update(beam_size=3, max_length=7, min_length=3)
   config.eval_batch_size = 4
   example = {
-    'picture': np.zeros((SIDE, SIDE, 3), np.uint8),
+    'image': np.zeros((SIDE, SIDE, 3), np.uint8),
     'tokens': np.ones((1, 7), np.int32),
   }
   variables = captioning_main.initial_variables(

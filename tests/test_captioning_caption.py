@@ -47,7 +47,7 @@ def write_workdir(workdir, config):
   """What training leaves, with random parameters; returns the encoder's."""
   captioner = model.create(config, len(WORDS))
   example = {
-    'picture': np.zeros((16, 16, 3), np.uint8),
+    'image': np.zeros((16, 16, 3), np.uint8),
     'tokens': np.ones((1, 7), np.int32),
   }
   variables = main.initial_variables(captioner, example, config)
@@ -112,7 +112,7 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
   results = run_json(capsys, f'--workdir={workdir}', *pictures)
   assert [result['path'] for result in results] == [str(p) for p in pictures]
   assert len({result['caption'] for result in results}) > 1
-  trained = inference.load(workdir)
+  trained = inference.restore(workdir)
   words = trained.vocabulary
   # A caption of seven words has no EOS.
   tokens = np.stack(
@@ -124,7 +124,7 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
       for path in pictures
     ]
   )
-  logits, _ = jax.jit(trained.captioner.apply, static_argnames='train')(
+  logits, _ = jax.jit(trained.network.apply, static_argnames='train')(
     trained.variables, crops, tokens, train=False
   )
   log_probs = -likelihood.cross_entropy(logits, tokens)
@@ -138,11 +138,31 @@ def test_captions_and_log_probs_are_the_models(workdir, pictures, capsys):
 
 def test_many_pictures_are_described_as_each_alone(workdir, pictures, capsys):
   together = run_json(capsys, f'--workdir={workdir}', *pictures)
-  describer = caption.Describer([inference.load(workdir)])
+  captioner = inference.load(str(workdir))
   for path, result in zip(pictures, together, strict=True):
-    ((alone, *_),) = describer.captions([describer.picture(path)])
+    ((alone, *_),) = captioner.caption([captioner.read(path)])
     assert alone.text == result['caption']
     np.testing.assert_allclose(alone.log_prob, result['log_prob'], rtol=1e-5)
+
+
+def test_captions_with_attention_are_those_of_the_parts(workdir, pictures):
+  """In batches of any size, whoever crops."""
+  captioner = inference.load(workdir, batch_sizes=(2, 4))
+  images = [captioner.read(path) for path in pictures]
+  together = captioner.caption_with_attention(images)
+  captions = inference.load(workdir).caption(
+    [captioner.preprocess(image) for image in images], preprocessed=True
+  )
+  for image, one, beams in zip(images, together, captions, strict=True):
+    assert [c.text for c in one.captions] == [c.text for c in beams]
+    np.testing.assert_allclose(
+      [c.log_prob for c in one.captions],
+      [c.log_prob for c in beams],
+      rtol=1e-4,
+    )
+    np.testing.assert_allclose(
+      one.attention, captioner.attention(image, beams[0]), atol=1e-5
+    )
 
 
 def test_n_best_captions_come_with_their_probabilities(
@@ -254,9 +274,9 @@ def test_attention_is_drawn(workdir, pictures, tmp_path, capsys):
   both = np.asarray(PIL.Image.open(path))
   np.testing.assert_array_equal(both[: len(single)], single)
   assert len(both) > len(single)
-  describer = caption.Describer([inference.load(workdir)])
-  weights = describer.attention(
-    describer.picture(pictures[0]),
+  captioner = inference.load(workdir)
+  weights = captioner.attention(
+    captioner.read(pictures[0]),
     vocabulary.Caption(one['caption'], one['log_prob']),
   )
   np.testing.assert_allclose(weights.sum(-1), np.ones(7), rtol=1e-5)
@@ -304,7 +324,7 @@ def test_unreadable_workdirs_are_clear_errors(
 def test_a_folder_without_pictures_is_an_error(workdir, tmp_path, capsys):
   with pytest.raises(SystemExit):
     caption.main([f'--workdir={workdir}', str(tmp_path)])
-  assert f'no pictures in {tmp_path}' in capsys.readouterr().err
+  assert f'no images in {tmp_path}' in capsys.readouterr().err
 
 
 def test_as_a_program(workdir, pictures, capsys):
@@ -327,7 +347,9 @@ def test_pictures_and_cached_grids_give_the_same_captions(tmp_path, capsys):
   data.prepare(
     'toy',
     [
-      sources.Picture(id=path.stem, path=path, split='test', captions=['A cat'])
+      sources.CaptionedFile(
+        id=path.stem, path=path, split='test', captions=['A cat']
+      )
       for path in paths
     ],
     tmp_path / 'data',
@@ -342,14 +364,14 @@ def test_pictures_and_cached_grids_give_the_same_captions(tmp_path, capsys):
   encoder = write_workdir(workdir, config)
   pretrained.save(workdir / feature_cache.ENCODER_FILE, encoder)
 
-  trained = inference.load(workdir, with_encoder=False)
+  trained = inference.restore(workdir, with_encoder=False)
   assert 'encoder' not in trained.variables['params']
   source = records.open_split(config, workdir, 'test')
-  assert source[0]['grid'].dtype == np.float16
+  assert source[0]['features'].dtype == np.float16
   evaluate = evaluation.Evaluator(
     source,
     examples.Examples(trained.vocabulary, config.data),
-    [trained.captioner],
+    [trained.network],
     config,
   )
   cached = evaluate([trained.variables]).captions

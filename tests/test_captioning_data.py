@@ -99,7 +99,7 @@ def test_all_problems_are_in_one_error(tmp_path):
     'there before (1):\n  again.png (id 1)',
     'without a word (2):\n  four.png (id 4)\n  wordless.png (id 8)',
     'without captions (2):\n  silent.png (id 7)\n  wordless.png (id 8)',
-    f'missing picture (1):\n  {path.parent / "missing.png"}',
+    f'missing image (1):\n  {path.parent / "missing.png"}',
     f'cannot be decoded (1):\n  cannot decode {path.parent / "broken.png"}',
   ):
     assert problem in text
@@ -123,11 +123,11 @@ def test_flickr8k_problems_are_in_one_error(tmp_path):
     sources.load(images, path, splits=path.parent)
   for problem in (
     "name.jpg#k<TAB>caption (1):\n  line 3: 'no tab here'",
-    'in a split list, but no such picture (1):\n  absent.jpg',
+    'in a split list, but no such image (1):\n  absent.jpg',
     'in no split list (1):\n  unlisted.jpg',
-    'captions, but no such picture (2):\n  absent.jpg\n  odd.jpg.1',
+    'captions, but no such image (2):\n  absent.jpg\n  odd.jpg.1',
     'there before (1):\n  a.jpg',
-    'picture without captions (1):\n  silent.jpg',
+    'image without captions (1):\n  silent.jpg',
   ):
     assert problem in str(error.value)
   pictures, _ = sources.load(images, path, splits=path.parent, skip_bad=True)
@@ -142,7 +142,7 @@ def test_long_lists_of_problems_are_cut(tmp_path):
   record = {'split': 'test', 'sentences': [{'raw': 'A dog.'}]}
   records = [{**record, 'filename': f'{i:02d}.jpg'} for i in range(30)]
   path.write_text(json.dumps({'images': records}))
-  with pytest.raises(ValueError, match='missing picture') as error:
+  with pytest.raises(ValueError, match='missing image') as error:
     sources.load(tmp_path, path)
   assert '19.jpg\n  and 10 more' in str(error.value)
   assert '20.jpg' not in str(error.value)
@@ -220,7 +220,7 @@ def test_the_script_prepares_a_data_set_that_reads_back(tmp_path):
 
 
 def picture(path, number=0, caption='A dog.'):
-  return sources.Picture(str(number), path, 'train', [caption])
+  return sources.CaptionedFile(str(number), path, 'train', [caption])
 
 
 def test_the_fingerprint_follows_the_contents(tmp_path):

@@ -23,8 +23,8 @@ BOS, EOS, PAD = vocabulary.BOS_ID, vocabulary.EOS_ID, vocabulary.PAD_ID
 
 
 @pytest.fixture
-def grids():
-  return captioners.make_grids()
+def features():
+  return captioners.make_features()
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def loss_of(captioner, config):
 
     return jax.value_and_grad(loss, has_aux=True)(variables['params'])
 
-  def run(variables, grids, tokens, step=0, key=0, **batch):
-    batch = {'picture': grids, 'tokens': tokens, **batch}
+  def run(variables, features, tokens, step=0, key=0, **batch):
+    batch = {'features': features, 'tokens': tokens, **batch}
     (loss, (metrics, initial_model_state)), gradient = value_and_grad(
       variables, batch, step, jax.random.key(key)
     )
@@ -97,14 +97,14 @@ def test_cross_entropy_equals_optax(smoothing, tokens):
   )
 
 
-def test_label_smoothing_mixes_the_losses_of_all_words(grids, tokens):
+def test_label_smoothing_mixes_the_losses_of_all_words(features, tokens):
   """And the metrics stay those of the words."""
   config = captioners.small_config('show_and_tell')
   captioner, variables = captioners.create(config)
-  plain, _, metrics, _ = run(captioner, config, variables, grids, tokens)
+  plain, _, metrics, _ = run(captioner, config, variables, features, tokens)
   config.loss.label_smoothing = 0.2
-  loss, _, smoothed, _ = run(captioner, config, variables, grids, tokens)
-  logits, _ = captioner.apply(variables, grids, tokens, train=False)
+  loss, _, smoothed, _ = run(captioner, config, variables, features, tokens)
+  logits, _ = captioner.apply(variables, features, tokens, train=False)
   mask = tokens != PAD
   uniform = np.mean(-jax.nn.log_softmax(logits), -1)[mask].mean()
   np.testing.assert_allclose(loss, 0.8 * plain + 0.2 * uniform, rtol=1e-5)
@@ -112,7 +112,7 @@ def test_label_smoothing_mixes_the_losses_of_all_words(grids, tokens):
   np.testing.assert_allclose(metrics['loss'], plain, rtol=1e-5)
 
 
-def test_an_advantage_weights_the_captions(grids, tokens):
+def test_an_advantage_weights_the_captions(features, tokens):
   """Loss and gradient are linear in it; the metrics leave it out."""
   config = captioners.small_config('att2in')
   config.loss.attention_penalty = 0.0
@@ -120,13 +120,15 @@ def test_an_advantage_weights_the_captions(grids, tokens):
   advantage = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
   weighted = loss_of(captioner, config)
   loss, gradient, metrics, _ = weighted(
-    variables, grids, tokens, advantage=advantage
+    variables, features, tokens, advantage=advantage
   )
   wanted_loss, wanted = 0.0, jax.tree.map(jnp.zeros_like, gradient)
   for b, k in np.ndindex(4, 2):
     chosen = np.zeros((4, 2), np.float32)
     chosen[b, k] = 1
-    alone, of_one, own, _ = weighted(variables, grids, tokens, advantage=chosen)
+    alone, of_one, own, _ = weighted(
+      variables, features, tokens, advantage=chosen
+    )
     wanted_loss += advantage[b, k] * alone
     wanted = jax.tree.map(
       lambda x, y, a=advantage[b, k]: x + a * y, wanted, of_one
@@ -173,28 +175,28 @@ def test_probability_of_scheduled_sampling(start, every, step, probability):
 
 @pytest.mark.parametrize('name', ['show_and_tell', 'adaptive'])
 def test_scheduled_sampling_before_its_start_is_teacher_forcing(
-  name, grids, tokens
+  name, features, tokens
 ):
   """With the same dropout."""
   config = captioners.small_config(name, dropout_rate=0.5)
   captioner, variables = captioners.create(config)
-  wanted = run(captioner, config, variables, grids, tokens, step=9)
+  wanted = run(captioner, config, variables, features, tokens, step=9)
   config.loss.scheduled_sampling.update(
     start=10, increase=1.0, max_probability=1.0
   )
   sampled = loss_of(captioner, config)
-  got = sampled(variables, grids, tokens, step=9)
+  got = sampled(variables, features, tokens, step=9)
   captioners.assert_trees_close(got[:2], wanted[:2], rtol=1e-5, atol=1e-6)
-  later = sampled(variables, grids, tokens, step=10)
+  later = sampled(variables, features, tokens, step=10)
   assert abs(later[0] - wanted[0]) > 1e-3
 
 
-def mix(captioner, variables, grids, tokens, probability, key=0, **options):
+def mix(captioner, variables, features, tokens, probability, key=0, **options):
   return jax.jit(
     lambda *args: captioner.apply(
       *args, method='mix', rngs=dict(attention=jax.random.key(1)), **options
     )
-  )(variables, grids, tokens, None, probability, jax.random.key(key))
+  )(variables, features, tokens, None, probability, jax.random.key(key))
 
 
 def certain(variables):
@@ -205,9 +207,9 @@ def certain(variables):
   return {**variables, 'params': {'decoder': decoder}}
 
 
-def greedy_inputs(captioner, variables, grids, shape):
+def greedy_inputs(captioner, variables, features, shape):
   """BOS and then always the likeliest word: i32[B, K, T]."""
-  carry, context = captioner.apply(variables, grids, method='begin')
+  carry, context = captioner.apply(variables, features, method='begin')
   carry = jax.tree.map(lambda x: jnp.repeat(x, shape[1], 1), carry)
   step = jax.jit(lambda *args: captioner.apply(variables, *args, method='step'))
   inputs = [np.full(shape[:2], BOS, np.int32)]
@@ -218,7 +220,7 @@ def greedy_inputs(captioner, variables, grids, shape):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_sampling_with_certainty_is_greedy_decoding(name, grids, tokens):
+def test_sampling_with_certainty_is_greedy_decoding(name, features, tokens):
   always = dict(expected=1.0) if name == 'hard' else {}
   config = captioners.small_config(name, **always)
   captioner, variables = captioners.create(config)
@@ -226,31 +228,31 @@ def test_sampling_with_certainty_is_greedy_decoding(name, grids, tokens):
   soft = captioner
   if name == 'hard':  # Its expectation is soft attention.
     soft = captioner.clone(decoder=captioner.decoder.clone(hard=False))
-  wanted = greedy_inputs(soft, variables, grids, tokens.shape)
-  mixed = mix(captioner, variables, grids, tokens, 1.0)
+  wanted = greedy_inputs(soft, variables, features, tokens.shape)
+  mixed = mix(captioner, variables, features, tokens, 1.0)
   np.testing.assert_array_equal(mixed, wanted)
   assert len(np.unique(mixed)) > 3, 'BOS and at least three words'
-  unmixed = mix(captioner, variables, grids, tokens, 0.0)
+  unmixed = mix(captioner, variables, features, tokens, 0.0)
   np.testing.assert_array_equal(unmixed[..., 1:], tokens[..., :-1])
   np.testing.assert_array_equal(unmixed[..., 0], BOS)
 
 
-def test_the_loss_feeds_what_was_drawn(grids, tokens):
+def test_the_loss_feeds_what_was_drawn(features, tokens):
   config = captioners.small_config('up_down')
   config.loss.attention_penalty = 0.0
   captioner, variables = captioners.create(config)
   variables = certain(variables)
-  inputs = greedy_inputs(captioner, variables, grids, tokens.shape)
+  inputs = greedy_inputs(captioner, variables, features, tokens.shape)
 
   def wanted(params):
     logits, _ = captioner.apply(
-      {'params': params}, grids, tokens, inputs=inputs, train=False
+      {'params': params}, features, tokens, inputs=inputs, train=False
     )
     costs = likelihood.cross_entropy(logits, tokens)
     return jnp.mean(costs, where=tokens != PAD)
 
   config.loss.scheduled_sampling.update(increase=1.0, max_probability=1.0)
-  loss, gradient, _, _ = run(captioner, config, variables, grids, tokens)
+  loss, gradient, _, _ = run(captioner, config, variables, features, tokens)
   wanted, wanted_gradient = jax.value_and_grad(wanted)(variables['params'])
   np.testing.assert_allclose(loss, wanted, rtol=1e-4)
   scale = max(np.abs(x).max() for x in jax.tree.leaves(wanted_gradient))
@@ -266,7 +268,7 @@ def assert_frequencies(counts, probabilities):
   assert (np.abs(counts / total - probabilities) <= 4 * error + 1e-9).all()
 
 
-def test_words_are_drawn_with_their_probability(grids, tokens):
+def test_words_are_drawn_with_their_probability(features, tokens):
   """Three steps, of which each depends on the words drawn before."""
   captioner, variables = captioners.create(captioners.small_config('soft'))
   decoder = variables['params']['decoder']
@@ -274,13 +276,13 @@ def test_words_are_drawn_with_their_probability(grids, tokens):
   probability, size = 0.7, 40_000
   given = tokens[1, 0, :3]
   many = np.broadcast_to(given, (1, size, 3))
-  mixed = mix(captioner, variables, grids[:1], many, probability)
+  mixed = mix(captioner, variables, features[:1], many, probability)
   assert (mixed[..., 0] == BOS).all()
 
   def after(words):
     """The mixture's probability of the next word, f[V]."""
     padded = np.array([[[*words, PAD]]], np.int32)
-    logits, _ = captioner.apply(variables, grids[:1], padded, train=False)
+    logits, _ = captioner.apply(variables, features[:1], padded, train=False)
     probs = probability * jax.nn.softmax(logits[0, 0, -1].astype(float))
     return np.array(probs) + (1 - probability) * np.eye(V)[given[len(words)]]
 
@@ -306,21 +308,21 @@ def hard_config(**decoder):
   return config
 
 
-def test_hard_attention_that_takes_expectations_is_soft(grids, tokens):
+def test_hard_attention_that_takes_expectations_is_soft(features, tokens):
   config = hard_config(expected=1.0)
   config.loss.attention_penalty = 0.3
   config.loss.hard_attention.reinforce = 1.0
   captioner, variables = captioners.create(config)
-  hard = run(captioner, config, variables, grids, tokens)
+  hard = run(captioner, config, variables, features, tokens)
   soft = captioner.clone(decoder=captioner.decoder.clone(hard=False))
-  wanted = run(soft, config, {'params': variables['params']}, grids, tokens)
+  wanted = run(soft, config, {'params': variables['params']}, features, tokens)
   np.testing.assert_allclose(hard[0], wanted[0], rtol=1e-6)
   captioners.assert_trees_close(hard[1], wanted[1], rtol=1e-5, atol=1e-6)
   assert hard[2] == wanted[2]
   assert wanted[3] == {}
 
 
-def test_how_often_the_expectation_is_taken(grids, tokens):
+def test_how_often_the_expectation_is_taken(features, tokens):
   """In a part of the batches, then in all of one."""
   captioner, variables = captioners.create(hard_config(expected=0.3))
 
@@ -328,7 +330,7 @@ def test_how_often_the_expectation_is_taken(grids, tokens):
   @jax.vmap
   def log_chosen(key):
     _, y = captioner.apply(
-      variables, grids, tokens, train=True, rngs={'attention': key}
+      variables, features, tokens, train=True, rngs={'attention': key}
     )
     return y['log_chosen']
 
@@ -342,18 +344,20 @@ def test_how_often_the_expectation_is_taken(grids, tokens):
 
 
 @pytest.mark.parametrize('expected', [0.0, 1.0])
-def test_the_baseline_follows_the_mean_cost_of_a_word(expected, grids, tokens):
+def test_the_baseline_follows_the_mean_cost_of_a_word(
+  expected, features, tokens
+):
   config = hard_config(expected=expected)
   captioner, variables = captioners.create(config)
   variables['baseline']['cost'] = np.float32(3.0)
   compiled = loss_of(captioner, config)
-  _, _, _, initial_model_state = compiled(variables, grids, tokens, key=4)
+  _, _, _, initial_model_state = compiled(variables, features, tokens, key=4)
   # A caption is one of the batch whatever its length.
   costs = []
   for b, k in np.ndindex(tokens.shape[:2]):
     only = np.where(np.arange(2)[:, None] == k, tokens[b], PAD)
     only = np.where(np.arange(4)[:, None, None] == b, only, PAD)
-    _, _, metrics, _ = compiled(variables, grids, only, key=4)
+    _, _, metrics, _ = compiled(variables, features, only, key=4)
     costs.append(metrics['loss'])
   np.testing.assert_allclose(
     initial_model_state['baseline']['cost'],
@@ -363,17 +367,17 @@ def test_the_baseline_follows_the_mean_cost_of_a_word(expected, grids, tokens):
   assert losses.initial_model_state(captioner)['baseline']['cost'] == 0
 
 
-def test_the_entropy_of_the_weights_is_rewarded(grids, tokens):
+def test_the_entropy_of_the_weights_is_rewarded(features, tokens):
   """By its own gradient."""
   config = hard_config(expected=1.0)
   captioner, variables = captioners.create(config)
-  loss, gradient, _, _ = run(captioner, config, variables, grids, tokens)
+  loss, gradient, _, _ = run(captioner, config, variables, features, tokens)
   config.loss.hard_attention.entropy = 0.7
-  more, steeper, _, _ = run(captioner, config, variables, grids, tokens)
+  more, steeper, _, _ = run(captioner, config, variables, features, tokens)
   soft = captioner.clone(decoder=captioner.decoder.clone(hard=False))
 
   def entropy(params):
-    _, y = soft.apply({'params': params}, grids, tokens, train=True)
+    _, y = soft.apply({'params': params}, features, tokens, train=True)
     summed = jnp.sum(jax.scipy.special.entr(y['attention']), -1)
     return jnp.sum(summed * (tokens != PAD)) / (tokens.shape[0] * 2)
 
@@ -476,7 +480,7 @@ def estimator(captioner, reinforce, per):
   loss_fn = losses.create(captioner, config)
 
   def estimate(key, params, grid, baseline):
-    batch = {'picture': grid[None], 'tokens': WORDS[None, None]}
+    batch = {'features': grid[None], 'tokens': WORDS[None, None]}
 
     def loss(params):
       variables = {'params': params, 'baseline': {'cost': baseline}}

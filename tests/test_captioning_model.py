@@ -22,8 +22,8 @@ LOCATIONS = np.array([2, 4, 3, 1], np.int32)
 
 
 @pytest.fixture
-def grids():
-  return captioners.make_grids()
+def features():
+  return captioners.make_features()
 
 
 @pytest.fixture
@@ -31,18 +31,18 @@ def tokens():
   return captioners.make_tokens()
 
 
-def teacher_forced(captioner, variables, grids, tokens, num_locations=None):
+def teacher_forced(captioner, variables, features, tokens, num_locations=None):
   """Logits f32[B, K, T, V], and attention f32[B, K, T, L] or None."""
   logits, y = jax.jit(captioner.apply, static_argnames='train')(
-    variables, grids, tokens, num_locations, train=False
+    variables, features, tokens, num_locations, train=False
   )
   return logits, y.get('attention')
 
 
-def garbage_after(grids, num_locations):
+def garbage_after(features, num_locations):
   """The same, with large numbers where there is no location."""
-  padding = np.arange(grids.shape[1]) >= num_locations[:, None]
-  return np.where(padding[..., None], np.float32(1e6), grids)
+  padding = np.arange(features.shape[1]) >= num_locations[:, None]
+  return np.where(padding[..., None], np.float32(1e6), features)
 
 
 # The papers' equations, for one caption of one picture, in float64.
@@ -226,7 +226,7 @@ EQUATIONS = {
 }
 
 
-def expected(name, variables, grids, tokens, num_locations=None):
+def expected(name, variables, features, tokens, num_locations=None):
   """The equations, on the locations that there are.
 
   f[B, L, D], i32[B, K, T] -> f64[B, K, T, V], f64[B, K, T, L] or None.
@@ -234,11 +234,11 @@ def expected(name, variables, grids, tokens, num_locations=None):
   equations = next(EQUATIONS[key] for key in EQUATIONS if name.startswith(key))
   p = jax.tree.map(np.float64, variables['params']['decoder'])
   logits = np.zeros((*tokens.shape, V))
-  attention = np.zeros((*tokens.shape, grids.shape[1]))
+  attention = np.zeros((*tokens.shape, features.shape[1]))
   for b, k in np.ndindex(tokens.shape[:2]):
     words = [vocabulary.BOS_ID, *tokens[b, k, :-1]]
-    count = grids.shape[1] if num_locations is None else num_locations[b]
-    grid = grids[b, :count].astype(np.float64)
+    count = features.shape[1] if num_locations is None else num_locations[b]
+    grid = features[b, :count].astype(np.float64)
     logits[b, k], attention[b, k, :, :count] = equations(p, grid, words)
   return logits, None if name == 'show_and_tell' else attention
 
@@ -247,16 +247,16 @@ def log_softmax(x):
   return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def expected_losses(name, variables, grids, tokens):
+def expected_losses(name, variables, features, tokens):
   """Cross-entropy, zero on the padding: f64[B, K, T]; and the attention."""
-  logits, attention = expected(name, variables, grids, tokens)
+  logits, attention = expected(name, variables, features, tokens)
   chosen = np.take_along_axis(log_softmax(logits), tokens[..., None], -1)
   return -chosen[..., 0] * (tokens != vocabulary.PAD_ID), attention
 
 
-def expected_loss(name, variables, grids, tokens, config):
+def expected_loss(name, variables, features, tokens, config):
   """Equation 14 of Xu et al. for a batch: f64[]."""
-  costs, attention = expected_losses(name, variables, grids, tokens)
+  costs, attention = expected_losses(name, variables, features, tokens)
   mask = tokens != vocabulary.PAD_ID
   num_captions = tokens.shape[0] * tokens.shape[1]
   per = {'token': mask.sum(), 'caption': num_captions}
@@ -270,11 +270,11 @@ def expected_loss(name, variables, grids, tokens, config):
 
 
 def make_loss(captioner, config):
-  """variables, grids, tokens -> f32[], what `main` minimises on one device."""
+  """variables, features, tokens -> f32[], the loss of `main` on one device."""
   loss_fn = losses.create(captioner, config.loss)
 
-  def loss(variables, grids, tokens, num_locations=None):
-    batch = {'picture': grids, 'tokens': tokens}
+  def loss(variables, features, tokens, num_locations=None):
+    batch = {'features': features, 'tokens': tokens}
     if num_locations is not None:
       batch['num_locations'] = num_locations
     counts = losses.counts(batch)
@@ -285,17 +285,17 @@ def make_loss(captioner, config):
 
 @pytest.mark.parametrize('padded', [False, True])
 @pytest.mark.parametrize('name', captioners.CAPTIONERS)
-def test_decoders_equal_the_equations(name, padded, grids, tokens):
+def test_decoders_equal_the_equations(name, padded, features, tokens):
   """Padding is as good as no location, whatever it holds."""
   captioner, variables = captioners.create(captioners.small_config(name))
-  num_locations, seen = None, grids
+  num_locations, seen = None, features
   if padded:
-    num_locations, seen = LOCATIONS, garbage_after(grids, LOCATIONS)
+    num_locations, seen = LOCATIONS, garbage_after(features, LOCATIONS)
   logits, attention = teacher_forced(
     captioner, variables, seen, tokens, num_locations
   )
   wanted, wanted_attention = expected(
-    name, variables, grids, tokens, num_locations
+    name, variables, features, tokens, num_locations
   )
   np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
   if wanted_attention is None:
@@ -305,44 +305,44 @@ def test_decoders_equal_the_equations(name, padded, grids, tokens):
     assert attention.std() > 0.05, 'uniform attention would test nothing'
 
 
-def test_the_sentinel_takes_what_the_locations_leave(grids, tokens):
+def test_the_sentinel_takes_what_the_locations_leave(features, tokens):
   captioner, variables = captioners.create(captioners.small_config('adaptive'))
-  _, y = captioner.apply(variables, grids, tokens, LOCATIONS, train=False)
+  _, y = captioner.apply(variables, features, tokens, LOCATIONS, train=False)
   np.testing.assert_allclose(
     y['attention'].sum(-1) + y['sentinel'], 1, rtol=1e-6
   )
   assert np.std(y['sentinel']) > 0.05
 
 
-def test_hard_attention_is_not_soft(grids, tokens):
+def test_hard_attention_is_not_soft(features, tokens):
   """The same parameters, of which the likeliest locations make more."""
   captioner, variables = captioners.create(captioners.small_config('hard'))
-  logits, _ = teacher_forced(captioner, variables, grids, tokens)
-  softly, _ = expected('soft', variables, grids, tokens)
+  logits, _ = teacher_forced(captioner, variables, features, tokens)
+  softly, _ = expected('soft', variables, features, tokens)
   assert np.abs(logits - softly).max() > 0.1
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_training_computes_what_decoding_does(name, grids, tokens):
+def test_training_computes_what_decoding_does(name, features, tokens):
   """With and without the loop over items; without dropout they are one."""
   captioner, variables = captioners.create(
     captioners.small_config(name, **({'hard': False} if name == 'hard' else {}))
   )
   logits, attention = teacher_forced(
-    captioner, variables, grids, tokens, LOCATIONS
+    captioner, variables, features, tokens, LOCATIONS
   )
   trained, y = jax.jit(
     lambda *args: captioner.apply(*args, LOCATIONS, train=True)
-  )(variables, grids, tokens)
+  )(variables, features, tokens)
   np.testing.assert_allclose(trained, logits, rtol=1e-4, atol=1e-5)
   if attention is not None:
     np.testing.assert_allclose(y['attention'], attention, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_compiled_equals_interpreted(name, grids, tokens):
+def test_compiled_equals_interpreted(name, features, tokens):
   captioner, variables = captioners.create(captioners.small_config(name))
-  args = grids[:1], tokens[:1, :, :2], LOCATIONS[:1]
+  args = features[:1], tokens[:1, :, :2], LOCATIONS[:1]
   compiled, _ = teacher_forced(captioner, variables, *args)
   with jax.disable_jit():
     logits, _ = captioner.apply(variables, *args, train=False)
@@ -350,10 +350,14 @@ def test_compiled_equals_interpreted(name, grids, tokens):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_unrolled_equals_stepped(name, grids, tokens):
+def test_unrolled_equals_stepped(name, features, tokens):
   captioner, variables = captioners.create(captioners.small_config(name))
-  unrolled, _ = teacher_forced(captioner, variables, grids, tokens, LOCATIONS)
-  carry, context = captioner.apply(variables, grids, LOCATIONS, method='begin')
+  unrolled, _ = teacher_forced(
+    captioner, variables, features, tokens, LOCATIONS
+  )
+  carry, context = captioner.apply(
+    variables, features, LOCATIONS, method='begin'
+  )
   carry = jax.tree.map(lambda x: jnp.repeat(x, tokens.shape[1], 1), carry)
   word = np.full_like(tokens[..., 0], vocabulary.BOS_ID)
   step = jax.jit(lambda *args: captioner.apply(variables, *args, method='step'))
@@ -364,21 +368,23 @@ def test_unrolled_equals_stepped(name, grids, tokens):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_captions_of_a_picture_do_not_see_each_other(name, grids, tokens):
+def test_captions_of_a_picture_do_not_see_each_other(name, features, tokens):
   captioner, variables = captioners.create(captioners.small_config(name))
-  together, _ = teacher_forced(captioner, variables, grids, tokens)
+  together, _ = teacher_forced(captioner, variables, features, tokens)
   for k in range(tokens.shape[1]):
-    alone, _ = teacher_forced(captioner, variables, grids, tokens[:, k : k + 1])
+    alone, _ = teacher_forced(
+      captioner, variables, features, tokens[:, k : k + 1]
+    )
     np.testing.assert_allclose(together[:, k], alone[:, 0], 1e-5, 1e-6)
 
 
-def test_given_inputs_take_the_place_of_the_words_before(grids, tokens):
+def test_given_inputs_take_the_place_of_the_words_before(features, tokens):
   captioner, variables = captioners.create(captioners.small_config())
   inputs = tokens[:, ::-1]
 
   def apply(tokens, inputs):
     return captioner.apply(
-      variables, grids, tokens, inputs=inputs, train=False
+      variables, features, tokens, inputs=inputs, train=False
     )[0]
 
   shifted = np.pad(tokens[..., :-1], [(0, 0), (0, 0), (1, 0)])
@@ -389,33 +395,33 @@ def test_given_inputs_take_the_place_of_the_words_before(grids, tokens):
   assert np.abs(apply(tokens, inputs) - own).max() > 0.1
 
 
-def describe(captioner, variables, grids, config):
+def decode(captioner, variables, features, config):
   """The search of evaluation: i32[B, K, T], f32[B, K]."""
-  step = inference.describe_step([captioner], config.decoding, captioners.WORDS)
+  step = inference.decode_step([captioner], config.decoding, captioners.WORDS)
   return step(
-    (parallel.replicate(variables),), parallel.shard({'picture': grids})
+    (parallel.replicate(variables),), parallel.shard({'features': features})
   )
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_log_prob_of_a_caption_is_its_cross_entropy(name, grids):
+def test_log_prob_of_a_caption_is_its_cross_entropy(name, features):
   """Of every beam."""
   config = captioners.small_config(name)
   captioner, variables = captioners.create(config)
-  tokens, log_probs = describe(captioner, variables, grids, config)
+  tokens, log_probs = decode(captioner, variables, features, config)
   assert len(np.unique(tokens[:, 0], axis=0)) > 1, 'pictures matter'
   assert (tokens == vocabulary.EOS_ID).any()
   assert not np.isin(tokens, FORBID[1:]).any()
-  costs, _ = expected_losses(name, variables, grids, tokens)
+  costs, _ = expected_losses(name, variables, features, tokens)
   np.testing.assert_allclose(log_probs, -costs.sum(-1), rtol=1e-4)
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_one_beam_is_greedy(name, grids):
+def test_one_beam_is_greedy(name, features):
   config = captioners.small_config(name)
   captioner, variables = captioners.create(config)
   config.decoding.beam_size = 1
-  carry, context = captioner.apply(variables, grids, method='begin')
+  carry, context = captioner.apply(variables, features, method='begin')
   greedy = jax.jit(
     lambda carry: search.greedy(
       lambda carry, tokens: captioner.apply(
@@ -428,24 +434,24 @@ def test_one_beam_is_greedy(name, grids):
       constraints=search.Constraints(forbidden=FORBID),
     )
   )(carry)
-  tokens, log_probs = describe(captioner, variables, grids, config)
+  tokens, log_probs = decode(captioner, variables, features, config)
   np.testing.assert_array_equal(tokens, greedy.tokens)
   np.testing.assert_allclose(log_probs, greedy.log_probs, rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', captioners.DETERMINISTIC)
-def test_bfloat16_is_close_and_keeps_float32_parameters(name, grids, tokens):
+def test_bfloat16_is_close_and_keeps_float32_parameters(name, features, tokens):
   config = captioners.small_config(name)
   captioner, variables = captioners.create(config)
   config.dtype = 'bfloat16'
   half, own = captioners.create(config)
   assert {x.dtype for x in jax.tree.leaves(own)} == {np.dtype(np.float32)}
   gradient = jax.eval_shape(
-    jax.grad(make_loss(half, config)), variables, grids, tokens
+    jax.grad(make_loss(half, config)), variables, features, tokens
   )
   assert {x.dtype for x in jax.tree.leaves(gradient)} == {jnp.dtype('float32')}
-  exact, _ = teacher_forced(captioner, variables, grids, tokens)
-  close, _ = teacher_forced(half, variables, grids, tokens)
+  exact, _ = teacher_forced(captioner, variables, features, tokens)
+  close, _ = teacher_forced(half, variables, features, tokens)
   assert close.dtype == np.float32
   distance = np.abs(close - exact).max()
   assert 0 < distance < 0.05 * np.abs(exact).max()
@@ -453,30 +459,30 @@ def test_bfloat16_is_close_and_keeps_float32_parameters(name, grids, tokens):
 
 @pytest.mark.parametrize('per', ['token', 'caption'])
 @pytest.mark.parametrize('reduction', ['sum', 'mean'])
-def test_loss_equals_the_equation(per, reduction, grids, tokens):
+def test_loss_equals_the_equation(per, reduction, features, tokens):
   name = 'soft'
   config = captioners.small_config(name)
   config.loss.update(per=per, penalty_reduction=reduction)
   captioner, variables = captioners.create(config)
   np.testing.assert_allclose(
-    jax.jit(make_loss(captioner, config))(variables, grids, tokens),
-    expected_loss(name, variables, grids, tokens, config),
+    jax.jit(make_loss(captioner, config))(variables, features, tokens),
+    expected_loss(name, variables, features, tokens, config),
     rtol=1e-5,
   )
 
 
 @pytest.mark.parametrize('name', captioners.DETERMINISTIC)
 def test_gradient_equals_finite_differences_of_the_equations(
-  name, grids, tokens
+  name, features, tokens
 ):
   """Along a random direction of every parameter, penalty included."""
   config = captioners.small_config(name)
   captioner, variables = captioners.create(config)
   loss, gradient = jax.jit(jax.value_and_grad(make_loss(captioner, config)))(
-    variables, grids, tokens
+    variables, features, tokens
   )
   np.testing.assert_allclose(
-    loss, expected_loss(name, variables, grids, tokens, config), rtol=1e-5
+    loss, expected_loss(name, variables, features, tokens, config), rtol=1e-5
   )
   leaves, tree = jax.tree.flatten(variables)
   rng = np.random.default_rng(4)
@@ -489,7 +495,7 @@ def test_gradient_equals_finite_differences_of_the_equations(
       moved = [*leaves]
       moved[i] = leaf + distance * direction
       moved = jax.tree.unflatten(tree, moved)
-      return expected_loss(name, moved, grids, tokens, config)
+      return expected_loss(name, moved, features, tokens, config)
 
     slope = (at(1e-5) - at(-1e-5)) / 2e-5
     np.testing.assert_allclose(
@@ -498,13 +504,13 @@ def test_gradient_equals_finite_differences_of_the_equations(
 
 
 @pytest.mark.parametrize('name', captioners.DETERMINISTIC)
-def test_padding_changes_neither_loss_nor_gradient(name, grids, tokens):
+def test_padding_changes_neither_loss_nor_gradient(name, features, tokens):
   config = captioners.small_config(name)
   captioner, variables = captioners.create(config)
   step = jax.jit(jax.value_and_grad(make_loss(captioner, config)))
-  loss, gradient = step(variables, grids, tokens)
+  loss, gradient = step(variables, features, tokens)
   longer = np.pad(tokens, ((0, 0), (0, 0), (0, 3)))
-  loss_longer, gradient_longer = step(variables, grids, longer)
+  loss_longer, gradient_longer = step(variables, features, longer)
   np.testing.assert_allclose(loss_longer, loss, rtol=1e-6)
   captioners.assert_trees_close(gradient_longer, gradient, atol=1e-6)
   words = gradient['params']['decoder']['words']['embedding']
@@ -514,7 +520,7 @@ def test_padding_changes_neither_loss_nor_gradient(name, grids, tokens):
 
 @pytest.mark.parametrize('name', MODELS)
 def test_locations_that_are_none_change_neither_loss_nor_gradient(
-  name, grids, tokens
+  name, features, tokens
 ):
   """As if they had been cut off, the attention's penalty included."""
   always = dict(expected=1.0) if name == 'hard' else {}
@@ -523,21 +529,23 @@ def test_locations_that_are_none_change_neither_loss_nor_gradient(
   captioner, variables = captioners.create(config)
   step = jax.jit(jax.value_and_grad(make_loss(captioner, config)))
   num_locations = np.array([3, 3, 3, 3], np.int32)
-  seen = garbage_after(grids, num_locations)
+  seen = garbage_after(features, num_locations)
   loss, gradient = step(variables, seen, tokens, num_locations)
-  cut_loss, cut_gradient = step(variables, grids[:, :3], tokens)
+  cut_loss, cut_gradient = step(variables, features[:, :3], tokens)
   np.testing.assert_allclose(loss, cut_loss, rtol=1e-5)
   captioners.assert_trees_close(gradient, cut_gradient)
 
 
 @pytest.mark.parametrize('reduction', ['sum', 'mean'])
 def test_each_picture_has_a_penalty_for_its_own_locations(
-  reduction, grids, tokens
+  reduction, features, tokens
 ):
   config = captioners.small_config('soft')
   config.loss.penalty_reduction = reduction
   captioner, variables = captioners.create(config)
-  _, attention = teacher_forced(captioner, variables, grids, tokens, LOCATIONS)
+  _, attention = teacher_forced(
+    captioner, variables, features, tokens, LOCATIONS
+  )
   penalty = 0.0
   for b, k in np.ndindex(tokens.shape[:2]):
     mask = tokens[b, k] != vocabulary.PAD_ID
@@ -547,7 +555,7 @@ def test_each_picture_has_a_penalty_for_its_own_locations(
   for weight in (0.0, 0.5):
     config.loss.attention_penalty = weight
     loss = jax.jit(make_loss(captioner, config))
-    losses_.append(loss(variables, grids, tokens, LOCATIONS))
+    losses_.append(loss(variables, features, tokens, LOCATIONS))
   np.testing.assert_allclose(
     losses_[1] - losses_[0], 0.5 * penalty / 8, rtol=1e-4
   )
@@ -610,12 +618,12 @@ def two_devices(captioner, config, variables, batch):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_two_devices_train_the_decoder_as_one_does(name, grids, tokens):
+def test_two_devices_train_the_decoder_as_one_does(name, features, tokens):
   """Hard attention where it takes expectations, and its baseline."""
   always = dict(expected=1.0) if name == 'hard' else {}
   config = captioners.small_config(name, **always)
   captioner, variables = captioners.create(config)
-  batch = {'picture': grids, 'tokens': tokens, 'num_locations': LOCATIONS}
+  batch = {'features': features, 'tokens': tokens, 'num_locations': LOCATIONS}
   loss, params, model_state = one_device(captioner, config, variables, batch)
   state, update = two_devices(captioner, config, variables, batch)
   np.testing.assert_allclose(update.loss, loss, rtol=1e-5)
@@ -628,16 +636,16 @@ def test_two_devices_train_the_decoder_as_one_does(name, grids, tokens):
 
 
 def whole(config):
-  """The captioner of pictures, its first variables, and a batch."""
+  """The captioner of images, its first variables, and a batch."""
   captioner = model.create(config, V)
   rng = np.random.default_rng(5)
   coarse = rng.integers(0, 256, (4, 4, 4, 3), np.uint8)
-  pictures = coarse.repeat(4, 1).repeat(4, 2)
+  images = coarse.repeat(4, 1).repeat(4, 2)
   tokens = rng.integers(len(vocabulary.SPECIAL), V, (4, 2, 3)).astype(np.int32)
   # The devices have different numbers of words.
   tokens[0, :, 2] = vocabulary.PAD_ID
-  variables = captioners.first_variables(captioner, pictures[0], config)
-  batch = {'picture': pictures, 'tokens': tokens}
+  variables = captioners.first_variables(captioner, images[0], config)
+  batch = {'image': images, 'tokens': tokens}
   return captioner, variables, batch
 
 

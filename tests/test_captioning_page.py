@@ -32,7 +32,7 @@ def entry(name, cider, caption='a red dog', **changes):
   return page.Entry(
     **{
       'id': name,
-      'picture': GREY,
+      'image': GREY,
       'caption': caption,
       'log_prob': -2.5,
       'references': ['a dog runs', 'the dog'],
@@ -124,8 +124,8 @@ def test_weights_that_cannot_be_shown_are_an_error(
     ({'scores': {'BLEU-4': 1.0}}, 'no score CIDEr.*only BLEU-4'),
     ({'scores': {}}, 'only none'),
     ({'scores': {'CIDEr': np.nan}}, 'no score CIDEr'),
-    ({'picture': GREY / 255}, r'uint8\[H, W, 3\], not float64\[60, 60, 3\]'),
-    ({'picture': GREY[..., 0]}, r'not uint8\[60, 60\]'),
+    ({'image': GREY / 255}, r'uint8\[H, W, 3\], not float64\[60, 60, 3\]'),
+    ({'image': GREY[..., 0]}, r'not uint8\[60, 60\]'),
   ],
 )
 def test_an_entry_that_cannot_be_shown_is_an_error(tmp_path, changes, message):
@@ -159,7 +159,7 @@ def test_pictures_do_not_pile_up_in_memory(tmp_path):
     for i in range(5):
       # The last but one may still be in the hands of the loop.
       assert not any(reference() for reference in made[:-1])
-      shown = entry(str(i), 1.0, picture=GREY.copy())
+      shown = entry(str(i), 1.0, image=GREY.copy())
       made.append(weakref.ref(shown.picture))
       yield shown
       del shown
@@ -181,8 +181,8 @@ def test_large_pictures_are_made_small_and_small_ones_are_kept(tmp_path):
   text = inside(
     write(
       tmp_path / 'page.html',
-      entry('large', 2.0, picture=large),
-      entry('small', 1.0, picture=large[::16, ::16]),
+      entry('large', 2.0, image=large),
+      entry('small', 1.0, image=large[::16, ::16]),
     )
   )
   found = [
@@ -301,7 +301,7 @@ def test_pictures_are_shaded_as_in_the_figures(chromium, tmp_path):
   attention = rng.random((3, 49), np.float32) ** 4
   address = write(
     tmp_path / 'page.html',
-    entry('0', 1.0, picture=colored, attention=attention),
+    entry('0', 1.0, image=colored, attention=attention),
   )
   encoded = re.search('jpeg;base64,([^"]+)"', inside(address)).group(1)
   jpeg = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))

@@ -165,7 +165,7 @@ class Att2in:
     self.variables = {'params': {'decoder': att2in_params(weights)}}
     self.numbers = our_numbers(self.vocab)
     self.batch = {
-      'picture': arrays['input/att_feats'],
+      'features': arrays['input/att_feats'],
       'tokens': our_tokens(arrays['input/seq'][..., 1:], self.vocab),
     }
     self.real = arrays['input/loss_mask'] > 0
@@ -201,7 +201,7 @@ def test_att2in_step_by_step(golden_att2in):
   apply = golden.captioner.apply
   carry, context = apply(
     golden.variables,
-    golden.batch['picture'],
+    golden.batch['features'],
     golden.batch.get('num_locations'),
     method='begin',
   )
@@ -311,7 +311,7 @@ class Arctic:
     self.variables = {'params': {'decoder': arctic_params(weights)}}
     captions = self.inputs['x'].T
     self.batch = {
-      'picture': self.inputs['ctx'],
+      'features': self.inputs['ctx'],
       'tokens': our_tokens(captions, self.vocab)[:, None],
     }
     self.real = self.inputs['mask'].T > 0
@@ -487,7 +487,7 @@ def test_self_critical_loss_and_gradient(golden_rewards, name):
   logits = np.ones((*tokens.shape, golden.vocab + 2), np.float32)
   theirs = golden.theirs['logits'].reshape(*tokens.shape, golden.vocab)
   logits[..., numbers] = theirs
-  batch = {'picture': None, 'tokens': tokens, 'advantage': advantage}
+  batch = {'features': None, 'tokens': tokens, 'advantage': advantage}
   loss, gradient, _ = loss_and_gradient(
     Given(), loss_config(), {'params': logits}, batch
   )

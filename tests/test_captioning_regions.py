@@ -95,7 +95,9 @@ def data_dir(tmp_path_factory):
     for i in ids:
       path = directory / f'{i}.png'
       PIL.Image.new('RGB', (16, 16), (int(i), 90, 30)).save(path)
-      pictures.append(sources.Picture(i, path, split, [f'A cat of {split}.']))
+      pictures.append(
+        sources.CaptionedFile(i, path, split, [f'A cat of {split}.'])
+      )
   data.prepare('toy', pictures, directory)
   return directory
 
@@ -134,17 +136,17 @@ def test_records_carry_their_own_regions(imported, tmp_path):
     read = {record['id']: record for record in source}
     assert sorted(read) == sorted(ids)
     for i, record in read.items():
-      assert record['grid'].dtype == np.float16
-      np.testing.assert_array_equal(record['grid'], REGIONS[i])
+      assert record['features'].dtype == np.float16
+      np.testing.assert_array_equal(record['features'], REGIONS[i])
       assert record['max_locations'] == MOST
       assert record['captions'] == [f'A cat of {split}.']
   # The order is the data set's, which is not that of the files.
   plain = data.open_split(NAME, 'train', imported)
   order = [record['id'] for record in plain]
   assert order != sorted(order)
-  grids = regions.open_split(NAME, 'lines', 'train', imported)
-  assert [len(rows) for rows in grids] == [len(REGIONS[i]) for i in order]
-  assert grids.shape == (None, D) and grids.max_locations == MOST
+  features = regions.open_split(NAME, 'lines', 'train', imported)
+  assert [len(rows) for rows in features] == [len(REGIONS[i]) for i in order]
+  assert features.shape == (None, D) and features.max_locations == MOST
   assert not (tmp_path / 'run').exists(), 'no encoder is needed'
 
 
@@ -185,9 +187,9 @@ def test_regions_of_other_pictures_are_refused(imported, tmp_path):
   path = stale / 'regions.json'
   now = data.fingerprint(NAME, imported)
   path.write_text(path.read_text().replace(now, now[::-1]))
-  with pytest.raises(ValueError, match='regions of other pictures'):
+  with pytest.raises(ValueError, match='regions of other images'):
     regions.open_split(NAME, 'stale', 'train', imported)
-  with pytest.raises(ValueError, match='or those of other pictures'):
+  with pytest.raises(ValueError, match='or those of other images'):
     regions.prepare(NAME, 'stale', save_lines(tmp_path / 'lines'), imported)
 
 
@@ -230,14 +232,14 @@ def test_all_problems_are_in_one_error(data_dir, tmp_path):
     f'104): {D + 1}',
     '105.npz (id 105): int32[2, 3] is not float',
     '106.npz (id 106): ',
-    f'other features of the same picture (1):\n  {path}, line 2 (id 4): first '
+    f'other features of the same image (1):\n  {path}, line 2 (id 4): first '
     f'in {directory}/4.np',
     'some.tsv, line 4 (id 100): 3 features of 7 regions',
     'some.tsv, line 5 (id 101): 6 features of 0 regions',
     'some.tsv, line 6 (id 102): invalid literal',
     'some.tsv, line 7 (id 103): Incorrect padding',
     f'lines that have not 6 columns (1):\n  {path}, line 9: ',
-    'pictures of validation without features (2):\n  20\n  21\n',
+    'images of validation without features (2):\n  20\n  21\n',
     'There are features of 2 others, such as 999, 888.',
   ):
     assert problem in said, said
@@ -255,7 +257,7 @@ def test_missing_pictures_are_counted(data_dir, tmp_path, monkeypatch):
   listed = str(error.value).split('of train without features (7):\n')[1]
   ids, rest = listed.split('  and 4 more\n')
   assert len(ids.split()) == 3 and set(ids.split()) <= set(IDS['train'])
-  assert rest.startswith('pictures of validation without features (2):')
+  assert rest.startswith('images of validation without features (2):')
   with pytest.raises(ValueError, match='does not exist: pass files .tsv'):
     regions.prepare(NAME, 'none', [tmp_path / 'nowhere'], data_dir)
 
@@ -268,30 +270,32 @@ def test_batches_are_padded_with_zeros(imported, tmp_path):
   for record in training:
     for example in (make.training(record, rng), make.evaluation(record)):
       rows = REGIONS[example['id']]
-      assert example['picture'].dtype == np.float16
+      assert example['features'].dtype == np.float16
       assert example['num_locations'].dtype == np.int32
       assert example['num_locations'] == len(rows)
       padding = np.zeros((MOST - len(rows), D))
       np.testing.assert_array_equal(
-        example['picture'], np.concatenate([rows, padding])
+        example['features'], np.concatenate([rows, padding])
       )
   batches = batching.training_batches(
     training, make.training, batch_size=4, seed=0
   )
   batch = batches[0]
-  assert batch['picture'].shape == (4, MOST, D)
+  assert batch['features'].shape == (4, MOST, D)
   expected = [len(REGIONS[i]) for i in batch['id']]
   np.testing.assert_array_equal(batch['num_locations'], expected)
   assert parallel.shard(batch)['num_locations'].shape == (2, 2)
 
 
-def test_grids_of_one_size_have_no_locations(data_dir):
-  grid = np.ones((4, D), np.float16)
+def test_features_of_one_size_have_no_locations(data_dir):
+  features = np.ones((4, D), np.float16)
   words = vocabulary.Vocabulary.build(['A cat.'], threshold=1)
   make = examples.Examples(words, small_config(data_dir).data)
-  example = make.evaluation({'id': '1', 'captions': ['A cat.'], 'grid': grid})
-  assert set(example) == {'id', 'picture', 'tokens'}
-  assert example['picture'] is grid
+  example = make.evaluation(
+    {'id': '1', 'captions': ['A cat.'], 'features': features}
+  )
+  assert set(example) == {'id', 'features', 'tokens'}
+  assert example['features'] is features
 
 
 def test_regions_and_an_encoder_exclude_each_other(imported, tmp_path):
@@ -331,7 +335,7 @@ def test_a_run_goes_on_with_the_encoder_and_the_words_of_another(
   assert os.listdir(data.directory(NAME, data_dir)) == cached
   assert [r['id'] for r in again] == [r['id'] for r in training]
   for record, expected in zip(again, training, strict=True):
-    np.testing.assert_array_equal(record['grid'], expected['grid'])
+    np.testing.assert_array_equal(record['features'], expected['features'])
   words = records.make_examples(config, second, again).vocabulary
   assert words == made.vocabulary
   assert contents(second) == contents(first)

@@ -212,9 +212,9 @@ def test_rows_of_padding_are_no_references(frequencies):
     np.testing.assert_array_equal(
       scorer.submit(samples, padded).result(), expected
     )
-    with pytest.raises(ValueError, match='picture 0 of the batch has no ref'):
+    with pytest.raises(ValueError, match='image 0 of the batch has no ref'):
       scorer.submit(samples, padding).result()
-    with pytest.raises(ValueError, match='30 pictures cannot be scored'):
+    with pytest.raises(ValueError, match='30 images cannot be scored'):
       scorer.submit(samples, references[:29])
 
 

@@ -48,7 +48,7 @@ def scorer(tmp_path):
 def make_batch(repeats, **more):
   rng = np.random.default_rng(0)
   return {
-    'picture': np.tile(
+    'features': np.tile(
       rng.normal(size=(2, L, D)).astype(np.float32), (repeats, 1, 1)
     ),
     'tokens': np.tile(encode(CAPTIONS[:2]), (repeats, 1, 1)),
@@ -60,7 +60,7 @@ def initialize(captioner, batch):
   """Variables far from their initial symmetry."""
   shapes = jax.eval_shape(
     lambda key: captioner.init(
-      key, batch['picture'][:2], batch['tokens'][:2], train=False
+      key, batch['features'][:2], batch['tokens'][:2], train=False
     ),
     jax.random.key(0),
   )
@@ -73,7 +73,11 @@ def initialize(captioner, batch):
 def log_probs(captioner, variables, batch, tokens):
   """Of whole captions, under what is sampled: f32[B, K]."""
   logits, _ = captioner.apply(
-    variables, batch['picture'], tokens, batch.get('num_locations'), train=False
+    variables,
+    batch['features'],
+    tokens,
+    batch.get('num_locations'),
+    train=False,
   )
   logits = jax.nn.log_softmax(self_critical.policy(logits))
   chosen = jnp.take_along_axis(logits, tokens[..., None], -1)[..., 0]
@@ -219,13 +223,13 @@ def test_parts_and_devices_keep_the_order(scorer, baseline):
     )
   )
   batch = make_batch(6, num_locations=np.array([4, 1, 2] * 4, np.int32))
-  batch['picture'] *= np.arange(1, 13, dtype=np.float32)[:, None, None]
+  batch['features'] *= np.arange(1, 13, dtype=np.float32)[:, None, None]
   batch['tokens'] = encode([CAPTIONS[i % 2][::-1] for i in range(12)])
   batch['tokens'][3:5] = encode([['y y y', 'y']] * 2)
   variables = initialize(captioner, batch)
 
   def greedy(variables, batch):
-    inputs = batch['picture'], batch['num_locations']
+    inputs = batch['features'], batch['num_locations']
     carry, context = captioner.apply(variables, *inputs, method='begin')
     return search.greedy(
       lambda carry, tokens: captioner.apply(
@@ -244,8 +248,8 @@ def test_parts_and_devices_keep_the_order(scorer, baseline):
   for parts in (1, 2) if baseline == 'greedy' else (3,):
     draw = create(captioner, scorer, baseline=baseline, parts=parts)
     drawn, statistics = run(draw, variables, batch)
-    assert set(drawn) == {'picture', 'num_locations', 'tokens', 'advantage'}
-    np.testing.assert_array_equal(drawn['picture'], batch['picture'])
+    assert set(drawn) == {'features', 'num_locations', 'tokens', 'advantage'}
+    np.testing.assert_array_equal(drawn['features'], batch['features'])
     np.testing.assert_array_equal(
       drawn['num_locations'], batch['num_locations']
     )
@@ -269,7 +273,7 @@ def test_samples_depend_on_step_device_and_part_and_on_nothing_else(scorer):
   )
   batch = make_batch(8)
   # One picture, so that what differs is drawn.
-  batch['picture'][:] = batch['picture'][0]
+  batch['features'][:] = batch['features'][0]
   variables = initialize(captioner, batch)
   draw = create(captioner, scorer)
   drawn = [run(draw, variables, batch, step)[0]['tokens'] for step in (3, 4)]

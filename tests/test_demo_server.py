@@ -13,7 +13,6 @@ import pytest
 from starlette import testclient
 from starlette import websockets
 
-from captioning import caption
 from captioning import inference
 from captioning import vocabulary
 from demo import guard
@@ -446,11 +445,10 @@ def test_captions_and_attention_are_those_of_captioning(
 ):
   contents = png(height, width)
   answer = send_photo(client, contents).json()
-  trained = inference.load(workdirs['photos'])
-  describer = caption.Describer([trained])
+  captioner = inference.load(workdirs['photos'])
   photo = images.decode(contents)
-  picture = images.for_evaluation(photo, resize=18, crop=16)
-  ((best, *others),) = describer.captions([picture])
+  image = images.for_evaluation(photo, resize=18, crop=16)
+  ((best, *others),) = captioner.caption([photo])
   assert [one['text'] for one in answer['captions']] == [
     one.text for one in (best, *others)
   ]
@@ -470,7 +468,7 @@ def test_captions_and_attention_are_those_of_captioning(
   assert (attention['rows'], attention['columns']) == (2, 2)
   np.testing.assert_allclose(
     attention['weights'],
-    describer.attention(picture, best)[: len(words)],
+    captioner.attention(photo, best)[: len(words)],
     atol=1e-5,
   )
   # What the model saw, cut out of the photograph as it is shown.
@@ -480,7 +478,7 @@ def test_captions_and_attention_are_those_of_captioning(
   top, left = shown['y'] * rows, shown['x'] * columns
   assert (top, left) == pytest.approx((round(top), round(left)))
   np.testing.assert_array_equal(
-    resized[round(top) :, round(left) :][:16, :16], picture
+    resized[round(top) :, round(left) :][:16, :16], image
   )
   assert shown['height'] * rows == pytest.approx(16)
   assert shown['width'] * columns == pytest.approx(16)
@@ -489,7 +487,7 @@ def test_captions_and_attention_are_those_of_captioning(
 def test_photographs_together_are_described_as_each_alone(studio):
   model = studio.captioners['photos'].model
   pictures = [
-    model.picture(images.decode(png(20, 24, seed)))
+    model.preprocess(images.decode(png(20, 24, seed)))
     for seed in range(model.most - 1)
   ]
   together = model(pictures)

@@ -77,7 +77,7 @@ def write_results(table_runs, row, seed, scores, **changed):
     'step': 600,
     'commit': 'abc',
     'hardware': '2 x cpu',
-    'num_pictures': 210,
+    'num_images': 210,
     'training_seconds': 60.0 * (20 + seed),
     'config': config,
     **changed,
@@ -248,7 +248,7 @@ def test_what_differs_from_the_row_is_told(ucm):
   row = ucm.table.row('soft')
   shorter = runs_lib.TableRuns(ucm.table, ucm.workdirs, ('num_steps=7',))
   write_results(shorter, row, 0, {'CIDEr': 1.0})
-  write_results(ucm, row, 1, {'CIDEr': 1.0}, num_pictures=9)
+  write_results(ucm, row, 1, {'CIDEr': 1.0}, num_images=9)
   write_results(ucm, row, 2, {'CIDEr': 1.0}, config=None)
   text = reported(ucm)
   expected = runs_lib.load_config(ucm.arguments(row, 0)).num_steps
@@ -295,7 +295,7 @@ def test_other_evaluations_of_a_run_are_rows_of_their_own(tmp_path):
   table_runs = runs_lib.TableRuns(TABLES['event_captions'], tmp_path / 'tables')
   row = table_runs.table.row('temporal_attention')
   shuffled = table_runs.table.row('temporal_attention_shuffled')
-  write_results(table_runs, row, 0, {'motion_order': 0.95}, num_pictures=9)
+  write_results(table_runs, row, 0, {'motion_order': 0.95}, num_images=9)
   # Not all that the table wants: its command goes on.
   assert not table_runs.ended(row, 0) and table_runs.entry(shuffled, 0) is None
   path = table_runs.workdir(shuffled, 0) / 'results.json'
@@ -318,7 +318,7 @@ def test_test_subjects_choose_nothing(name, tmp_path):
   """What settings are chosen by is scored on who is held out."""
   table_runs = runs_lib.TableRuns(TABLES['utd_mhad'], tmp_path)
   row = table_runs.table.row(name)
-  write_results(table_runs, row, 0, {'accuracy': 0.9}, num_pictures=108)
+  write_results(table_runs, row, 0, {'accuracy': 0.9}, num_images=108)
   assert not table_runs.ended(row, 0)  # On the test subjects, as once was done.
   path = table_runs.workdir(row, 0) / 'results.json'
   entry = json.loads(path.read_text())['test']
@@ -697,7 +697,7 @@ def test_a_subset_cannot_stand_for_the_whole(tmp_path):
   _, picture, captions = scenes.example('train', 0)
   picture.save(tmp_path / 'one.png')
   pictures = [
-    sources.Picture(split, tmp_path / 'one.png', split, captions)
+    sources.CaptionedFile(split, tmp_path / 'one.png', split, captions)
     for split in ('train', 'validation', 'test')
   ]
   captions_lib.prepare('flickr8k', pictures, tmp_path)
