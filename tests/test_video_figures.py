@@ -67,10 +67,10 @@ def test_curves_of_every_tracker_are_drawn():
   )
   half = image.shape[1] // 2
   heights = []
-  for place in range(3):
+  for index in range(3):
     for part in image[:, :half], image[:, half:]:
-      assert is_colour(part, place).sum() > 100
-    heights.append(np.nonzero(is_colour(image[:, :half], place))[0].mean())
+      assert is_colour(part, index).sum() > 100
+    heights.append(np.nonzero(is_colour(image[:, :half], index))[0].mean())
   # The second is the best: it is highest, and the first keeps its colour.
   assert heights[1] < heights[2] < heights[0]
   assert_margins_are_white(image)
@@ -129,8 +129,8 @@ def test_a_strip_has_room_for_long_names():
   names = {f'a tracker of a long name {i}': np.zeros((1, 4)) for i in range(9)}
   strip = figures.overlay_strip([GREY], names, side=40)
   assert strip[-14:, -3:].min() == 255
-  for place in range(8):
-    assert is_colour(strip[-14:], place).sum() > 40
+  for index in range(8):
+    assert is_colour(strip[-14:], index).sum() > 40
 
 
 @pytest.mark.parametrize('channels', [None, 1, 3])
@@ -146,8 +146,8 @@ def test_probabilities_over_time(channels, length):
   shown = (image == 77).all(axis=-1).sum()
   assert shown > 500 if channels else shown < 50
   # The surest is the first colour, and it is drawn above the second.
-  places = [np.nonzero(is_colour(image[:, :450], i))[0] for i in (0, 1)]
-  assert places[0].mean() < places[1].mean()
+  rows = [np.nonzero(is_colour(image[:, :450], i))[0] for i in (0, 1)]
+  assert rows[0].mean() < rows[1].mean()
   assert not is_colour(image, 2).any()
   assert_margins_are_white(image)
 

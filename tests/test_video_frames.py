@@ -28,8 +28,8 @@ def write_avi(path, pixels):
     video = container.add_stream('mpeg4', rate=25)
     video.height, video.width = pixels.shape[1:3]
     video.pix_fmt = 'yuv420p'
-    for picture in pixels:
-      frame = av.VideoFrame.from_ndarray(picture, format='rgb24')
+    for image in pixels:
+      frame = av.VideoFrame.from_ndarray(image, format='rgb24')
       container.mux(video.encode(frame))
     container.mux(video.encode())
 
@@ -42,8 +42,8 @@ def random_frames(count, height=6, width=9, channels=3):
 
 def save_folder(directory, pixels, names):
   directory.mkdir()
-  for picture, name in zip(pixels, names, strict=True):
-    Image.fromarray(picture).save(directory / name)
+  for image, name in zip(pixels, names, strict=True):
+    Image.fromarray(image).save(directory / name)
   return directory
 
 
@@ -216,7 +216,7 @@ def test_bad_arrays_are_named(tmp_path):
 @pytest.mark.parametrize('channels', [1, 3])
 def test_encoded_frames_are_like_an_array(channels):
   pixels = random_frames(5, channels=channels)
-  files = [frames.encode(picture, lossless=True) for picture in pixels]
+  files = [frames.encode(image, lossless=True) for image in pixels]
   encoded = frames.Encoded(files, channels=channels)
   assert encoded.shape == pixels.shape and len(encoded) == 5
   assert (encoded.dtype, encoded.ndim) == (pixels.dtype, pixels.ndim)
@@ -235,7 +235,7 @@ def test_encoded_frames_are_like_an_array(channels):
 
 
 def test_jpeg_loses_little():
-  picture = moving(1)[0]
-  file = frames.encode(picture, lossless=False)
+  image = moving(1)[0]
+  file = frames.encode(image, lossless=False)
   assert file.startswith(b'\xff\xd8')
-  assert np.abs(images.decode(file).astype(int) - picture).mean() < 3
+  assert np.abs(images.decode(file).astype(int) - image).mean() < 3

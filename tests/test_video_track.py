@@ -1,7 +1,7 @@
-"""Training of trackers, and what is done with those that are trained.
+"""Training of trackers, and the commands of trained ones.
 
-The configs in small, on two virtual devices. One run is left alone; another is
-stopped on its way and must end where the first has ended.
+Small configs on two virtual devices. One run is uninterrupted; another is
+stopped and resumed, and must end with equal results.
 """
 
 import csv
@@ -293,8 +293,8 @@ def test_results_are_those_of_the_boxes(trained):
     for metric, value in expected.items():
       # A box on a threshold may fall to either side.
       assert found[name][metric] == pytest.approx(value, abs=0.02)
-  with Image.open(trained / 'results' / 'test.png') as picture:
-    assert picture.width > 6 * 40
+  with Image.open(trained / 'results' / 'test.png') as image:
+    assert image.width > 6 * 40
 
 
 def test_scores_before_while_and_after_it_is_hidden():
@@ -319,7 +319,7 @@ def test_scores_before_while_and_after_it_is_hidden():
 
 
 def test_scores_after_a_blackout_and_behind_a_screen():
-  """Sequences are told apart by their frames, as they are drawn."""
+  """Sequences are classified by the brightness of their hidden frames."""
   records = [occlusion_track.example('test', i) for i in range(12)]
   truths = [record['boxes'] for record in records]
   hidden = [record['hidden'] for record in records]
@@ -484,8 +484,8 @@ def test_a_clip_is_followed(trained, otb, tmp_path, capsys, kind, output):
   if output.suffix == '.mp4':
     assert frames_lib.read(output).shape == (7, 160, 200, 3)
   else:
-    with Image.open(output) as picture:
-      assert picture.width > 7 * 200
+    with Image.open(output) as image:
+      assert image.width > 7 * 200
 
 
 def test_boxes_as_json(trained, tmp_path):
