@@ -65,10 +65,10 @@ class AdaptiveAttention(decoder.AttendingDecoder):
       self.cell.project_constant(image)[:, None],
     )
 
-  def start(self, context, captions, *, train):
-    """Zeros: (c, h, s), each f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """Zeros: (c, h, s), each f32[B, num_sequences, H]."""
     del train
-    return self.cell.start((len(context.projected_constant), captions))
+    return self.cell.start((len(context.projected_constant), num_sequences))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""

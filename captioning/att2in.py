@@ -36,10 +36,10 @@ class Att2in(decoder.AttendingDecoder):
     self.context_candidate = nn.Dense(2 * self.features, dtype=self.dtype)
     self.output = nn.Dense(self.vocab_size, dtype=self.dtype)
 
-  def start(self, context, captions, *, train):
-    """Zeros: (c, h), both f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """Zeros: (c, h), both f32[B, num_sequences, H]."""
     del train
-    return self.cell.start((len(context.values), captions))
+    return self.cell.start((len(context.values), num_sequences))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""

@@ -37,11 +37,11 @@ class ShowAndTell(decoder.Decoder):
     image = self.dropout(image, deterministic=not train)
     return self.cell.project(image)[:, None]
 
-  def start(self, context, captions, *, train):
-    """The state after the image: (c, h), both f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """The state after the image: (c, h), both f32[B, num_sequences, H]."""
     del train
     carry, _ = self.cell.step(self.cell.start(context.shape[:2]), context)
-    return jax.tree.map(lambda x: jnp.repeat(x, captions, axis=1), carry)
+    return jax.tree.map(lambda x: jnp.repeat(x, num_sequences, axis=1), carry)
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""

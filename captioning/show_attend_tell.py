@@ -80,13 +80,13 @@ class ShowAttendTell(decoder.AttendingDecoder):
       expected = jax.random.bernoulli(key, self.expected)
     return Context(self.annotate(annotations, mask, train=train), expected)
 
-  def start(self, context, captions, *, train):
-    """The state from the mean annotation: (c, h), both f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """From the mean annotation: (c, h), both f32[B, num_sequences, H]."""
     x = context.annotations.mean()
     for layer in self.init_hidden:
       x = self.dropout(nn.relu(layer(x)), deterministic=not train)
     state = jnp.tanh(self.init_state(x)).astype(jnp.float32)
-    state = jnp.repeat(state[:, None], captions, axis=1)
+    state = jnp.repeat(state[:, None], num_sequences, axis=1)
     return tuple(jnp.split(state, 2, axis=-1))
 
   def read(self, tokens, *, train):

@@ -67,10 +67,10 @@ class UpDown(decoder.AttendingDecoder):
       self.attention_cell.project_constant(image)[:, None],
     )
 
-  def start(self, context, captions, *, train):
-    """Zeros: the carries of the two LSTMs, leaves f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """Zeros: the carries of the two LSTMs, leaves f32[B, num_sequences, H]."""
     del train
-    shape = (len(context.projected_constant), captions)
+    shape = (len(context.projected_constant), num_sequences)
     return self.attention_cell.start(shape), self.language_cell.start(shape)
 
   def read(self, tokens, *, train):

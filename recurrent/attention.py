@@ -1,8 +1,8 @@
 """Soft, hard and adaptive attention over a set of features.
 
-Axes: B batch, K sequences that share one set (captions of one picture in
+Axes: B batch, K sequences that share one set (captions of one image in
 training, beams in search), L locations, D features of a location, H units of
-the state that asks, A attention units.
+the querying state, A attention units.
 """
 
 import functools
@@ -35,7 +35,7 @@ def masked_softmax(
 
 
 def likeliest(weights: jax.Array) -> jax.Array:
-  """The location of most weight, the first of equals: one-hot f32[..., L]."""
+  """The first location of largest weight: one-hot f32[..., L]."""
   hit = weights == jnp.max(weights, axis=-1, keepdims=True)
   # Several times as fast on CPU as an argmax.
   first = jnp.cumsum(hit, axis=-1) == 1
@@ -43,7 +43,7 @@ def likeliest(weights: jax.Array) -> jax.Array:
 
 
 def sample(weights: jax.Array, uniform: jax.Array) -> jax.Array:
-  """Draws a location, with its weight as probability: one-hot f32[..., L].
+  """Samples a location by its weight: one-hot f32[..., L].
 
   Args:
     weights: f32[..., L], which sum to 1.
@@ -57,11 +57,12 @@ def sample(weights: jax.Array, uniform: jax.Array) -> jax.Array:
 
 
 def item_by_item(*, train: bool) -> bool:
-  """Whether to take one item of the batch after the other.
+  """Decides whether to process the items of a batch one after the other.
 
-  A CPU's cache holds what belongs to one item, but not to all: measured, beam
-  search over 32 pictures takes 8 % less time, and annotations may stay in half
-  precision until they are needed. The reverse pass would take longer.
+  The data of one item fit into a CPU's cache, those of a batch do not.
+  Measured, beam search over 32 images takes 8 % less time, and annotations may
+  stay in half precision until they are needed. The backward pass would take
+  longer.
   """
   return not train and jax.default_backend() == 'cpu'
 
@@ -88,10 +89,10 @@ class AdditiveAttention(nn.Module):
 
   Attributes:
     features: the number of attention units, A.
-    layers: how many layers make the keys; each one after the first is
+    layers: number of layers that compute the keys; each one after the first is
       k_l <- tanh(W' k_l + b'), the `n_layers_att` of Xu et al.'s code.
     use_bias: whether these layers have biases.
-    dtype: type of the products' operands and results.
+    dtype: type of the matrix products.
   """
 
   features: int
@@ -100,7 +101,7 @@ class AdditiveAttention(nn.Module):
   dtype: Any = jnp.float32
 
   def setup(self):
-    """Declares the products; their parameters appear on the first use."""
+    """Declares the layers; their parameters are created on first use."""
     self.key_layers = [
       nn.Dense(self.features, use_bias=self.use_bias, dtype=self.dtype)
       for _ in range(self.layers)
@@ -111,9 +112,9 @@ class AdditiveAttention(nn.Module):
   def project(
     self, annotations: jax.Array, *, train: bool = False
   ) -> jax.Array:
-    """The annotations' part of the scores: f[B, L, D] -> [B, L, A].
+    """The keys of the annotations: f[B, L, D] -> [B, L, A].
 
-    It does not depend on the state: computed once, outside the scan.
+    They do not depend on the state: compute them once, outside the scan.
     """
     if item_by_item(train=train):
       return _over_items(AdditiveAttention._project, self, (annotations,))
@@ -133,20 +134,21 @@ class AdditiveAttention(nn.Module):
     """Attends to one set of locations for each of the K sequences.
 
     Args:
-      query: f[B, K, H], the states that ask.
-      keys: f[B, L, A], of `project`.
-      values: f[B, L, D], what is averaged; mostly the annotations.
+      query: f[B, K, H], the states of the sequences.
+      keys: f[B, L, A], returned by `project`.
+      values: f[B, L, D], which are averaged; usually the annotations.
       mask: bool[B, L], False where there is no location, or None.
-      select: makes of the weights those that average: f32[..., L] -> f32[...,
-        L], for hard attention one-hot (`likeliest`, `sample`). None: soft.
-      sentinel: key f[B, K, A] and value f[B, K, D] of one location more, each
-        sequence's own and the first of its locations: the visual sentinel of
-        Lu et al. 2017. Not with `select`.
-      train: whether there is a reverse pass; the result is the same.
+      select: maps the attention weights to those used for the average,
+        f32[..., L] -> f32[..., L]; for hard attention one-hot (`likeliest`,
+        `sample`). None: soft attention.
+      sentinel: key f[B, K, A] and value f[B, K, D] of an additional location
+        for each sequence, placed first: the visual sentinel of Lu et al. 2017.
+        Not with `select`.
+      train: whether a backward pass follows; the result is the same.
 
     Returns:
-      The context [B, K, D], the weights f32[B, K, L] (L + 1 with `sentinel`)
-      and those used for the average, of the same shape.
+      The context [B, K, D], the attention weights f32[B, K, L] (L + 1 with
+      `sentinel`) and those used for the average, of the same shape.
     """
     query = self.query(query)[:, :, None]
     attend = functools.partial(AdditiveAttention._attend, select=select)

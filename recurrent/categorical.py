@@ -1,4 +1,4 @@
-"""Draws from categorical distributions, by means that are fast on CPU.
+"""Sampling from categorical distributions, fast on CPU.
 
 Axes: B items, K sequences of an item, V vocabulary, N any number.
 """
@@ -18,20 +18,20 @@ def first(hit: jax.Array) -> jax.Array:
 
 
 def _inverse_cdf(probs: jax.Array, uniform: jax.Array) -> jax.Array:
-  """Draws indices: unnormalised f32[..., N], f32[...] in [0, 1) -> i32[...]."""
+  """Samples indices: f32[..., N], uniform f32[...] in [0, 1) -> i32[...]."""
   cumulative = jnp.cumsum(probs, axis=-1)
-  # A sum rounded in another order need not be monotone: even then, never
-  # choose a probability of zero.
+  # Rounding may make the cumulative sum not monotone: even then, never choose
+  # a probability of zero.
   total = jnp.max(jnp.where(probs > 0, cumulative, 0), axis=-1)
   return first((probs > 0) & (cumulative > (uniform * total)[..., None]))
 
 
 def sample(key: jax.Array, probs: jax.Array) -> jax.Array:
-  """Draws from unnormalised probabilities: f32[B, K, V] -> i32[B, K].
+  """Samples from unnormalised probabilities: f32[B, K, V] -> i32[B, K].
 
-  First a block of the vocabulary, then a token in it: two random numbers and
+  Samples a block of the vocabulary, then a token of it: two random numbers and
   two short cumulative sums. On CPU that is an order of magnitude faster than
-  `jax.random.categorical`, which draws V random numbers.
+  `jax.random.categorical`, which generates V random numbers.
   """
   size = probs.shape[-1]
   width = int(np.ceil(np.sqrt(size)))
@@ -46,10 +46,10 @@ def sample(key: jax.Array, probs: jax.Array) -> jax.Array:
 
 
 def nucleus(probs: jax.Array, top_p: float) -> jax.Array:
-  """Zeroes all but the likeliest tokens that hold a share of the mass.
+  """Zeroes all but the likeliest tokens that together have `top_p` of the mass.
 
-  Halves the interval around the smallest probability that stays: a sort of the
-  vocabulary takes ten times as long on CPU.
+  Finds the smallest probability to keep by bisection: sorting the vocabulary
+  takes ten times as long on CPU.
 
   Args:
     probs: unnormalised f32[..., V].

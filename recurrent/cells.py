@@ -1,15 +1,15 @@
 """Recurrent cells: one step of time, with the input projected beforehand.
 
-Every cell follows one protocol, so that whatever unrolls one unrolls all:
+Every cell follows one protocol, so that the same code unrolls all of them:
 
   carry = cell.start(batch_shape)
   projected = cell.project(inputs)               # One product for all of time.
   carry, output = cell.step(carry, projected)    # Then one call for each step.
 
 `project` does not depend on the carry, therefore it stays outside the scan.
-`step` takes the sum of whatever drives the gates: a decoder with attention adds
+`step` takes the sum of all inputs of the gates: a decoder with attention adds
 the projection of its context to `projected` before it calls `step`, one with
-inputs that are constant in time adds what `project_constant` made of them once.
+inputs that are constant in time adds the result of `project_constant`.
 
 Axes: B batch (any number of leading axes; for ConvLSTM the last two of them are
 rows and columns), D inputs, W the projection's width (G * H but for HyperLSTM),
@@ -33,7 +33,7 @@ Carry = Any  # A pytree of arrays; each cell says which.
 def orthogonal_per_gate(
   key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32
 ) -> jax.Array:
-  """Draws one orthogonal H x H block for each gate: f32[H, G * H]."""
+  """Samples one orthogonal H x H block for each gate: f32[H, G * H]."""
   units, width = shape
   keys = jax.random.split(key, width // units)
   block = nn.initializers.orthogonal()
@@ -44,10 +44,10 @@ def orthogonal_per_gate(
 def orthogonal_at_centre(
   key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> jax.Array:
-  """A window that is zero around its centre: f32[K, K, H, G * H].
+  """A kernel that is zero around its centre: f32[K, K, H, G * H].
 
-  The centre is `orthogonal_per_gate`: at first a step looks at its own place
-  alone, where the state keeps its size.
+  The centre is `orthogonal_per_gate`: at first a step sees its own position
+  only, where the state keeps its norm.
   """
   rows, columns = shape[:2]
   centre = orthogonal_per_gate(key, shape[2:], dtype)
@@ -59,8 +59,8 @@ def dropout_masks(
 ) -> jax.Array:
   """Inverted dropout as a factor: f32[shape], 0 or 1 / (1 - rate).
 
-  Drawn in one call for all of time (f32[T, B, H]) and scanned over: cheaper
-  than a draw inside each step. Two units share 32 random bits, which halves
+  Sampled in one call for all of time (f32[T, B, H]) and scanned over: cheaper
+  than sampling in each step. Two units share 32 random bits, which halves
   the cost again; `rate` is thereby rounded to a multiple of 2^-16.
   """
   keep = 1.0 - rate
@@ -74,7 +74,7 @@ def dropout_masks(
 def first_rows(
   initializer: Callable[..., jax.Array], rows: int | None
 ) -> Callable[..., jax.Array]:
-  """Initialises a kernel as a part of a larger one, of so many rows."""
+  """Initialises a kernel as the first rows of a larger one, of `rows` rows."""
   if rows is None:
     return initializer
 
@@ -87,15 +87,16 @@ def first_rows(
 
 
 class Cell(nn.Module):
-  """What the cells share: the two products and the zero state.
+  """Base class of the cells: the products and the zero state.
 
   Attributes:
     features: the number of units, H.
     kernel_init: initialiser of the input kernel f32[D, G * H].
     recurrent_init: initialiser of the recurrent kernel f32[H, G * H].
-    dtype: type of the products' operands and results.
-    fan_in: how many inputs `project` and `project_constant` have together, so
-      that their kernels start as the rows of one; by default each has its own.
+    dtype: type of the matrix products.
+    fan_in: number of inputs of `project` and `project_constant` together, so
+      that their kernels are initialised as the rows of one kernel; by default
+      each is initialised by itself.
   """
 
   features: int
@@ -106,16 +107,16 @@ class Cell(nn.Module):
 
   num_gates: ClassVar[int]
   input_bias: ClassVar[bool] = True
-  # Whether the recurrent product is one with a matrix.
+  # Whether the recurrent product is a matrix product.
   has_matrix: ClassVar[bool] = True
 
   @property
   def width(self) -> int:
-    """The last axis of what `project` and `project_constant` return, W."""
+    """Size of the last axis of the projected inputs, W."""
     return self.num_gates * self.features
 
   def setup(self):
-    """Declares the products; their parameters appear on the first use."""
+    """Declares the layers; their parameters are created on first use."""
     kernel_init, recurrent_init = self._initializers()
     self.input = nn.Dense(
       self.width,
@@ -138,20 +139,20 @@ class Cell(nn.Module):
 
   @nn.nowrap
   def _initializers(self) -> tuple[Callable[..., jax.Array], ...]:
-    """Of the kernels f32[D, W] and of the recurrent kernel f32[H, W]."""
+    """Initialisers of the kernels f32[D, W] and of the recurrent f32[H, W]."""
     return first_rows(self.kernel_init, self.fan_in), self.recurrent_init
 
   def project(self, inputs: jax.Array) -> jax.Array:
-    """The inputs' part of the gates, bias included: [..., D] -> [..., W].
+    """Projects the inputs of all steps at once: [..., D] -> [..., W].
 
-    All of time at once.
+    The bias is included.
     """
     return self.input(inputs)
 
   def project_constant(self, inputs: jax.Array) -> jax.Array:
-    """The part of inputs that are constant in time: [B, D] -> [B, W].
+    """Projects inputs that are constant in time: [B, D] -> [B, W].
 
-    Through a kernel of their own, once; add it to what `project` returns.
+    They have a kernel of their own. Add the result to that of `project`.
     """
     return self.constant_input(inputs)
 
@@ -164,9 +165,9 @@ class Cell(nn.Module):
     """One step of time.
 
     Args:
-      carry: the state, as `start` makes it.
-      projected: [B, W], the gates' input: `project`, plus anything else.
-      recurrent_mask: f32[B, H] or None, a step of `dropout_masks`.
+      carry: the state, as `start` returns it.
+      projected: [B, W], the gates' input: `project`, plus any other inputs.
+      recurrent_mask: f32[B, H] or None, one step of `dropout_masks`.
 
     Returns:
       The new carry and the output f32[B, H].
@@ -181,10 +182,10 @@ class Cell(nn.Module):
     product: jax.Array,
     recurrent_mask: jax.Array | None = None,
   ) -> tuple[Carry, jax.Array]:
-    """What remains of a step after its large product.
+    """The rest of a step after its recurrent product.
 
     Args:
-      carry: the state, as `start` makes it.
+      carry: the state, as `start` returns it.
       projected: [B, W], see `step`.
       product: [B, W], `operand` times the recurrent kernel.
       recurrent_mask: see `step`.
@@ -195,7 +196,7 @@ class Cell(nn.Module):
   def operand(
     self, carry: Carry, recurrent_mask: jax.Array | None
   ) -> jax.Array:
-    """What the recurrent kernel is multiplied with: f32[B, H]."""
+    """The factor of the recurrent kernel: f32[B, H]."""
     del recurrent_mask
     return self.hidden(carry)
 
@@ -220,7 +221,7 @@ class RNN(Cell):
   """The simple recurrent network (Elman 1990): h' = tanh(W x + U h + b).
 
   The carry is h f32[B, H]. There is no gated update to drop, therefore the
-  recurrent mask falls on h where it enters the product.
+  recurrent mask is applied to h before the product.
   """
 
   num_gates = 1
@@ -233,7 +234,7 @@ class RNN(Cell):
 
   @nn.nowrap
   def operand(self, carry, recurrent_mask):
-    """h, of which the mask drops units."""
+    """The masked h."""
     return carry if recurrent_mask is None else carry * recurrent_mask
 
 
@@ -246,11 +247,12 @@ class LSTM(Cell):
 
   The carry is (c, h), both f32[B, H].
 
-  The recurrent mask falls on the candidate tanh(g) alone: recurrent dropout
+  The recurrent mask is applied to the candidate tanh(g) only: recurrent dropout
   without memory loss (Semeniuta et al. 2016).
 
   Attributes:
-    forget_bias: added in the step, not stored: the bias itself starts at zero.
+    forget_bias: added in the step, not stored: the bias itself is zero at
+      first.
   """
 
   forget_bias: float = 1.0
@@ -285,15 +287,15 @@ class LSTM(Cell):
 class ConvLSTM(LSTM):
   """LSTM whose products are convolutions (Shi et al. 2015, equation 3).
 
-  The equations of `LSTM` hold at every place, W * x and U * h taking in a
-  window around it, zero outside of the picture. Without the paper's peepholes,
-  whose weights would tie the cell to one size of picture.
+  The equations of `LSTM` hold at every position, where W * x and U * h are
+  convolutions, padded with zeros. The paper's peepholes are left out, since
+  their weights would tie the cell to one size of image.
 
   Inputs are [..., rows, columns, D], and `start` is given (B, rows, columns):
   the carry (c, h) and the output are f32[B, rows, columns, H].
 
   Attributes:
-    window: rows and columns that each product takes in, K; odd.
+    window: rows and columns of the convolution kernels, K; odd.
   """
 
   recurrent_init: Callable[..., jax.Array] = orthogonal_at_centre
@@ -302,9 +304,9 @@ class ConvLSTM(LSTM):
   has_matrix = False
 
   def setup(self):
-    """Declares the convolutions; their parameters appear on the first use."""
+    """Declares the layers; their parameters are created on first use."""
     if self.window % 2 == 0:
-      raise ValueError(f'window={self.window} must be odd, to have a centre')
+      raise ValueError(f'window={self.window} must be odd')
     kernel_init, recurrent_init = self._initializers()
     convolution = functools.partial(
       nn.Conv, self.width, (self.window, self.window), dtype=self.dtype
@@ -321,8 +323,8 @@ class MaxoutLSTM(LSTM):
     c' = sigmoid(f + forget_bias) c + sigmoid(i) max(g, g')
     h' = sigmoid(o) tanh(c')
 
-  The carry is (c, h), both f32[B, H]. The recurrent mask falls on the candidate
-  alone.
+  The carry is (c, h), both f32[B, H]. The recurrent mask is applied to the
+  candidate only.
   """
 
   num_gates = 5
@@ -376,7 +378,8 @@ class GRU(Cell):
     h' = (1 - sigmoid(z)) n + sigmoid(z) h
 
   With the reset after the product, as in cuDNN, all of U h is one product.
-  The carry is h f32[B, H]. The recurrent mask falls on the candidate n.
+  The carry is h f32[B, H]. The recurrent mask is applied to the
+  candidate n.
   """
 
   num_gates = 3
@@ -411,8 +414,8 @@ class PeepholeLSTM(LSTM):
     c' = sigmoid(f + p_f c + forget_bias) c + sigmoid(i + p_i c) tanh(g)
     h' = sigmoid(o + p_o c') tanh(c')
 
-  The carry is (c, h), both f32[B, H]. The recurrent mask falls on the candidate
-  tanh(g) alone.
+  The carry is (c, h), both f32[B, H]. The recurrent mask is applied to the
+  candidate tanh(g) only.
   """
 
   def setup(self):
@@ -425,13 +428,14 @@ class PeepholeLSTM(LSTM):
   def update(self, carry, projected, product, recurrent_mask=None):
     """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
     memory, _ = carry
-    of_input, of_forget, of_output = self.peepholes
+    input_peephole, forget_peephole, output_peephole = self.peepholes
     gates = (projected + product).astype(jnp.float32)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     candidate = jnp.tanh(g)
     if recurrent_mask is not None:
       candidate = candidate * recurrent_mask
-    forget = nn.sigmoid(f + of_forget * memory + self.forget_bias)
-    memory = forget * memory + nn.sigmoid(i + of_input * memory) * candidate
-    hidden = nn.sigmoid(o + of_output * memory) * jnp.tanh(memory)
+    forget = nn.sigmoid(f + forget_peephole * memory + self.forget_bias)
+    write = nn.sigmoid(i + input_peephole * memory)
+    memory = forget * memory + write * candidate
+    hidden = nn.sigmoid(o + output_peephole * memory) * jnp.tanh(memory)
     return (memory, hidden), hidden

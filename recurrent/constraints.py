@@ -11,25 +11,25 @@ import jax.numpy as jnp
 import numpy as np
 
 # Every requirement doubles the number of beams.
-MOST_REQUIREMENTS = 6
+MAX_REQUIREMENTS = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Constraints:
   """Constraints on decoded sequences; none by default.
 
-  A sequence that is cut at the greatest length has not ended: `min_length`
-  and `bad_endings` say nothing about it.
+  A sequence that is cut at the maximum length has not ended: `min_length` and
+  `bad_endings` do not apply to it.
 
   Attributes:
     forbidden: tokens that are never produced.
-    min_length: the least number of tokens before EOS.
-    no_repeat_ngram: n, no n-gram occurs twice in a sequence; 3 is trigram
+    min_length: minimum number of tokens before EOS.
+    no_repeat_ngram: n; no n-gram occurs twice in a sequence. 3 is trigram
       blocking (Paulus et al. 2018), 0 allows repetition.
-    bad_endings: tokens that EOS may not follow. BOS among them: there is no
-      empty sequence.
-    required: of each of these groups (a word, its alternatives) at least one
-      token occurs in the sequence. By beam search only.
+    bad_endings: tokens that EOS may not follow. With BOS among them, no
+      sequence is empty.
+    required: groups of tokens (a word and its alternatives). At least one token
+      of each group occurs in the sequence. For beam search only.
   """
 
   forbidden: tuple[int, ...] = ()
@@ -44,29 +44,29 @@ class Constraints:
         f'min_length={self.min_length} and no_repeat_ngram='
         f'{self.no_repeat_ngram} must not be negative: pass 0 for no constraint'
       )
-    if len(self.required) > MOST_REQUIREMENTS:
+    if len(self.required) > MAX_REQUIREMENTS:
       raise ValueError(
         f'{len(self.required)} requirements need 2**{len(self.required)} sets '
-        f'of beams: require at most {MOST_REQUIREMENTS}'
+        f'of beams: require at most {MAX_REQUIREMENTS}'
       )
     for group in self.required:
       if not set(group) - set(self.forbidden):
         raise ValueError(
-          f'none of the required tokens {group} may be produced: name at '
-          'least one that is not forbidden'
+          f'all of the required tokens {group} are forbidden: name at least '
+          'one that is not forbidden'
         )
 
   @property
   def required_tokens(self) -> tuple[int, ...]:
-    """All tokens of `required` that may be produced, each once."""
+    """All tokens of `required` that are not forbidden, each once."""
     tokens = {token for group in self.required for token in group}
     return tuple(sorted(tokens - set(self.forbidden)))
 
   @property
   def meets(self) -> np.ndarray:
-    """Of each of the `required_tokens`, the set of requirements that it meets.
+    """The set of requirements that each of the `required_tokens` meets.
 
-    A set is a number: bit i stands for group i. i32[len(required_tokens)].
+    A set is an integer: bit i is group i. i32[len(required_tokens)].
     """
     return np.array(
       [
@@ -77,7 +77,7 @@ class Constraints:
     )
 
   def check(self, eos: int, max_length: int):
-    """Raises if no sequence of at most `max_length` tokens can do."""
+    """Raises a ValueError if no sequence of `max_length` tokens can comply."""
     if self.min_length > max_length:
       raise ValueError(
         f'no sequence has min_length={self.min_length} tokens, at '
@@ -110,14 +110,14 @@ class Constraints:
 
     Args:
       logits: f32[B, K, V] of the next token.
-      tokens: i32[B, K, T], the sequences; those of unequal length have ended.
-      last: i32[B, K], the tokens before the next.
-      time: i32[], how many tokens there are.
+      tokens: i32[B, K, T], the sequences; shorter ones have ended.
+      last: i32[B, K], the last token of each sequence.
+      time: i32[], number of tokens so far.
       eos: the token that ends a sequence.
-      unmet: bool[K], the sequences that lack a required token: they go on.
+      unmet: bool[K], the sequences that lack a required token: EOS is masked.
 
     Returns:
-      f32[B, K, V], -inf at what the constraints forbid.
+      f32[B, K, V], -inf at disallowed tokens.
     """
     size = logits.shape[-1]
     if not all(0 <= token < size for token in self.required_tokens):
@@ -144,14 +144,14 @@ class Constraints:
     before = self.no_repeat_ngram - 1  # Tokens of the n-gram so far.
     starts = max_length - before
     repeated = jnp.arange(starts) + before < time
-    # Where there are too few tokens, the slice is of others; but then there is
-    # no n-gram to repeat either.
+    # With fewer tokens than `before` the slice is clamped, but then there is no
+    # n-gram to repeat either.
     suffix = jax.lax.dynamic_slice_in_dim(tokens, time - before, before, axis=2)
     for i in range(before):
       same = tokens[:, :, i : i + starts] == suffix[:, :, i : i + 1]
       repeated = repeated & same
     repeated = jnp.broadcast_to(repeated, (num_items, num_sequences, starts))
-    # A few entries of the vocabulary: no mask of its size.
+    # Scatters to few tokens: cheaper than a mask over the vocabulary.
     return logits.at[
       jnp.arange(num_items)[:, None, None],
       jnp.arange(num_sequences)[:, None],

@@ -1,20 +1,20 @@
-"""What decoders share: one step of time, and the scan that unrolls it.
+"""Base classes of decoders: one step of time, and the scan that unrolls it.
 
-A decoder writes sequences of tokens about a set of features. It is written as
-one step of time, in three parts:
+A decoder predicts sequences of tokens from a set of features. A step of time
+has three parts:
 
-  word, drive = read(tokens)             what the input token brings
-  carry, y = advance(carry, drive, context)      the recurrence
-  logits = predict(word, y)                      the next token
+  word, projected = read(tokens)                      embeds the input tokens
+  carry, y = advance(carry, projected, context)       the recurrence
+  logits = predict(word, y)                           of the next tokens
 
-`step` is the three in a row: sampling and beam search drive it. Training calls
-`read` and `predict` once for all of time and scans `advance` alone, since the
+`step` calls the three in a row, for sampling and beam search. Training calls
+`read` and `predict` once for all of time and scans `advance` only, since the
 rest does not depend on the carry.
 
 Axes: B items, K sequences of an item (its captions in training, beams in
-search), T tokens, L locations (of a picture's grid, regions, or frames of a
+search), T tokens, L locations (of an image's features, regions, or frames of a
 clip), D features of a location, A attention units, E token embedding, H units,
-V vocabulary.
+W width of the projected inputs, V vocabulary.
 """
 
 import functools
@@ -35,14 +35,14 @@ from recurrent import unroll
 
 
 class Decoder(nn.Module):
-  """Training unrolls the step that search drives.
+  """A decoder whose step serves training and search alike.
 
   Attributes:
     vocab_size: V.
     features: units of the LSTM, H.
     embedding: size of a token's vector, E.
     dropout_rate: see each decoder.
-    dtype: of the products; parameters and the state are float32.
+    dtype: type of the matrix products; parameters and state are float32.
     bos: the token that is fed first, and never part of a sequence.
   """
 
@@ -58,15 +58,15 @@ class Decoder(nn.Module):
   def prepare(
     self, annotations: jax.Array, mask: jax.Array | None, *, train: bool
   ) -> Any:
-    """f32[B, L, D], bool[B, L] -> the context: all that every step reads."""
+    """f32[B, L, D], bool[B, L] -> the context, read by every step."""
     raise NotImplementedError
 
-  def start(self, context: Any, captions: int, *, train: bool) -> Any:
-    """The state before the first token; leaves are f32[B, captions, H]."""
+  def start(self, context: Any, num_sequences: int, *, train: bool) -> Any:
+    """The state before the first token; leaves are f32[B, num_sequences, H]."""
     raise NotImplementedError
 
   def read(self, tokens: jax.Array, *, train: bool) -> tuple[Any, Any]:
-    """i32[...] -> token vectors [..., E] and what they drive [..., W]."""
+    """i32[...] -> embeddings [..., E] and their projections [..., W]."""
     raise NotImplementedError
 
   def advance(
@@ -92,16 +92,16 @@ class Decoder(nn.Module):
     annotations: jax.Array,
     num_locations: jax.Array | None = None,
     *,
-    captions: int = 1,
+    num_sequences: int = 1,
     train: bool = False,
   ) -> tuple[Any, Any]:
-    """Before the first token, for search.
+    """The state and the context before the first token.
 
     Args:
       annotations: f32[B, L, D].
-      num_locations: i32[B], how many of the L are real; None for all.
-      captions: K.
-      train: whether to drop out.
+      num_locations: i32[B], the number of real locations; None for L.
+      num_sequences: K.
+      train: whether dropout is active.
 
     Returns:
       The carry, leaves f32[B, K, H], and the context.
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
     if num_locations is not None:
       mask = masking.lengths_to_mask(num_locations, annotations.shape[1])
     context = self.prepare(annotations, mask, train=train)
-    return self.start(context, captions, train=train), context
+    return self.start(context, num_sequences, train=train), context
 
   def __call__(
     self,
@@ -121,27 +121,26 @@ class Decoder(nn.Module):
     inputs: jax.Array | None = None,
     train: bool,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The next token at every step, teacher forced.
+    """Predicts the next token at every step, with teacher forcing.
 
     Args:
       annotations: f32[B, L, D], the features of the locations.
       tokens: i32[B, K, T], the sequences without BOS; token t is predicted
         from the tokens before it.
       num_locations: see `begin`.
-      inputs: i32[B, K, T], the tokens that are fed, BOS first; by default
-        those before each of `tokens`.
-      train: whether to drop out (and to sample, for hard attention); needs the
-        keys 'dropout' and 'attention'.
+      inputs: i32[B, K, T], the input tokens, BOS first; by default those before
+        each of `tokens`.
+      train: whether dropout (and sampling, for hard attention) is active; it
+        needs the keys 'dropout' and 'attention'.
 
     Returns:
-      Logits f32[B, K, T, V], and what the steps tell besides (f32[B, K, T,
-      ...]): `attention`, the weights of the locations, where the decoder
-      attends.
+      Logits f32[B, K, T, V] and the other per-step outputs (f32[B, K, T, ...]),
+      such as `attention`, the weights of the locations.
     """
     if inputs is None:
       inputs = shift(tokens, self.bos)
     carry, context = self.begin(
-      annotations, num_locations, captions=tokens.shape[1], train=train
+      annotations, num_locations, num_sequences=tokens.shape[1], train=train
     )
     word, projected = self.read(inputs, train=train)
     _, y = unroll.scan(
@@ -165,13 +164,13 @@ class Decoder(nn.Module):
   ) -> jax.Array:
     """Inputs of scheduled sampling (Bengio et al. 2015): i32[B, K, T].
 
-    Each token but the first is, with `probability`, what the decoder drew at
-    the step before instead of the sequence's own. No gradient flows through a
-    drawn token, therefore what is drawn here can be fed to `__call__`. Needs
-    the keys 'dropout' and 'attention', as training does.
+    Each token but the first is, with `probability`, replaced by the token that
+    the decoder samples at the step before. No gradient flows through a sampled
+    token, therefore the result can be fed to `__call__`. Needs the keys
+    'dropout' and 'attention', as training does.
     """
     carry, context = self.begin(
-      annotations, num_locations, captions=tokens.shape[1], train=True
+      annotations, num_locations, num_sequences=tokens.shape[1], train=True
     )
     coins = jax.random.bernoulli(
       jax.random.fold_in(key, 0), probability, tokens.shape
@@ -179,13 +178,13 @@ class Decoder(nn.Module):
     inputs = shift(tokens, self.bos)
 
     def body(self, carry, xs):
-      state, drawn = carry
+      state, sampled = carry
       given, coin, time = xs
-      word = jnp.where(coin & (time > 0), drawn, given)
+      word = jnp.where(coin & (time > 0), sampled, given)
       state, logits = self.step(state, word, context, train=True)
       probs = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-      drawn = categorical.sample(jax.random.fold_in(key, time + 1), probs)
-      return (state, drawn), word
+      sampled = categorical.sample(jax.random.fold_in(key, time + 1), probs)
+      return (state, sampled), word
 
     times = jnp.arange(tokens.shape[-1])
     _, mixed = unroll.scan(
@@ -200,9 +199,9 @@ class Decoder(nn.Module):
 
 
 def uniform(scale: float) -> nn.initializers.Initializer:
-  """Draws from [-scale, scale), as Torch does; flax's begin at zero."""
-  draw = nn.initializers.uniform(2 * scale)
-  return lambda key, shape, dtype=jnp.float32: draw(key, shape, dtype) - scale
+  """Samples from [-scale, scale), as Torch does; flax's begins at zero."""
+  init = nn.initializers.uniform(2 * scale)
+  return lambda key, shape, dtype=jnp.float32: init(key, shape, dtype) - scale
 
 
 def shift(tokens: jax.Array, bos: int) -> jax.Array:
@@ -225,17 +224,17 @@ def beam_search(
 
   Args:
     models: each with `begin` and `step`, as a `Decoder` has them.
-    variables: of each of the models.
+    variables: those of each model.
     inputs: the arguments of `begin`.
     decoding: has `beam_size`, `length_penalty`, `max_length`, `num_groups` and
       `diversity_penalty`; see `search.beam_search`.
-    bos: the token fed first.
+    bos: the first input token.
     eos: the token that ends a sequence.
-    constraints: what the sequences may and must hold.
+    constraints: on the sequences.
   """
   steps, carries = [], []
-  for model, of_model in zip(models, variables, strict=True):
-    apply = functools.partial(model.apply, of_model)
+  for model, model_variables in zip(models, variables, strict=True):
+    apply = functools.partial(model.apply, model_variables)
     carry, context = apply(*inputs, method='begin')
     carries.append(carry)
     steps.append(functools.partial(_step, apply, context))
@@ -259,7 +258,7 @@ def _step(apply, context, carry, tokens):
 
 @flax.struct.dataclass
 class Annotations:
-  """What attention reads at every step."""
+  """The inputs of attention, the same at every step."""
 
   values: jax.Array  # [B, L, D]
   keys: jax.Array  # [B, L, A]
@@ -282,8 +281,8 @@ class AttendingDecoder(Decoder):
   Attributes:
     attention: attention units, A.
     attention_layers: see `attention.AdditiveAttention`.
-    annotation_features: first bring the annotations to so many features, by a
-      ReLU layer with dropout; None attends to them as they are.
+    annotation_features: size of a ReLU layer with dropout that maps the
+      annotations before attention; None for no layer.
   """
 
   attention: int = 512
@@ -294,7 +293,7 @@ class AttendingDecoder(Decoder):
   attention_bias: ClassVar[bool] = True
 
   def setup(self):
-    """Declares what attends; the parameters appear on the first use."""
+    """Declares the layers; their parameters are created on first use."""
     self.attend = attention.AdditiveAttention(
       self.attention,
       layers=self.attention_layers,
@@ -308,7 +307,7 @@ class AttendingDecoder(Decoder):
   def annotate(
     self, annotations: jax.Array, mask: jax.Array | None, *, train: bool
   ) -> Annotations:
-    """f32[B, L, D], bool[B, L] -> annotations whose keys are projected once."""
+    """f32[B, L, D], bool[B, L] -> the inputs of attention, with their keys."""
     if self.annotation_features:
       annotations = nn.relu(self.annotation(annotations))
       annotations = self.dropout(annotations, deterministic=not train)

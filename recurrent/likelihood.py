@@ -1,6 +1,6 @@
-"""How probable a model finds tokens: the cross-entropy, and what it reports.
+"""The likelihood of tokens under a model: cross-entropy and its metrics.
 
-Axes: T tokens, V vocabulary; whatever stands before them.
+Axes: T tokens, V vocabulary, after any leading axes.
 """
 
 import clu.metrics

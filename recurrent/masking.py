@@ -13,7 +13,7 @@ def lengths_to_mask(lengths: jax.Array, num_steps: int) -> jax.Array:
 
 
 def mask_to_lengths(mask: jax.Array | None) -> jax.Array | None:
-  """How many steps are real: bool[..., T] -> i32[...]; None stays None."""
+  """The number of real steps: bool[..., T] -> i32[...]; None stays None."""
   return None if mask is None else jnp.sum(mask, axis=-1)
 
 
@@ -25,9 +25,9 @@ def share_of_mean(
   Args:
     values: f32[...], for example one loss for each token.
     mask: bool or f32 that broadcasts to `values`; zero on padding.
-    count: how many real values there are in all parts together (devices and
-      micro-batches), so that the shares add up to the mean however the batch
-      is cut, and so do their gradients.
+    count: number of real values in all parts together (devices and
+      micro-batches), so that the shares and their gradients add up to those of
+      the mean, however the batch is split.
 
   Returns:
     The share, 0 when nothing is real.

@@ -1,4 +1,4 @@
-"""Cells whose gates are normalised, or their weights made by another cell.
+"""Cells with normalised gates, or with weights scaled by another cell.
 
 They follow the protocol of `cells`.
 
@@ -18,7 +18,7 @@ from recurrent import cells
 def _side_by_side(
   left: Callable[..., jax.Array], right: Callable[..., jax.Array], columns: int
 ) -> Callable[..., jax.Array]:
-  """Initialises the first `columns` of a kernel by `left`."""
+  """Initialises `columns` of a kernel by `left`, the rest by `right`."""
 
   def init(key, shape, dtype=jnp.float32):
     keys = jax.random.split(key)
@@ -42,7 +42,7 @@ def _layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _per_gate(x: jax.Array, ndim: int) -> jax.Array:
-  """f32[G, H] -> f32[G, 1, ..., 1, H], to go with f32[G, B, H]."""
+  """f32[G, H] -> f32[G, 1, ..., 1, H], which broadcasts to f32[G, B, H]."""
   return x.reshape(x.shape[0], *(1,) * (ndim - 2), x.shape[1])
 
 
@@ -54,10 +54,10 @@ class LayerNormLSTM(cells.LSTM):
     h' = sigmoid(o) tanh(LN(c'))
 
   Each gate is normalised by itself, over its H units, with the biased variance
-  and eps 1e-3; the shift of LN takes the place of the bias. The memory that is
-  carried on is not normalised. The carry is (c, h), both f32[B, H].
+  and eps 1e-3; the shift of LN replaces the bias. The memory in the carry is
+  not normalised. The carry is (c, h), both f32[B, H].
 
-  The recurrent mask falls on the candidate tanh(g) alone.
+  The recurrent mask is applied to the candidate tanh(g) only.
   """
 
   input_bias = False
@@ -110,23 +110,23 @@ def _expand(embedded: jax.Array, kernel: jax.Array) -> jax.Array:
 class HyperLSTM(LayerNormLSTM):
   """A layer-norm LSTM whose weights a small one scales (Ha et al. 2017).
 
-  The small LSTM of A units reads the inputs and h, and makes u. From u each
-  gate gets factors of its two products and a shift, through E numbers each:
+  The small LSTM of A units reads the inputs and h, and returns u. From u the
+  factors of each gate's two products and its shift are computed, through an
+  embedding of E numbers each:
 
     s_k = (P_k u + p_k) A_k     t_k = (Q_k u + q_k) B_k     d_k = (R_k u) C_k
     k   = LN(s_k * W_k x + t_k * U_k h + d_k + b_k)         for k in i, f, g, o
 
-  and the rest is that of `LayerNormLSTM`. (The dynamic hypernetwork of
+  and the rest is as in `LayerNormLSTM`. (The dynamic hypernetwork of
   "HyperNetworks", in the form of Sketch-RNN's published code.)
 
   The carry is ((c, h), (c, h) of the small LSTM). `project` and
   `project_constant` return the gates of both, [..., 4 * H + 4 * A]. The
-  recurrent mask falls on the candidate of the main LSTM; the small one is left
-  alone.
+  recurrent mask is applied to the candidate of the main LSTM only.
 
   Attributes:
     hyper_features: units of the small LSTM, A.
-    embedding: how many numbers stand between u and what a gate gets, E.
+    embedding: size of the embedding of u for each factor and shift, E.
   """
 
   hyper_features: int = 256
@@ -134,11 +134,11 @@ class HyperLSTM(LayerNormLSTM):
 
   @property
   def width(self) -> int:
-    """The gates of the main LSTM and then those of the small one."""
+    """The number of gate inputs of the main and the small LSTM."""
     return self.num_gates * (self.features + self.hyper_features)
 
   def setup(self):
-    """Adds the small LSTM, and what leads from it to the gates."""
+    """Adds the small LSTM, and the layers from it to the gates."""
     super().setup()
     self.hyper = LayerNormLSTM(
       self.hyper_features,
@@ -172,7 +172,7 @@ class HyperLSTM(LayerNormLSTM):
 
   @nn.nowrap
   def _initializers(self):
-    """The small LSTM's kernel is one, over the inputs and h."""
+    """Those of `Cell`; the small LSTM has one kernel for the inputs and h."""
     rows = self.fan_in and self.fan_in + self.features
     small = cells.first_rows(self.kernel_init, rows)
     main, recurrent = super()._initializers()
@@ -190,7 +190,7 @@ class HyperLSTM(LayerNormLSTM):
       small_carry, projected[..., columns:] + product[..., columns:]
     )
     embedded = self.embed(u).reshape(*u.shape[:-1], -1, self.embedding)
-    # Gates first: a product for each, of matrices that lie in memory whole.
+    # Gates first: one product for each, of contiguous matrices.
     embedded = jnp.moveaxis(embedded, -2, 0)
     factors, shifts = jnp.split(embedded, [2 * self.num_gates])
     factors = factors + _per_gate(self.factors_bias, factors.ndim)
@@ -198,9 +198,9 @@ class HyperLSTM(LayerNormLSTM):
       factors.astype(self.dtype), self.factors_kernel.astype(self.dtype)
     )
     shifts = _expand(shifts, self.shifts_kernel.astype(self.dtype))
-    of_inputs, of_hidden = jnp.split(factors, 2)
-    gates = of_inputs * self._by_gate(projected[..., :columns])
-    gates = gates + of_hidden * self._by_gate(product[..., :columns])
+    input_factors, hidden_factors = jnp.split(factors, 2)
+    gates = input_factors * self._by_gate(projected[..., :columns])
+    gates = gates + hidden_factors * self._by_gate(product[..., :columns])
     gates = gates + shifts + _per_gate(self.bias, gates.ndim)
     carry, output = self._gated(memory, gates, recurrent_mask)
     return (carry, small_carry), output

@@ -1,13 +1,13 @@
 """Decoding: greedy, sampling and beam search, over any step of time.
 
 A step is `(carry, tokens i32[B, K]) -> (carry, logits f[B, K, V])`. Every leaf
-of the carry has the leading axes [B, K]. What is the same for all sequences of
-an item (the annotations of a picture) is closed over by the step and never
-tiled. Everything can be jitted, and stops when every sequence has ended.
+of the carry has the leading axes [B, K]. Arrays that all sequences of an item
+share (the annotations of an image) are closed over by the step and never tiled.
+Everything can be jitted, and stops when every sequence has ended.
 
 Axes: B items, K sequences of an item (samples or beams), T time, V vocabulary;
-in beam search G groups, S sets of met requirements, M beams of a group, W of
-them with the same set (M = S * W, K = G * M), N candidates.
+in beam search G groups, S sets of met requirements, M beams of a group, W beams
+with the same set (M = S * W, K = G * M), N candidates.
 """
 
 import functools
@@ -32,11 +32,12 @@ Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 
 @flax.struct.dataclass
 class Sequences:
-  """What a search found.
+  """The results of a search.
 
   Attributes:
     tokens: i32[B, K, T] without BOS; EOS included, then padding.
-    lengths: i32[B, K], tokens with EOS; 0 if there is no such sequence.
+    lengths: i32[B, K], number of tokens with EOS; 0 if there are fewer
+      sequences than K.
     log_probs: f32[B, K], log-probability of all tokens under the model.
     scores: f32[B, K], log_probs / lengths**length_penalty.
   """
@@ -57,7 +58,7 @@ class _State:
   tokens: jax.Array  # i32[B, K, T]
   lengths: jax.Array
   log_probs: jax.Array
-  penalties: jax.Array  # For likeness to other groups of beams.
+  penalties: jax.Array  # Of diversity, accumulated.
   ended: jax.Array  # bool[B, K]
 
 
@@ -87,14 +88,14 @@ def _run(advance: Callable[[_State], _State], state: _State) -> _State:
 
 
 def ensemble(steps: Sequence[Step]) -> Step:
-  """One step of several models, which vote with their probabilities.
+  """One step of several models, whose probabilities are averaged.
 
   Args:
-    steps: of the models, which share the vocabulary.
+    steps: those of the models, which share the vocabulary.
 
   Returns:
-    A step whose carry is the tuple of theirs, and whose logits are the log of
-    the mean of their probabilities, f32[B, K, V].
+    A step. Its carry is the tuple of the models' carries, its logits are the
+    log of the mean of their probabilities, f32[B, K, V].
   """
   if not steps:
     raise ValueError('an ensemble needs at least one step')
@@ -112,7 +113,7 @@ def ensemble(steps: Sequence[Step]) -> Step:
 def mean_probability(logits: Sequence[jax.Array]) -> jax.Array:
   """Logits of the mean of several models' probabilities: f32[..., V].
 
-  Those of a single model are its own.
+  The logits of a single model are returned as they are.
   """
   if len(logits) == 1:
     return logits[0]
@@ -134,22 +135,22 @@ def sample(
   pad: int = 0,
   constraints: Constraints = UNCONSTRAINED,
 ) -> Sequences:
-  """Draws sequences from the model, token by token.
+  """Samples sequences from the model, token by token.
 
   Args:
     step: see the module's docstring.
     carry: the state before the first token, leaves [B, K, ...].
-    bos: the token fed first.
+    bos: the first input token.
     eos: the token that ends a sequence.
-    max_length: T, the most tokens of a sequence, EOS included.
+    max_length: T, the maximum number of tokens, EOS included.
     key: a random key; not needed at temperature 0.
     temperature: divides the logits; 0 takes the likeliest token (greedy).
-    top_k: draw among the k likeliest tokens only (and those that tie).
-    top_p: draw among the likeliest tokens that together have this share of the
-      probability, after `temperature` and `top_k` (Holtzman et al. 2020).
+    top_k: sample among the k likeliest tokens only (and ties).
+    top_p: sample among the likeliest tokens that together have this share of
+      the probability, after `temperature` and `top_k` (Holtzman et al. 2020).
     pad: fills the tokens after EOS.
-    constraints: on the sequences. Where they leave no token at all, the
-      sequence ends: with EOS, even if they forbid that.
+    constraints: on the sequences. Where they disallow every token, the
+      sequence ends with EOS nevertheless.
 
   Returns:
     Sequences in no particular order. `log_probs` are the model's own: before
@@ -162,7 +163,7 @@ def sample(
     )
   if constraints.required:
     raise ValueError(
-      'sampling and greedy decoding cannot make sure of required tokens: use '
+      'sampling and greedy decoding cannot guarantee required tokens: use '
       'beam_search, or constraints without `required`'
     )
   constraints.check(eos, max_length)
@@ -176,8 +177,8 @@ def sample(
       highest = jnp.where(dead_end, 0, highest)  # No NaN.
       probs = jnp.exp((logits - highest) / temperature)
       if top_k is not None:
-        least = jax.lax.top_k(logits, top_k)[0][..., -1:]
-        probs = jnp.where(logits >= least, probs, 0)
+        lowest = jax.lax.top_k(logits, top_k)[0][..., -1:]
+        probs = jnp.where(logits >= lowest, probs, 0)
       if top_p is not None:
         probs = categorical.nucleus(probs, top_p)
       token = categorical.sample(jax.random.fold_in(key, time), probs)
@@ -253,43 +254,43 @@ def beam_search(
 ) -> Sequences:
   """Keeps the `beam_size` best sequences, finished or not, at every step.
 
-  The candidates of a step are every extension of every unfinished beam, and
-  every finished beam as itself. With one beam this is greedy decoding.
+  The candidates of a step are all extensions of the unfinished beams, and the
+  finished beams unchanged. With one beam this is greedy decoding.
 
   Diverse beam search (Vijayakumar et al. 2016): the beams form groups, which
-  take each step one after the other. A token costs a group
-  `diversity_penalty` for every beam of the groups before it that has taken the
-  token at this step (the paper's Hamming diversity). As in the authors' code a
-  beam keeps the costs that it has paid. At a penalty of 0 all groups are equal.
+  choose their tokens one group after the other. A candidate is penalised by
+  `diversity_penalty` for every beam of an earlier group that has chosen the
+  same token at this step (the paper's Hamming diversity). As in the authors'
+  code the penalties of a beam accumulate. At a penalty of 0 all groups are
+  equal.
 
   Constrained beam search (Anderson et al. 2017), where tokens are required:
-  every set of met requirements has beams of its own, the required tokens are
-  always among the candidates, and EOS waits until all are met. The step then
-  sees 2**R times as many beams for R requirements, and `max_length` times,
-  since the beams that lack a token never end.
+  every set of met requirements has its own beams, the required tokens are
+  always among the candidates, and EOS is masked until all requirements are met.
+  For R requirements the step sees 2**R times as many beams. It is called
+  `max_length` times, since beams that lack a required token never end.
 
   Args:
-    step: see the module's docstring. It is called with [B, 1] tokens once and
-      with [B, beam_size * 2**R] tokens from then on.
+    step: see the module's docstring. It is called once with [B, 1] tokens and
+      then with [B, beam_size * 2**R] tokens.
     carry: the state before the first token, leaves [B, 1, ...].
-    bos: the token fed first.
+    bos: the first input token.
     eos: the token that ends a sequence.
-    beam_size: how many sequences to find, those of all groups together.
-    max_length: T, the most tokens of a sequence, EOS included.
+    beam_size: number of sequences to return, of all groups together.
+    max_length: T, the maximum number of tokens, EOS included.
     length_penalty: 0 ranks by log-probability, 1 by its mean over the tokens.
     pad: fills the tokens after EOS.
-    constraints: on the sequences. A beam that they leave no
-      token is dropped.
+    constraints: on the sequences. A beam is dropped where they disallow every
+      token.
     num_groups: G, of beam_size / G beams each.
-    diversity_penalty: the cost of a token for every beam that has taken it, in
-      nats.
+    diversity_penalty: the penalty, in nats, for each beam of an earlier group
+      with the same token.
 
   Returns:
-    Sequences, `beam_size` of them, best score first, whatever their group. A
-    sequence that several groups have found is there several times. Scores and
+    `beam_size` sequences of all groups, best score first. A sequence that
+    several groups have found is returned several times. Scores and
     log-probabilities are the model's own: before `constraints` and
-    `diversity_penalty`.
-    Where there are fewer sequences to find, the rest have length 0 and a
+    `diversity_penalty`. If fewer sequences exist, the rest have length 0 and a
     log-probability of -inf.
   """
   state = _start(carry, bos, pad, max_length)
@@ -301,8 +302,8 @@ def beam_search(
     )
   if num_groups < 1 or beam_size % num_groups:
     raise ValueError(
-      f'beam_size={beam_size} must be a multiple of groups={num_groups}: every '
-      'group has the same number of beams'
+      f'beam_size={beam_size} must be a multiple of '
+      f'num_groups={num_groups}: every group has the same number of beams'
     )
   constraints.check(eos, max_length)
   width = beam_size // num_groups
@@ -325,8 +326,8 @@ def beam_search(
     """The candidates of beams that have not ended.
 
     Args:
-      logits: f32[B, M, V], -inf at what must not be.
-      costs: f32[B, V], of the tokens.
+      logits: f32[B, M, V], -inf at disallowed tokens.
+      costs: f32[B, V], the penalties of the tokens.
 
     Returns:
       tokens i32[B, M, N] and their logits f32[B, M, N].
@@ -366,8 +367,8 @@ def beam_search(
     )
     lengths = state.lengths + ~state.ended
     itself = jnp.where(jnp.arange(num_candidates) == 0, 0, -jnp.inf)
-    # At first there is one beam, of all groups: equal beams would all have the
-    # same extensions.
+    # The first step has one beam for all groups: equal beams would all have
+    # the same extensions.
     size = max(num_beams // num_groups, 1)
     costs = jnp.zeros((num_items, num_tokens))
     found = []
@@ -389,7 +390,7 @@ def beam_search(
       goals = (sets[own, None] | meets).ravel()  # The sets that they meet.
       fits = goals == np.arange(num_sets)[:, None]
       scores = jnp.where(fits, scores.reshape(num_items, 1, -1), -jnp.inf)
-      # [B, S, W], which count the M * N candidates.
+      # [B, S, W] indices of the M * N candidates.
       scores, chosen = jax.lax.top_k(scores, width)
       scores, chosen = (x.reshape(num_items, -1) for x in (scores, chosen))
       parents = start + chosen // num_candidates
@@ -397,8 +398,8 @@ def beam_search(
         x.reshape(num_items, -1)[items, chosen]
         for x in (tokens, log_probs, penalties)
       )
-      # Fewer candidates than beams, in a small vocabulary: the rest are no
-      # sequences, and nothing may wait for them.
+      # A small vocabulary has fewer candidates than beams: the rest are no
+      # sequences, and count as ended.
       exists = scores > -jnp.inf
       log_probs = jnp.where(exists, log_probs, -jnp.inf)
       grown = exists & ~state.ended[items, parents]

@@ -14,21 +14,22 @@ import jax.numpy as jnp
 from recurrent import cells
 from recurrent import masking
 
-# Inputs that are less than this part of the units are few.
-_FEW_INPUTS = 8
-# Sums of so many products are dear.
-_DEAR = 64
+# Inputs are projected inside the scan if there are at least this many times as
+# many units.
+_UNITS_PER_INPUT = 8
+# Contractions of at least this size are worth saving for the backward pass.
+_MIN_CONTRACTION = 64
 
 
-def _dear_products(primitive, *arguments, **options) -> bool:
-  """What a step keeps for its reverse pass: few numbers that cost many."""
+def _is_saved(primitive, *arguments, **options) -> bool:
+  """Selects the results that a step saves for its backward pass."""
   if primitive is jax.lax.conv_general_dilated_p:
     return True
   if primitive is not jax.lax.dot_general_p:
     return False
   (contracted, _), _ = options['dimension_numbers']
   shape = arguments[0].shape
-  return math.prod(shape[axis] for axis in contracted) >= _DEAR
+  return math.prod(shape[axis] for axis in contracted) >= _MIN_CONTRACTION
 
 
 def scan(
@@ -47,21 +48,22 @@ def scan(
     body: `(module, carry, x) -> (carry, y)`, one step of time. It may close
       over arrays that are constant in time, but must reach submodules through
       its own argument: `module.cell`, not a `cell` from outside.
-    module: shares its parameters with every step; random keys differ.
+    module: all steps share its parameters; their random keys differ.
     carry: the state before the first step.
     inputs: pytree of arrays that have T at `time_axis`.
-    time_axis: where time is, in `inputs` and in the outputs.
-    remat: whether to compute the elementwise part of a step again in the
-      reverse pass, rather than to store it for every step.
+    time_axis: the axis of time, in `inputs` and in the outputs.
+    remat: whether to recompute the elementwise part of a step in the backward
+      pass, rather than to store it for every step.
     reverse: whether to go from the last step to the first. Outputs stay at the
       position of their inputs.
 
   Returns:
-    The carry after the last step taken, and the outputs with T at `time_axis`.
+    The carry after the last executed step, and the outputs with T at
+    `time_axis`.
   """
   if remat:
-    # The scan itself keeps the two passes apart, therefore prevent_cse=False.
-    body = nn.remat(body, prevent_cse=False, policy=_dear_products)
+    # CSE need not be prevented inside a scan.
+    body = nn.remat(body, prevent_cse=False, policy=_is_saved)
   run = nn.scan(
     body,
     variable_broadcast='params',
@@ -99,8 +101,8 @@ def unroll(
     inputs: f32[B, T, D].
     carry: the state before the first step; zeros by default.
     lengths: i32[B]; all T steps are real by default.
-    projected_constant: f32[B, width], of `Cell.project_constant`: added to the
-      projected inputs of every step.
+    projected_constant: f32[B, width], returned by `Cell.project_constant` and
+      added to the projected inputs of every step.
     reverse: whether to read the steps length - 1, ..., 0. The padding is then
       never seen, and outputs stay at the position of their inputs.
     recurrent_masks: f32[T, B, H] of `cells.dropout_masks`, or None.
@@ -115,10 +117,10 @@ def unroll(
   if lengths is not None:
     mask = masking.lengths_to_mask(lengths, inputs.shape[1]).T
 
-  # Time first: the inputs are turned while they are small, rather than the
-  # gates, where scanning over the second axis would turn each of them.
+  # Time first: transposes the inputs, which are smaller than the gates that a
+  # scan over the second axis would transpose.
   inputs = inputs.swapaxes(0, 1)
-  few = inputs.shape[-1] * _FEW_INPUTS <= cell.features
+  few = inputs.shape[-1] * _UNITS_PER_INPUT <= cell.features
   if few and cell.has_matrix and not cell.is_initializing():
     carry, outputs = _scan_few_inputs(
       cell,
@@ -149,7 +151,7 @@ def _step(
   recurrent_mask: jax.Array | None,
   real: jax.Array | None,
 ) -> tuple[Any, jax.Array]:
-  """A step of `unroll`."""
+  """One step of `unroll`."""
   if projected_constant is not None:
     projected = projected + projected_constant
   new_carry, output = cell.step(carry, projected, recurrent_mask)
@@ -157,7 +159,7 @@ def _step(
 
 
 def _keep_on_padding(real, carry, new_carry, output):
-  """On padding the carry stays as it is and the output is zero."""
+  """Keeps the carry and zeroes the output on padding."""
   if real is None:
     return new_carry, output
   zeros = jnp.zeros_like(output)
@@ -174,22 +176,22 @@ def _scan_few_inputs(
   *,
   reverse: bool,
 ) -> tuple[Any, jax.Array]:
-  """The scan over few inputs f32[T, B, D], its reverse pass by hand.
+  """A scan over few inputs f32[T, B, D] with a custom backward pass.
 
-  Two things make it faster than autodiff of the plain scan:
+  It is faster than autodiff of the plain scan for two reasons:
 
-  - inputs are projected in each step, where that costs next to nothing, rather
-    than to gates that are written out for all of time;
-  - the gradient of the recurrent kernel is one product after the reverse scan,
-    rather than a sum of its size that every step reads and writes.
+  - each step projects its inputs, which costs little, so that the projections
+    are not stored for all of time;
+  - the gradient of the recurrent kernel is one product after the backward scan,
+    rather than a sum that every step reads and writes.
 
-  What `Cell.update` computes is computed again in the reverse pass. No gradient
-  flows to the masks.
+  `Cell.update` is recomputed in the backward pass. No gradient flows to the
+  masks.
   """
   cell, variables = cell.unbind()
 
   def step(params, carry, constant, x, product, recurrent_mask, real):
-    """A step after its large product."""
+    """A step after its recurrent product."""
     projected = constant + cell.apply({'params': params}, x, method='project')
     new_carry, output = cell.apply(
       {'params': params},
@@ -236,18 +238,18 @@ def _scan_few_inputs(
         x,
         product,
       )
-      of_params, of_carry, of_constant, d_x, d_product = pull_back(
+      step_params, step_carry, step_constant, d_x, d_product = pull_back(
         (d_carry, d_output)
       )
       d_product = d_product.astype(cell.dtype)
       _, pull_back = jax.vjp(
         lambda carry: cell.operand(carry, recurrent_mask), carry
       )
-      (of_operand,) = pull_back((d_product @ transposed).astype(jnp.float32))
+      (operand_carry,) = pull_back((d_product @ transposed).astype(jnp.float32))
       state = (
-        jax.tree.map(jnp.add, of_carry, of_operand),
-        d_constant + of_constant,
-        jax.tree.map(jnp.add, d_params, of_params),
+        jax.tree.map(jnp.add, step_carry, operand_carry),
+        d_constant + step_constant,
+        jax.tree.map(jnp.add, d_params, step_params),
       )
       return state, (d_x, d_product)
 
@@ -298,7 +300,7 @@ def bidirectional(
     backward_cell: reads the steps length - 1, ..., 0.
     inputs: f32[B, T, D].
     lengths: i32[B]; all T steps are real by default.
-    recurrent_masks: of the two cells; see `unroll`.
+    recurrent_masks: those of the two cells; see `unroll`.
 
   Returns:
     The two final carries, and the outputs of both side by side:

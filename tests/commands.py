@@ -1,4 +1,4 @@
-"""Commands that tests start, stop and look at, as somebody in a shell would."""
+"""Commands that tests start, stop and inspect, as a user in a shell would."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 ROOT = pathlib.Path(__file__).parents[1]
 PATIENCE = 400  # Seconds, for a machine that is busy with other things.
-# What is reported, and is never the same twice.
+# Reported numbers that differ from run to run.
 TIMES = (
   'train/steps_per_second',
   'train/examples_per_second',
@@ -27,20 +27,20 @@ TIMES = (
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-  """A command that was started, and the file that gets what it says."""
+  """A running command, and the file of its output."""
 
   process: subprocess.Popen
   output: pathlib.Path
 
   def finish(self, status: int = 0) -> str:
-    """Waits for the end; what was said."""
+    """Waits for the end, and returns the output."""
     returned = self.process.wait(PATIENCE)
     text = self.output.read_text()
     assert returned == status, f'{self.process.args}\n{text[-5000:]}'
     return text
 
   def stop_when(self, happened: Callable[[], bool], number: signal.Signals):
-    """Sends a signal at a moment of the run."""
+    """Sends a signal as soon as a condition holds."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
       assert self.process.poll() is None, self.output.read_text()[-5000:]
@@ -50,7 +50,7 @@ class Command:
 
 
 class Shell:
-  """Starts commands in the checkout, and ends what is left of them."""
+  """Starts commands in the checkout, and kills those that still run."""
 
   def __init__(self, directory: pathlib.Path):
     self.directory = directory
@@ -58,19 +58,18 @@ class Shell:
     self._commands = []
     self._lock = threading.Lock()
 
-  def start(self, *arguments: str, devices: int = 2, flags: str = '', **others):
-    """Starts `python -m arguments` with so many virtual devices.
+  def start(self, *arguments: str, devices: int = 2, **others):
+    """Starts `python -m arguments` on virtual devices.
 
     Args:
       *arguments: the module and its flags.
-      devices: how many.
-      flags: for XLA, besides.
+      devices: number of virtual devices.
       **others: variables of the environment.
     """
     count = f'--xla_force_host_platform_device_count={devices}'
     environment = {
       **os.environ,
-      'XLA_FLAGS': f'{count} {flags}'.strip(),
+      'XLA_FLAGS': count,
       **others,
     }
     with self._lock:
@@ -87,14 +86,14 @@ class Shell:
       return self._commands[-1]
 
   def end(self):
-    """Kills what still runs."""
+    """Kills the commands that still run."""
     for command in self._commands:
       command.process.kill()
       command.process.wait()
 
 
 def lines(workdir: pathlib.Path, kind: str = '') -> list[dict[str, float]]:
-  """The whole lines of metrics.jsonl, without the times."""
+  """The complete lines of metrics.jsonl, without the times."""
   path = workdir / 'metrics.jsonl'
   if not path.exists():
     return []

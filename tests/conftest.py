@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 # Before jax is imported anywhere.
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+# In tests compiling takes longer than computing.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # Subprocesses that tests start use the cache too.
 os.environ.setdefault(
@@ -26,6 +28,7 @@ import pytest  # noqa: E402
 
 pytest.register_assert_rewrite('commands')
 
+QUICK = os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] == '1'
 SHARED = ROOT.parent / 'shared'
 GOLDEN = ROOT / 'tests' / 'golden'
 
@@ -57,9 +60,21 @@ def golden_file() -> Callable[[str], pathlib.Path]:
   return find
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item):
+  """Turns the optimisations on for tests marked `optimized`."""
+  if 'jax' not in sys.modules:
+    return
+  jax = sys.modules['jax']
+  quick = item.get_closest_marker('optimized') is None and QUICK
+  if jax.config.values['jax_disable_most_optimizations'] != quick:
+    jax.clear_caches()
+    jax.config.update('jax_disable_most_optimizations', quick)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def forget_what_was_compiled():
-  """Which other files hardly need, and which fills gigabytes."""
+  """Frees compiled programs, which fill gigabytes and serve few other files."""
   yield
   if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()

@@ -367,6 +367,7 @@ def test_unrolled_equals_stepped(name, features, tokens):
     word = tokens[..., t]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize('name', MODELS)
 def test_captions_of_a_picture_do_not_see_each_other(name, features, tokens):
   captioner, variables = captioners.create(captioners.small_config(name))

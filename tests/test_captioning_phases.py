@@ -55,7 +55,6 @@ def train(shell, workdir: pathlib.Path, fields: dict) -> commands.Command:
     '--config=configs/scenes.py',
     f'--config.data.data_dir={shell.data_dir}',
     *(f'--config.{name}={value}' for name, value in fields.items()),
-    flags='--xla_backend_optimization_level=0',
     PATH=str(shell.directory),  # Without Java: METEOR takes long.
   )
 
@@ -88,7 +87,6 @@ def test_killed_self_critical_run_equals_the_uninterrupted(shell, start):
   shell.start(
     'captioning.main',
     f'--workdir={killed}',
-    flags='--xla_backend_optimization_level=0',
     PATH=str(shell.directory),
   ).finish()
   runs[0].finish()

@@ -67,7 +67,6 @@ def server(tmp_path_factory):
       *[f'--workdir={workdir}' for workdir in workdirs],
       '--port=0',
       '--no_browser',
-      flags='--xla_backend_optimization_level=0',
     )
     address = wait_until_ready(command)
     yield address

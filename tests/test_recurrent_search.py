@@ -527,7 +527,7 @@ def test_beam_search_starts_from_one_sequence():
 @pytest.mark.parametrize('num_groups', [0, 2, 4])
 def test_groups_are_of_one_size(num_groups):
   step, _ = model(5)
-  with pytest.raises(ValueError, match='multiple of groups'):
+  with pytest.raises(ValueError, match='multiple of num_groups'):
     run_beam(step, start(2), beam_size=3, num_groups=num_groups)
 
 

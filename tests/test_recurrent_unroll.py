@@ -261,7 +261,7 @@ def test_reverse_pass_by_hand_is_autodiff(cell, padded, reverse, monkeypatch):
 
   arguments = (variables, inputs(), carry, projected_constant)
   by_hand = jax.value_and_grad(loss, range(4))(*arguments)
-  monkeypatch.setattr(unroll, '_FEW_INPUTS', cell.features + 1)
+  monkeypatch.setattr(unroll, '_UNITS_PER_INPUT', cell.features + 1)
   autodiff = jax.value_and_grad(loss, range(4))(*arguments)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),

@@ -40,10 +40,10 @@ class MeanPool(decoder.Decoder):
     clip = self.dropout(clip, deterministic=not train)
     return self.cell.project_constant(clip)[:, None]
 
-  def start(self, context, captions, *, train):
-    """Zeros (c, h), both f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """Zeros: (c, h), both f32[B, num_sequences, H]."""
     del train
-    return self.cell.start((len(context), captions))
+    return self.cell.start((len(context), num_sequences))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""

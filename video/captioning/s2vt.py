@@ -72,11 +72,11 @@ class S2VT(decoder.Decoder):
     zeros = jnp.zeros((len(frames), 1, self.embedding))
     return _Encoded(lower, upper, self.frame_cell.project(zeros))
 
-  def start(self, context, captions, *, train):
-    """The carries of both LSTMs, leaves f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """The carries of both LSTMs, leaves f32[B, num_sequences, H]."""
     del train
     return jax.tree.map(
-      lambda x: jnp.repeat(x[:, None], captions, axis=1),
+      lambda x: jnp.repeat(x[:, None], num_sequences, axis=1),
       (context.lower, context.upper),
     )
 

@@ -89,11 +89,11 @@ class TemporalAttention(decoder.AttendingDecoder):
     encoded = self.dropout(encoded, deterministic=not train)
     return _Encoded(self.annotate(encoded, mask, train=train), end)
 
-  def start(self, context, captions, *, train):
-    """(c, h) from the last encoder state, both f32[B, captions, H]."""
+  def start(self, context, num_sequences, *, train):
+    """(c, h) from the last encoder state, both f32[B, num_sequences, H]."""
     del train
     state = jnp.tanh(self.init_state(context.end)).astype(jnp.float32)
-    state = jnp.repeat(state[:, None], captions, axis=1)
+    state = jnp.repeat(state[:, None], num_sequences, axis=1)
     return tuple(jnp.split(state, 2, axis=-1))
 
   def read(self, tokens, *, train):
