@@ -160,7 +160,7 @@ def test_pictures_do_not_pile_up_in_memory(tmp_path):
       # The last but one may still be in the hands of the loop.
       assert not any(reference() for reference in made[:-1])
       shown = entry(str(i), 1.0, image=GREY.copy())
-      made.append(weakref.ref(shown.picture))
+      made.append(weakref.ref(shown.image))
       yield shown
       del shown
 

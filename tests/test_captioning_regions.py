@@ -249,7 +249,7 @@ def test_all_problems_are_in_one_error(data_dir, tmp_path):
 
 
 def test_missing_pictures_are_counted(data_dir, tmp_path, monkeypatch):
-  monkeypatch.setattr(regions, '_MOST_LISTED', 3)
+  monkeypatch.setattr(regions, '_MAX_LISTED', 3)
   path = tmp_path / 'none.tsv'
   path.write_bytes(line('3', REGIONS['3']))
   with pytest.raises(ValueError, match='gets no regions') as error:

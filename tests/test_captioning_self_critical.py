@@ -21,7 +21,7 @@ L, D, T = 4, 3, 3
 PAD, EOS = vocabulary_lib.PAD_ID, vocabulary_lib.EOS_ID
 VOCABULARY = vocabulary_lib.Vocabulary([*vocabulary_lib.SPECIAL, 'x', 'y'])
 V = len(VOCABULARY)
-# Two pictures, again and again; the captions of four weigh the words.
+# Two images, again and again; the captions of four weigh the words.
 CAPTIONS = [['x y', 'x'], ['y y', 'z']] * 2 + [['x'], ['y']]
 SIZES = dict(vocab_size=V, features=4, embedding=3)
 
@@ -93,9 +93,9 @@ def create(captioner, scorer, **changes):
   )
 
 
-def run(draw, variables, batch, step=0):
-  """The training batch as one: [B, ...], and the statistics."""
-  sharded, statistics = draw(
+def run(sample, variables, batch, step=0):
+  """The training batch as one: [B, ...], and the means."""
+  sharded, means = sample(
     parallel.replicate(variables), batch, parallel.shard(batch), step
   )
   devices = jax.local_device_count()
@@ -103,7 +103,7 @@ def run(draw, variables, batch, step=0):
   joined = jax.tree.map(
     lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), sharded
   )
-  return joined, statistics
+  return joined, means
 
 
 def all_captions():
@@ -148,10 +148,10 @@ def test_gradient_is_that_of_the_expected_reward(scorer, baseline):
   np.testing.assert_allclose(sums, 1, rtol=1e-5)
   exact = flat(exact)
   gradient = jax.jit(jax.grad(loss))
-  draw = create(captioner, scorer, baseline=baseline)
+  sample = create(captioner, scorer, baseline=baseline)
   estimates = np.stack(
     [
-      -flat(gradient(variables, run(draw, variables, batch, step)[0]))
+      -flat(gradient(variables, run(sample, variables, batch, step)[0]))
       for step in range(60)
     ]
   )
@@ -187,16 +187,16 @@ def test_equal_rewards_change_nothing(baseline):
   )
   batch = make_batch(2)
   variables = initialize(captioner, batch)
-  draw = create(captioner, Constant(), num_samples=3, baseline=baseline)
-  drawn, statistics = run(draw, variables, batch)
-  np.testing.assert_array_equal(drawn['advantage'], 0)
-  assert statistics['reward'] == statistics['baseline'] == np.float32(0.1)
+  sample = create(captioner, Constant(), num_samples=3, baseline=baseline)
+  samples, means = run(sample, variables, batch)
+  np.testing.assert_array_equal(samples['advantage'], 0)
+  assert means['reward'] == means['baseline'] == np.float32(0.1)
 
   @jax.jit
   @jax.grad
   def gradient(variables):
-    costs = -log_probs(captioner, variables, drawn, drawn['tokens'])
-    return jnp.sum(drawn['advantage'] * costs)
+    costs = -log_probs(captioner, variables, samples, samples['tokens'])
+    return jnp.sum(samples['advantage'] * costs)
 
   for x in jax.tree.leaves(gradient(variables)):
     np.testing.assert_array_equal(x, 0)
@@ -216,7 +216,7 @@ def test_advantages_by_hand():
 
 @pytest.mark.parametrize('baseline', self_critical.BASELINES)
 def test_parts_and_devices_keep_the_order(scorer, baseline):
-  """Each caption is rewarded as one of its own picture, whoever drew it."""
+  """Each caption is rewarded as one of its own image, on any device."""
   captioner = model.Captioner(
     decoder=show_attend_tell.ShowAttendTell(
       **SIZES, attention=3, dropout_rate=0.0
@@ -246,21 +246,21 @@ def test_parts_and_devices_keep_the_order(scorer, baseline):
   of_greedy = scorer.submit(np.asarray(likeliest), batch['tokens']).result()
   assert of_greedy.std() > 0.01
   for parts in (1, 2) if baseline == 'greedy' else (3,):
-    draw = create(captioner, scorer, baseline=baseline, parts=parts)
-    drawn, statistics = run(draw, variables, batch)
-    assert set(drawn) == {'features', 'num_locations', 'tokens', 'advantage'}
-    np.testing.assert_array_equal(drawn['features'], batch['features'])
+    sample = create(captioner, scorer, baseline=baseline, parts=parts)
+    samples, means = run(sample, variables, batch)
+    assert set(samples) == {'features', 'num_locations', 'tokens', 'advantage'}
+    np.testing.assert_array_equal(samples['features'], batch['features'])
     np.testing.assert_array_equal(
-      drawn['num_locations'], batch['num_locations']
+      samples['num_locations'], batch['num_locations']
     )
-    rewards = scorer.submit(drawn['tokens'], batch['tokens']).result()
+    rewards = scorer.submit(samples['tokens'], batch['tokens']).result()
     greedy = of_greedy[:, 0] if baseline == 'greedy' else None
     np.testing.assert_array_equal(
-      drawn['advantage'], self_critical.advantages(rewards, greedy)
+      samples['advantage'], self_critical.advantages(rewards, greedy)
     )
     base = rewards if greedy is None else greedy
-    lengths = (drawn['tokens'] != PAD).sum(-1)
-    assert statistics == {
+    lengths = (samples['tokens'] != PAD).sum(-1)
+    assert means == {
       'reward': pytest.approx(rewards.mean()),
       'baseline': pytest.approx(base.mean()),
       'length': pytest.approx(lengths.mean()),
@@ -272,16 +272,18 @@ def test_samples_depend_on_step_device_and_part_and_on_nothing_else(scorer):
     decoder=show_and_tell.ShowAndTell(**SIZES, dropout_rate=0.5)
   )
   batch = make_batch(8)
-  # One picture, so that what differs is drawn.
+  # One image, so that only the samples differ.
   batch['features'][:] = batch['features'][0]
   variables = initialize(captioner, batch)
-  draw = create(captioner, scorer)
-  drawn = [run(draw, variables, batch, step)[0]['tokens'] for step in (3, 4)]
-  parts = np.stack(drawn).reshape(2 * 2 * 2, -1)
+  sample = create(captioner, scorer)
+  samples = [
+    run(sample, variables, batch, step)[0]['tokens'] for step in (3, 4)
+  ]
+  parts = np.stack(samples).reshape(2 * 2 * 2, -1)
   assert len(np.unique(parts, axis=0)) == len(parts)
   assert not np.isin(parts, [vocabulary_lib.BOS_ID]).any()
   resumed, _ = run(create(captioner, scorer), variables, batch, 4)
-  np.testing.assert_array_equal(resumed['tokens'], drawn[1])
+  np.testing.assert_array_equal(resumed['tokens'], samples[1])
 
 
 def test_hard_attention_and_dropout_have_their_keys(scorer):
@@ -301,9 +303,9 @@ def test_hard_attention_and_dropout_have_their_keys(scorer):
 class Dice(nn.Module):
   """Says what its dropout key says, the same in all captions."""
 
-  def begin(self, pictures, num_locations=None, *, train):
+  def begin(self, images, num_locations=None, *, train):
     del num_locations, train
-    return jnp.zeros((len(pictures), 1, 1)), None
+    return jnp.zeros((len(images), 1, 1)), None
 
   def step(self, carry, tokens, context, *, train):
     del context
@@ -320,8 +322,8 @@ class Dice(nn.Module):
 
 def test_every_word_drops_out_other_units():
   batch = make_batch(2)
-  draw = create(Dice(), Constant(), max_length=12)
-  tokens = run(draw, {}, batch)[0]['tokens']
+  sample = create(Dice(), Constant(), max_length=12)
+  tokens = run(sample, {}, batch)[0]['tokens']
   # All captions of a device's part are alike, their words are not.
   parts = tokens.reshape(4, -1, 12)
   assert (parts == parts[:, :1]).all()
