@@ -7,6 +7,9 @@ import pathlib
 import re
 import shlex
 
+import demo_workdirs
+import numpy as np
+import PIL.Image
 import pytest
 
 from tables import published
@@ -368,3 +371,24 @@ def test_commands_are_found():
     '| a | `make x` |\n```\npython a.py \\\n  --b\n```\n```python\nmake y\n```'
   )
   assert commands(text) == ['python a.py    --b', 'make x']
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+  """On small models, in a directory that has what it names."""
+  (code,) = (
+    text
+    for language, text in _FENCE.findall((ROOT / 'README.md').read_text())
+    if language == 'python' and 'import' in text
+  )
+  demo_workdirs.captioner(tmp_path / 'runs/demo')
+  demo_workdirs.sketcher(tmp_path / 'runs/demo-sketch')
+  pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+  PIL.Image.fromarray(pixels).save(tmp_path / 'photo.jpg')
+  monkeypatch.chdir(tmp_path)
+  names = {}
+  exec(compile(code, 'README.md', 'exec'), names)
+  caption = names['captions'][0]
+  assert capsys.readouterr().out.startswith(f'{caption.text} ')
+  drawing, beginning = names['drawing'], names['beginning']
+  np.testing.assert_array_equal(drawing[: len(beginning)], beginning)
+  assert drawing.shape[1] == 3
