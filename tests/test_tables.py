@@ -1,4 +1,4 @@
-"""The tables: what they print of results, the commands, what can be run."""
+"""The tables: their output, their commands, and running them."""
 
 import contextlib
 import json
@@ -69,7 +69,7 @@ def ucm(tmp_path):
 
 
 def write_results(table_runs, row, seed, scores, **changed):
-  """What a run leaves of its test split."""
+  """Writes the results that a run leaves of its test split."""
   config = runs_lib.load_config(table_runs.arguments(row, seed)).to_dict()
   entry = {
     'scores': scores,
@@ -143,7 +143,7 @@ def test_rows_are_consistent(table):
   assert len(set(names)) == len(names)
   assert len({row.label for row in table.rows}) == len(names)
   for i, row in enumerate(table.rows):
-    # Before it in the table, and of the same photographs.
+    # Before it in the table, and on the same images.
     assert not row.start_from or row.start_from in names[:i]
     assert not row.start_from or table.row(row.start_from).data == row.data
     assert set(row.aims) <= set(table.columns.values())
@@ -194,7 +194,7 @@ def test_a_field_that_is_not_there_is_an_error(ucm):
     runs_lib.load_config(table_runs.arguments(ucm.table.rows[0], 0))
 
 
-# What is printed.
+# The output.
 
 
 def test_measured_is_the_mean_and_deviation_of_the_results(ucm, tmp_path):
@@ -244,7 +244,7 @@ def test_one_run_has_no_deviation(ucm):
   assert cells[-3:] == ['300.00', '1', '-']
 
 
-def test_what_differs_from_the_row_is_told(ucm):
+def test_differences_from_the_row_are_noted(ucm):
   row = ucm.table.row('soft')
   shorter = runs_lib.TableRuns(ucm.table, ucm.workdirs, ('num_steps=7',))
   write_results(shorter, row, 0, {'CIDEr': 1.0})
@@ -307,7 +307,7 @@ def test_other_evaluations_of_a_run_are_rows_of_their_own(tmp_path):
   text = reported(table_runs, seeds=(0,))
   assert line_of(text, f'**{row.label}**')[1] == '95.0'
   cells = line_of(text, f'**{shuffled.label}**')
-  # Nothing was trained for it, and what is special is told once.
+  # Nothing was trained for it, and differences are noted once.
   assert (cells[1], cells[-2], cells[-1]) == ('30.0', '1', '-')
   assert text.count('a subset: 9 of the 600 test examples') == 1
   assert 'temporal attention, of shuffled frames, motion order 30.00' in text
@@ -315,7 +315,7 @@ def test_other_evaluations_of_a_run_are_rows_of_their_own(tmp_path):
 
 @pytest.mark.parametrize('name', ['skeletons_held_out', 'depth_held_out'])
 def test_test_subjects_choose_nothing(name, tmp_path):
-  """What settings are chosen by is scored on who is held out."""
+  """Rows for choosing settings are scored on the held-out subject."""
   table_runs = runs_lib.TableRuns(TABLES['utd_mhad'], tmp_path)
   row = table_runs.table.row(name)
   write_results(table_runs, row, 0, {'accuracy': 0.9}, num_images=108)
@@ -330,14 +330,14 @@ def test_test_subjects_choose_nothing(name, tmp_path):
   assert table_runs.table.row(name.partition('_')[0]).found_at[0] == 'test'
 
 
-def test_a_tracker_that_saw_no_photograph_says_so(tmp_path):
+def test_a_tracker_trained_on_no_images_says_so(tmp_path):
   table_runs = runs_lib.TableRuns(TABLES['otb'], tmp_path)
   row = table_runs.table.row('tracker')
-  with_photographs = runs_lib.TableRuns(
+  with_images = runs_lib.TableRuns(
     table_runs.table, tmp_path, ('data.images=a', 'sequences=b')
   )
   write_results(table_runs, row, 0, {})
-  write_results(with_photographs, row, 1, {})
+  write_results(with_images, row, 1, {})
   for seed in (0, 1):
     path = table_runs.workdir(row, seed) / 'results.json'
     entry = json.loads(path.read_text())['test']
@@ -351,7 +351,7 @@ def test_a_tracker_that_saw_no_photograph_says_so(tmp_path):
 
 @pytest.mark.parametrize('name', TABLES)
 def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
-  # With what a shell might take apart.
+  # With characters that a shell interprets.
   table_runs = runs_lib.TableRuns(
     TABLES[name], tmp_path / "it's here", ('dtype=$A B',)
   )
@@ -380,7 +380,7 @@ def test_only_the_missing_seeds_are_commanded(ucm):
   assert f'# {row.label}\n{command}\n' in text
 
 
-# What is run.
+# The runs.
 
 
 class Runner:
@@ -617,7 +617,7 @@ def test_sigterm_is_passed_on_to_all_that_run(ucm):
   assert signal.getsignal(signal.SIGTERM) == before
 
 
-# What keeps rows from being run here.
+# Missing requirements.
 
 
 def obstacles(name, row, tmp_path, *settings):
@@ -735,7 +735,7 @@ def test_the_command_reports_without_running(tmp_path, capsys):
   assert 'dtypo=x' in capsys.readouterr().err
 
 
-# What the mains leave.
+# Results of the mains.
 
 
 class Here:
@@ -844,7 +844,7 @@ def test_a_run_leaves_all_that_its_table_wants(
       found = report_lib.measure(table_runs, other, [0])
       assert found.mean.keys() == set(table_runs.table.columns.values())
       assert None not in found.judged().values()
-  # What is scored by the same code finds its scores, too.
+  # Rows scored by the same code find their scores, too.
   results = table_runs.workdir(table_runs.table.row(row), 0) / 'results.json'
   for name in LIKE[table]:
     like = runs_lib.TableRuns(TABLES[name], tmp_path / 'like')

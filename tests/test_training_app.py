@@ -35,7 +35,7 @@ def test_config_that_is_not_json_is_named(tmp_path):
     app.read_config(tmp_path)
 
 
-def test_what_changed_since_the_start_is_logged(tmp_path, caplog):
+def test_changes_since_the_start_are_logged(tmp_path, caplog):
   config = ml_collections.ConfigDict({'a': {'b': 1, 'c': 2}})
   checkpoints.write_config(tmp_path, config)
   config.a.b = 3
@@ -110,7 +110,7 @@ app.run(None, use={use})
     ('None', (), 1, 'unexpected arguments: a b'),
   ],
 )
-def test_files_are_for_what_uses_them(use, options, status, message):
+def test_files_are_for_commands_that_use_them(use, options, status, message):
   run = subprocess.run(
     [
       *(sys.executable, '-c', _USE.format(use=use)),
@@ -125,7 +125,7 @@ def test_files_are_for_what_uses_them(use, options, status, message):
   assert message in run.stdout + run.stderr
 
 
-# As libraries do: one logs while it is imported, one talks all the time.
+# As libraries do: one logs while it is imported, one all the time.
 _COMMAND = """
 from absl import logging
 logging.info('before')
@@ -143,7 +143,7 @@ logging.error('a broken file')
 """
 
 
-def test_libraries_do_not_tell_of_every_file(tmp_path):
+def test_libraries_do_not_log_every_file(tmp_path):
   (tmp_path / 'orbax').mkdir()
   (tmp_path / 'orbax' / 'noise.py').write_text(_NOISE)
   run = subprocess.run(
@@ -156,5 +156,5 @@ def test_libraries_do_not_tell_of_every_file(tmp_path):
     text=True,
     check=True,
   )
-  said = [line.partition('] ')[2] for line in run.stderr.splitlines()]
-  assert said == ['a broken file', 'ours']
+  logged = [line.partition('] ')[2] for line in run.stderr.splitlines()]
+  assert logged == ['a broken file', 'ours']
