@@ -65,7 +65,7 @@ def prepare_few(data_dir, name='few', *, side=16):
         clips_lib.Clip(
           id=record['id'],
           split=split,
-          # Clips differ in length, some are shorter than what is seen.
+          # Clips differ in length, some are shorter than num_frames.
           frames=record['frames'][: 3 + 2 * i, :side, :side],
           captions=tuple(record['captions']),
         )
@@ -128,7 +128,7 @@ def results(workdir):
 
 
 def captions(workdir):
-  """What was written of the test split, by clip."""
+  """The written captions of the test split, by clip."""
   text = (workdir / 'results' / 'test.captions.json').read_text()
   return {x['clip_id']: x for x in json.loads(text)}
 
@@ -174,7 +174,7 @@ def test_a_file_is_captioned_as_the_same_clip_of_the_data(runs, shell):
   assert 'cannot decode' in found[1]['error']
 
 
-# What the model is shown.
+# Examples.
 
 
 def examples(**changes):
@@ -191,7 +191,7 @@ def examples(**changes):
   )
 
 
-def test_mirrored_events_are_told_as_they_look():
+def test_mirrored_events_have_mirrored_captions():
   made = examples()
   record = event_captions.example('train', 0)
   seen = {}
@@ -228,7 +228,7 @@ def test_frames_are_spread_or_counted():
     assert len(example['frames']) == changes['num_frames']
 
 
-def test_shuffled_frames_keep_what_they_show():
+def test_shuffled_frames_keep_their_labels():
   """The same order every time, and padding stays at the end."""
   record = event_captions.example('test', 0)
   plain = examples(num_frames=20, every=1).evaluation(record)
@@ -251,7 +251,7 @@ def test_shuffled_frames_keep_what_they_show():
   np.testing.assert_array_equal(shuffled['frames'][16:], 0)
 
 
-def test_event_scores_tell_order_from_set():
+def test_event_scores_separate_order_from_set():
   references = dict.fromkeys('abcd', ['the red disc moves left then up'])
   scores = evaluation.event_scores(
     references,

@@ -24,7 +24,7 @@ V, L, D, T = captioners.V, 5, 3, captioners.T
 LENGTHS = np.array([2, 5, 3, 1], np.int32)
 FORBID = (vocabulary.PAD_ID, vocabulary.BOS_ID, vocabulary.UNK_ID)
 
-# Name -> the key of `DECODERS`, and what is special about its decoder.
+# Name -> the key of `DECODERS`, and arguments of its decoder.
 CAPTIONERS = {
   'temporal_attention': ('temporal_attention', {}),
   'both_ways': ('temporal_attention', dict(bidirectional=True)),
@@ -325,7 +325,7 @@ def run_loss(config, captioner, variables, batch):
 
 @pytest.mark.parametrize('name', ['both_ways', 's2vt', 'mean_pool'])
 def test_padding_changes_neither_loss_nor_gradient(name):
-  """Of frames and of words: what it holds, and how much there is."""
+  """Neither the content nor the amount, of frames and of words."""
   config, captioner, variables, batch = whole(name)
   loss, gradient = loss_and_gradient(name)
   more = {
@@ -385,7 +385,7 @@ def test_two_devices_train_as_one_does():
 
 def test_unknown_model_is_an_error():
   config = small_config('s2vt')
-  config.model = 'tell'
+  config.model = 'show'
   with pytest.raises(ValueError, match='none of temporal_attention, s2vt'):
     model.create(config, V)
 

@@ -86,7 +86,7 @@ def start(name):
   classifier = make()
   init = jax.jit(lambda *a: classifier.init(*a, train=False))
   variables = init(jax.random.key(0), x, LENGTHS)
-  # Biases that are zero would hide what is wrong with them.
+  # Zero biases would hide errors.
   variables = flax.core.copy(
     variables,
     {'params': jax.tree.map(lambda leaf: leaf + 0.02, variables['params'])},
@@ -100,7 +100,7 @@ def read(classifier, variables, x, lengths):
 
 @every
 def test_padding_changes_nothing(name):
-  """Every recording alone, at its length, is what it is in the batch."""
+  """A recording alone, at its length, has the logits of the batch."""
   classifier, variables, x = start(name)
   real = np.arange(TIME) < LENGTHS[:, None]
   other = np.where(real.reshape(BATCH, TIME, *(1,) * (x.ndim - 2)), x, 77)
@@ -117,7 +117,7 @@ def test_padding_changes_nothing(name):
 
 @forwards
 def test_stepped_is_the_batched_scan(name):
-  """After each frame, what a clip that ends there is taken for."""
+  """After each frame, the logits of a clip that ends there."""
   classifier, variables, x = start(name)
   carry = apply(classifier, variables, x[:, 0], method='begin')
   _, frames = read(classifier, variables, x, np.full(BATCH, TIME))

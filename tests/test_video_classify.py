@@ -175,7 +175,7 @@ def test_reversed_clips_have_the_reversed_labels():
     assert not np.array_equal(shuffled['frames'][0], record['frames'])
 
 
-def test_what_is_nothing_backwards_has_no_label():
+def test_classes_without_a_reversal_have_no_label():
   examples = examples_of(hand_gestures.get_config(), CIRCLES)
   labels = []
   for label in range(4):
@@ -239,28 +239,30 @@ def evaluation_of(classifier, source):
   return evaluate(parallel.replicate(classifier.variables))
 
 
-def test_evaluation_counts_what_the_classifier_says():
+def test_evaluation_agrees_with_the_classifier():
   """Of seven clips in batches of four, one by one and in windows."""
   config = motion_config.get_config()
   config.data.update(sampling='window', num_frames=8, windows=2)
   classifier = trained(config, ordered_motion.CLASSES, (32, 32, 3))
   source = [ordered_motion.example('test', i) for i in range(7)]
   evaluation = evaluation_of(classifier, source)
-  said = np.stack([classifier.probabilities(record) for record in source])
+  probabilities = np.stack(
+    [classifier.probabilities(record) for record in source]
+  )
   labels = np.array([record['label'] for record in source])
-  best = said.argmax(axis=1)
+  best = probabilities.argmax(axis=1)
   assert [r['id'] for r in evaluation.recordings] == [r['id'] for r in source]
   names = [ordered_motion.CLASSES[i] for i in best]
   assert [r['recognized'] for r in evaluation.recordings] == names
   scores = evaluation.scores
   np.testing.assert_allclose(scores['accuracy'], np.mean(best == labels))
-  true = said[np.arange(7), labels]
+  true = probabilities[np.arange(7), labels]
   np.testing.assert_allclose(scores['loss'], -np.log(true).mean(), rtol=1e-4)
   assert evaluation.confusion.sum() == 7
   assert evaluation.confusion[labels[0], best[0]] > 0
 
 
-def test_streams_are_scored_by_what_the_online_classifier_says():
+def test_scores_of_streams_agree_with_reading_online():
   config = gesture_config.get_config()
   classifier = trained(config, gesture_stream.CLASSES, (24, 24, 1))
   source = [gesture_stream.example('test', i) for i in range(5)]
@@ -280,9 +282,11 @@ def test_streams_are_scored_by_what_the_online_classifier_says():
   assert any(found['recognized'] for found in evaluation.recordings)
   # A person's own stream may be longer; here it begins with the last of these.
   frames = np.concatenate([record['frames'] for record in source[::-1]])
-  times, said = classifier.over_time({'id': 'long', 'frames': frames})
+  times, probabilities = classifier.over_time({'id': 'long', 'frames': frames})
   assert list(times) == list(range(5 * gesture_stream.LENGTH))
-  np.testing.assert_array_equal(said[: len(labels)].argmax(axis=1), labels)
+  np.testing.assert_array_equal(
+    probabilities[: len(labels)].argmax(axis=1), labels
+  )
   np.testing.assert_allclose(
     evaluation.scores['frame_accuracy'], np.mean(right), rtol=1e-6
   )
@@ -290,7 +294,7 @@ def test_streams_are_scored_by_what_the_online_classifier_says():
 
 
 @pytest.mark.parametrize('bidirectional', [False, True])
-def test_what_is_said_over_time_ends_with_what_is_said_of_all(bidirectional):
+def test_probabilities_over_time_end_with_those_of_the_recording(bidirectional):
   config = utd_mhad.get_config()
   config.data.num_frames = 12
   config.model.bidirectional = bidirectional
@@ -336,7 +340,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   np.testing.assert_array_equal(grey['frames'], clip[..., :1].repeat(3, -1))
 
 
-def test_videos_are_thinned_as_those_were_that_it_was_trained_on(tmp_path):
+def test_videos_are_thinned_to_the_rate_of_training(tmp_path):
   config = motion_config.get_config()
   frames = ordered_motion.example('test', 0)['frames']
   frames_lib.write(tmp_path / 'clip.mp4', frames, rate=24)
@@ -465,7 +469,7 @@ def test_killed_and_resumed_equals_uninterrupted(runs):
   assert results(killed) == results(whole)
 
 
-def test_a_run_ends_with_results_and_pictures(runs):
+def test_a_run_ends_with_results_and_plots(runs):
   whole, _ = runs
   entry, recognized = results(whole)
   validation = commands.lines(whole, 'validation/')
@@ -486,12 +490,12 @@ def test_a_run_ends_with_results_and_pictures(runs):
   counts = np.array(confusion['rows_are_true'])
   assert counts.sum() == 6 and np.trace(counts) == sum(right)
   for name in ('validation.png', 'validation.confusion.png'):
-    with PIL.Image.open(whole / 'results' / name) as picture:
-      assert np.ptp(np.asarray(picture)) > 0
+    with PIL.Image.open(whole / 'results' / name) as image:
+      assert np.ptp(np.asarray(image)) > 0
 
 
 def use(workdir, *files, **options):
-  """What the command does with files, in this process: its exit status."""
+  """Runs the command on files in this process; returns its exit status."""
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(**options):
@@ -509,8 +513,8 @@ def test_files_are_recognized_as_in_the_evaluation(
   (expected,) = (r for r in recognized if r['id'] == 'validation-sink-2')
   sure = expected['probability']
 
-  said = shell.start(f'--workdir={whole}', str(file), '--json').finish()
-  (found,) = json.loads(said[said.index('[\n') :])
+  output = shell.start(f'--workdir={whole}', str(file), '--json').finish()
+  (found,) = json.loads(output[output.index('[\n') :])
   assert found['path'] == str(file)
   (best,) = found['classes']
   assert best['class'] == expected['recognized']
@@ -518,15 +522,15 @@ def test_files_are_recognized_as_in_the_evaluation(
 
   plot = tmp_path / 'plot.png'
   assert use(whole, file, broken, top=2, plot=str(plot)) == 1
-  said = capsys.readouterr()
+  output = capsys.readouterr()
   other = {'rise': 'sink', 'sink': 'rise'}[expected['recognized']]
-  assert said.out == (
+  assert output.out == (
     f'{file}\t{expected["recognized"]}\t{sure:.3f}\n'
     f'{file}\t{other}\t{1 - sure:.3f}\n'
   )
-  assert said.err.startswith(f'{broken}: error: cannot read')
-  with PIL.Image.open(plot) as picture:
-    assert np.ptp(np.asarray(picture)) > 0
+  assert output.err.startswith(f'{broken}: error: cannot read')
+  with PIL.Image.open(plot) as image:
+    assert np.ptp(np.asarray(image)) > 0
 
   assert use(whole, file, online=True) == 0
   lines = capsys.readouterr().out.splitlines()

@@ -22,7 +22,7 @@ def test_top_k_counts_the_k_best():
 
 
 def test_equal_scores_count_once():
-  """A model that says nothing is right as often as its first class."""
+  """A constant model is right as often as its first class."""
   scores = np.zeros((4, 4), np.float32)
   assert metrics.top_k_accuracy(scores, np.arange(4)) == 0.25
   assert metrics.top_k_accuracy(scores, np.arange(4), 3) == 0.75
@@ -258,7 +258,7 @@ def test_nobody_fails_or_starts_where_there_is_no_truth():
   run = metrics.with_restarts(
     begin, step, np.zeros((8, 1, 1, 3)), truth, wait=1
   )
-  # Lost in 4; frame 5 says nothing, so it starts in 6.
+  # Lost in 4; frame 5 has no box, so it starts in 6.
   assert run.failures == (4,)
   assert run.starts == (0, 6)
   assert np.isnan(run.overlaps[[2, 5]]).all()
@@ -267,10 +267,10 @@ def test_nobody_fails_or_starts_where_there_is_no_truth():
 
 def test_a_tracker_that_holds_on_is_one_pass():
   truth = track(*range(20))
-  places = iter(truth[1:])
+  boxes = iter(truth[1:])
   run = metrics.with_restarts(
     begin,
-    lambda state, frame: (state, next(places)),
+    lambda state, frame: (state, next(boxes)),
     np.zeros((20, 1, 1, 3)),
     truth,
   )

@@ -1,4 +1,4 @@
-"""The drawn clips keep what their modules promise."""
+"""Generated clips are as their modules describe them."""
 
 import itertools
 import math
@@ -87,7 +87,7 @@ def test_a_gesture_backwards_and_turned_is_a_gesture(label):
   assert np.abs(other - line).max() > 0.5
   turned = gesture_stream.trace(HALF_TURN[label], 10)
   if 'clockwise' in gesture_stream.CLASSES[label]:
-    # The same circle, begun at the other end.
+    # The same circle, started at the other end.
     turned = np.concatenate([turned[5:], turned[1:6]])
   np.testing.assert_allclose(turned, -line, atol=1e-12)
 
@@ -137,10 +137,11 @@ def test_a_frame_of_a_stream_shows_the_fingertip_and_no_trace():
 # Captions.
 
 
-def described(record):
-  """The caption's parts, and what its colour does more than it did at first.
+def parse(record):
+  """The directions in a caption, and the motion of its colour.
 
-  How many pixels it has in each frame f64[T], and their mean place f64[T, 2].
+  Number of pixels of the colour in each frame f64[T], without those of the
+  first frame, and their mean position f64[T, 2].
   """
   colour, shape, *ways = CAPTION.fullmatch(record['captions'][0]).groups()
   frames = record['frames'].astype(float)
@@ -167,7 +168,7 @@ def test_captions_say_what_the_pixels_show(change):
   for index in range(40):
     record = change(event_captions.example('train', index))
     (caption,) = record['captions']
-    ways, counts, centres = described(record)
+    ways, counts, centres = parse(record)
     assert event_captions.motions(caption) == tuple(ways)
     seen = [list(run) for _, run in itertools.groupby(counts > 5)]
     assert [run[0] for run in seen] == [False, True, False, True, False]
@@ -183,7 +184,7 @@ def test_captions_say_what_the_pixels_show(change):
 
 
 @pytest.mark.parametrize('pairs', [0.0, 1.0])
-def test_no_bag_of_frames_or_changes_tells_the_order_of_events(pairs):
+def test_no_bag_of_frames_or_changes_has_the_order_of_events(pairs):
   """Nor does it one of frames with those before them."""
 
   def bag(record):
@@ -207,7 +208,7 @@ def test_no_bag_of_frames_or_changes_tells_the_order_of_events(pairs):
 
 @pytest.mark.parametrize('pairs', [0.0, 1.0])
 @pytest.mark.parametrize('vertical', [False, True])
-def test_frame_labels_tell_what_the_caption_tells(pairs, vertical):
+def test_frame_labels_agree_with_the_caption(pairs, vertical):
   for index in range(30):
     record = event_captions.example('train', index, pairs=pairs)
     flipped = event_captions.flip(record, vertical=vertical)
@@ -215,13 +216,13 @@ def test_frame_labels_tell_what_the_caption_tells(pairs, vertical):
     for clip in record, flipped:
       labels = clip['frame_labels']
       assert labels.dtype == np.int32
-      told = [
+      events = [
         event_captions.FRAME_CLASSES[label]
         for label, _ in itertools.groupby(labels)
       ]
-      assert told[::2] == ['nothing moves'] * 3
+      assert events[::2] == ['nothing moves'] * 3
       assert labels[:2].tolist() == [0, 0] and labels[-1] == 0 < labels[2]
-      first, second = told[1::2]
+      first, second = events[1::2]
       if not pairs:
         assert second.rpartition(' ')[0] == first.rpartition(' ')[0]
         second = second.rpartition(' ')[2]
@@ -247,7 +248,7 @@ def tracks(count=40):
   return [occlusion_track.example('train', index) for index in range(count)]
 
 
-def test_a_thing_is_hidden_once_moves_on_and_is_seen_again():
+def test_the_target_is_hidden_once_moves_on_and_is_seen_again():
   blacks = 0
   for record in tracks():
     hidden = np.flatnonzero(record['hidden'])
@@ -301,8 +302,8 @@ def test_what_is_painted_fills_its_box(outline):
     np.testing.assert_allclose(high, box[:2] + box[2:], atol=1)
 
 
-def test_the_frames_show_the_thing_where_its_box_says():
-  """A thing is like itself a frame later, along its box and not beside it."""
+def test_frames_show_the_target_in_its_box():
+  """The target looks alike a frame later, along its box and not beside it."""
   along, still = [], []
   for record in tracks(10):
     frames = record['frames'].astype(float)
@@ -346,28 +347,28 @@ def test_boxes_are_flipped_with_the_frames(vertical):
   assert flipped['boxes'].dtype == np.float32
 
 
-# What they are painted with.
+# Textures and sprites.
 
 
 @pytest.fixture
 def images(tmp_path):
-  """Ten pictures, each of one grey of its own."""
+  """Ten images, each of a different grey."""
   (tmp_path / 'more').mkdir()
   for i in range(10):
-    picture = Image.new('RGB', (50 + i, 40), (20 * i + 20,) * 3)
-    picture.save(tmp_path / ('more' if i % 2 else '.') / f'{i}.png')
-  (tmp_path / 'list.txt').write_text('no picture')
+    image = Image.new('RGB', (50 + i, 40), (20 * i + 20,) * 3)
+    image.save(tmp_path / ('more' if i % 2 else '.') / f'{i}.png')
+  (tmp_path / 'list.txt').write_text('no image')
   return tmp_path
 
 
-def test_each_split_has_photographs_of_its_own(images):
+def test_each_split_has_images_of_its_own(images):
   rng = np.random.default_rng(0)
   greys = {}
   for split in 'train', 'validation', 'test':
     draw = textures.texture(split, images)
-    pictures = [draw(rng, 20, 33) for _ in range(60)]
-    assert {picture.shape for picture in pictures} == {(20, 33, 3)}
-    greys[split] = {grey for picture in pictures for grey in np.unique(picture)}
+    crops = [draw(rng, 20, 33) for _ in range(60)]
+    assert {crop.shape for crop in crops} == {(20, 33, 3)}
+    greys[split] = {grey for crop in crops for grey in np.unique(crop)}
   assert {split: len(values) for split, values in greys.items()} == {
     'train': 6,
     'validation': 1,
@@ -377,18 +378,18 @@ def test_each_split_has_photographs_of_its_own(images):
 
 
 @pytest.mark.parametrize('module', GENERATORS)
-def test_photographs_change_the_ground_and_nothing_that_is_said(module, images):
-  drawn = module.example('test', 5)
+def test_images_change_the_ground_and_no_label(module, images):
+  generated = module.example('test', 5)
   record = module.example('test', 5, images=images)
   same(module.example('test', 5, images=str(images)), record)
-  assert (drawn['frames'] != record['frames']).mean() > 0.5
+  assert (generated['frames'] != record['frames']).mean() > 0.5
   same(
     {key: value for key, value in record.items() if key != 'frames'},
-    {key: value for key, value in drawn.items() if key != 'frames'},
+    {key: value for key, value in generated.items() if key != 'frames'},
   )
 
 
-def test_too_few_photographs_are_an_error(tmp_path):
+def test_too_few_images_are_an_error(tmp_path):
   with pytest.raises(ValueError, match="no image for 'train'.* at least 3"):
     textures.texture('train', tmp_path)
   with pytest.raises(FileNotFoundError, match='no directory: pass one'):
@@ -397,11 +398,11 @@ def test_too_few_photographs_are_an_error(tmp_path):
 
 def test_dead_leaves_are_of_many_colours():
   rng = np.random.default_rng(0)
-  pictures = [textures.dead_leaves(rng, 24, 30) for _ in range(20)]
-  assert {picture.shape for picture in pictures} == {(24, 30, 3)}
-  means = np.array([picture.mean(axis=(0, 1)) for picture in pictures])
+  crops = [textures.dead_leaves(rng, 24, 30) for _ in range(20)]
+  assert {crop.shape for crop in crops} == {(24, 30, 3)}
+  means = np.array([crop.mean(axis=(0, 1)) for crop in crops])
   assert means.std(axis=0).min() > 15
-  assert min(picture.std() for picture in pictures) > 8
+  assert min(crop.std() for crop in crops) > 8
 
 
 BOX = np.array([7.3, 5.6, 12.5, 9.25])

@@ -63,8 +63,8 @@ def paths():
           yield label, chance, ordered_motion.path(label, turn, speed, start)
 
 
-def test_a_bag_of_frames_tells_half_of_the_classes():
-  """Of noise-free frames: all that is drawn besides is alike in all classes.
+def test_a_bag_of_frames_separates_half_of_the_clips():
+  """Frames without noise; all other random numbers are alike in all classes.
 
   The best guess is the likeliest class of those that have the same frames.
   """

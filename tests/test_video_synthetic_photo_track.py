@@ -46,9 +46,9 @@ def test_sequences_keep_their_promises():
   assert any(record['hidden'].any() for record in found)
 
 
-def test_a_thing_fills_its_box_and_nothing_else():
+def test_an_object_fills_its_box_and_nothing_else():
   boxes = np.array([[10.25, 6.5, 12, 20]], np.float32)
-  thing = photo_track.MovingObject(
+  target = photo_track.MovingObject(
     texture=Image.new('RGB', (26, 26), 'white'),
     size=np.array([12.0, 20.0]),
     outline='rectangle',
@@ -56,7 +56,7 @@ def test_a_thing_fills_its_box_and_nothing_else():
     angles=np.zeros(1),
   )
   for angle in (0.0, 0.4):
-    turned = dataclasses.replace(thing, angles=np.array([angle]))
+    turned = dataclasses.replace(target, angles=np.array([angle]))
     frame = np.zeros((40, 50, 3), np.float32)
     photo_track._paint(frame, turned, 0)
     covered = frame[..., 0] / 255
@@ -64,24 +64,24 @@ def test_a_thing_fills_its_box_and_nothing_else():
     rows, columns = np.nonzero(covered)
     assert (rows.min(), rows.max()) == (6, 26)
     assert (columns.min(), columns.max()) == (10, 22)
-  assert photo_track._visible_share(thing, [], 0, 40, 50) == pytest.approx(1)
-  # Half of it hidden, by the end of the frame or by another thing.
-  assert photo_track._visible_share(thing, [], 0, 40, 16) == pytest.approx(
+  assert photo_track._visible_share(target, [], 0, 40, 50) == pytest.approx(1)
+  # Half of it hidden, by the end of the frame or by another object.
+  assert photo_track._visible_share(target, [], 0, 40, 16) == pytest.approx(
     0.479, abs=0.05
   )
   half = boxes * (1, 1, 0.5, 1)
-  above = dataclasses.replace(thing, boxes=half.astype(np.float32))
-  assert photo_track._visible_share(thing, [above], 0, 40, 50) == pytest.approx(
-    0.5, abs=0.05
-  )
-  assert photo_track._visible_share(thing, [thing], 0, 40, 50) < 0.1
+  above = dataclasses.replace(target, boxes=half.astype(np.float32))
+  assert photo_track._visible_share(
+    target, [above], 0, 40, 50
+  ) == pytest.approx(0.5, abs=0.05)
+  assert photo_track._visible_share(target, [target], 0, 40, 50) < 0.1
 
 
-def test_splits_have_their_own_photographs(tmp_path):
-  """Each picture has one colour, by which it is known in the frames."""
+def test_splits_have_their_own_images(tmp_path):
+  """Each image has one colour, which identifies it in the frames."""
   for i in range(10):
-    picture = Image.new('RGB', (70, 60), (25 * i, 255 - 25 * i, 128))
-    picture.save(tmp_path / f'{i}.png')
+    image = Image.new('RGB', (70, 60), (25 * i, 255 - 25 * i, 128))
+    image.save(tmp_path / f'{i}.png')
   seen = {}
   for split in photo_track.SPLITS:
     source = sequences(split, images=tmp_path, count=6)

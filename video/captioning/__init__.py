@@ -1,1 +1,1 @@
-"""Captions of clips."""
+"""Captioning of clips."""

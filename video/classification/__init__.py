@@ -1,1 +1,1 @@
-"""Classes of clips and of recordings, and gestures in a stream."""
+"""Classification of clips and of sequences of features; gestures in streams."""

@@ -13,8 +13,8 @@ network is bidirectional. In streams, which have several gestures, the network
 labels the frames, and `spoken` turns these labels into gestures (connectionist
 temporal classification, Graves et al. 2006).
 
-Axes: B clips, T time, H x W pixels, C channels, D features, F units of what is
-pooled, V classes.
+Axes: B clips, T time, H x W pixels, C channels, D features, F units before
+pooling, V classes.
 """
 
 import functools

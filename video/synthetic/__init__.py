@@ -1,1 +1,1 @@
-"""Clips that are drawn: SYNTHETIC data sets in which memory is required."""
+"""Generated clips: SYNTHETIC data sets that require memory."""
