@@ -1,4 +1,4 @@
-"""Makes a workdir of a published Sketch-RNN model, to draw from.
+"""Makes a workdir of a published Sketch-RNN model, to sample from.
 
   python scripts/import_sketch_rnn.py --weights=dog.gen.json \\
       --workdir=runs/published_dog
@@ -25,7 +25,7 @@ from training import parallel
 def make_config(
   arguments: dict[str, Any], info: dict[str, Any]
 ) -> ml_collections.ConfigDict:
-  """What drawing and evaluation read of a config, on the model's own data."""
+  """The config fields that sampling and evaluation read."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.model = arguments
@@ -72,12 +72,14 @@ def write(
 
 
 def main():
-  """Reads the command line and does what it asks for."""
+  """Runs the command."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--weights', required=True, help='NAME.gen.json')
-  parser.add_argument('--workdir', required=True, help='to write')
+  parser.add_argument(
+    '--weights', required=True, help='NAME.gen.json or NAME.vae.json'
+  )
+  parser.add_argument('--workdir', required=True, help='workdir to write')
   args = parser.parse_args()
   app.set_up_logging()
   workdir = pathlib.Path(args.workdir).absolute()

@@ -1,4 +1,4 @@
-"""Draws our validation curves over those of the published code.
+"""Plots our validation curves over those of the published code.
 
   python scripts/plot_sketch_curves.py --published=DIR --output=curves.png \\
       --runs layer_norm=runs/curve_0 layer_norm=runs/curve_1
@@ -24,7 +24,7 @@ _OURS, _PUBLISHED = '#d1495b', '#8d95a5'
 
 
 def read_run(workdir: pathlib.Path) -> list[dict[str, float]]:
-  """The evaluations of a run: step and named numbers."""
+  """The evaluations of a run, each with its step and its metrics."""
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   return [row for row in rows if 'validation/reconstruction' in row]
@@ -35,9 +35,18 @@ def main():
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--published', type=pathlib.Path, required=True)
-  parser.add_argument('--runs', nargs='+', required=True)
-  parser.add_argument('--output', type=pathlib.Path, required=True)
+  parser.add_argument(
+    '--published',
+    type=pathlib.Path,
+    required=True,
+    help='directory of the published curves',
+  )
+  parser.add_argument(
+    '--runs', nargs='+', required=True, help='runs, as DECODER=WORKDIR'
+  )
+  parser.add_argument(
+    '--output', type=pathlib.Path, required=True, help='PNG file to write'
+  )
   args = parser.parse_args()
 
   runs = collections.defaultdict(list)

@@ -4,13 +4,13 @@
   python scripts/prepare_sketches.py --name=mine --input=drawings/ more.ndjson
   python scripts/prepare_sketches.py --name=quickdraw_sketches --input=npz/
 
-Afterwards the data set is called 'sketches/NAME'. Only if NAME is
-'quickdraw_sketches' each category of the drawings becomes a data set of its
-own, 'quickdraw_sketches/CATEGORY', which would be downloaded otherwise.
+The data set is then called 'sketches/NAME'. If NAME is 'quickdraw_sketches',
+each category becomes a data set of its own, 'quickdraw_sketches/CATEGORY', as
+if it had been downloaded.
 
 Files are .npz (as published), .ndjson (QuickDraw's, simplified or raw), .svg or
-.json (a list of lines). Drawings of which the file does not say whether they
-are for training are split by the hash of their id, 80 / 10 / 10.
+.json (a list of lines). Drawings whose file has no splits are split by the hash
+of their id, 80 / 10 / 10.
 """
 
 import argparse
@@ -22,19 +22,19 @@ from training import app
 
 
 def main():
-  """Checks everything before anything is written."""
+  """Runs the command; checks all files before it writes."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--name', required=True, help='of the data set')
+  parser.add_argument('--name', required=True, help='name of the data set')
   parser.add_argument(
-    '--input', required=True, nargs='+', help='files or directories of them'
+    '--input', required=True, nargs='+', help='files, or directories of files'
   )
   parser.add_argument(
-    '--data_dir', help='where to write; the default is that of TFDS'
+    '--data_dir', help='directory to write to; by default that of TFDS'
   )
   parser.add_argument(
-    '--skip_bad', action='store_true', help='leave out what is wrong'
+    '--skip_bad', action='store_true', help='leave out malformed drawings'
   )
   args = parser.parse_args()
   app.set_up_logging()

@@ -1,4 +1,4 @@
-"""Losses of a run's best checkpoint; needs its workdir and nothing else.
+"""Evaluates the best checkpoint of a run; needs nothing but its workdir.
 
 python -m sketch_rnn.evaluate --workdir=runs/cat --split=test
 """
@@ -9,13 +9,13 @@ from sketch_rnn import evaluation
 from training import app
 
 _SPLIT = flags.DEFINE_enum(
-  'split', 'test', ['validation', 'test'], 'Which drawings.'
+  'split', 'test', ['validation', 'test'], 'Split to evaluate.'
 )
 
 
 def main(config, workdir):
-  """Writes `results.json` and prints the losses."""
-  del config  # The workdir's own is read with the checkpoint.
+  """Writes `results.json` and logs the losses."""
+  del config  # That of the workdir is read with the checkpoint.
   evaluation.evaluate_best(workdir, _SPLIT.value)
 
 
