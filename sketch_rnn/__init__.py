@@ -1,1 +1,1 @@
-"""Sketch-RNN: a recurrent network that draws (Ha and Eck, 2017)."""
+"""Sketch-RNN: a recurrent generative model of drawings (Ha and Eck, 2017)."""

@@ -2,8 +2,8 @@
 
 The published .npz files hold arrays of arrays, which numpy can only pickle, and
 a pickle may call any function of any module. Here the few names that an array
-needs stand for inert records of this module; every other name is refused. The
-arrays are then made from the recorded bytes, so that nothing in the file
+needs are replaced by inert records of this module; every other name is refused.
+The arrays are then made from the recorded bytes, so that nothing in the file
 decides how numpy lays out memory either.
 """
 
@@ -19,30 +19,32 @@ from typing import Any
 import numpy as np
 
 _NUMBERS = re.compile(r'[biuf](1|2|4|8)')  # Types whose bytes are only numbers.
-_ARRAY = object()  # What stands for the class numpy.ndarray.
+_ARRAY = object()  # Replaces the class numpy.ndarray.
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-  """The arrays of an .npz file by name.
+  """Reads the arrays of an .npz file, by name.
 
-  An array of objects comes out as such; its elements are arrays of numbers, or
-  whatever plain Python objects were in the file.
+  An array of objects stays one; its elements are arrays of numbers, or the
+  plain Python objects that were in the file.
 
   Raises:
-    ValueError: no .npz file, or a pickle that asks for more than arrays. It
-      names the file, the array and what was asked for.
+    ValueError: the file is no .npz file, or a pickle in it needs more than
+      arrays. The message names the file, the array and the name needed.
   """
   try:
     with zipfile.ZipFile(path) as archive:
       members = {name: archive.read(name) for name in archive.namelist()}
   except zipfile.BadZipFile as error:
-    raise ValueError(f'{os.fspath(path)} is no .npz file: {error}') from error
+    raise ValueError(
+      f'{os.fspath(path)} is not an .npz file: {error}'
+    ) from error
   arrays = {}
   for member, contents in members.items():
     name = member.removesuffix('.npy')
     try:
       arrays[name] = _read_npy(io.BytesIO(contents))
-    except Exception as error:  # Of a broken pickle it may be almost anything.
+    except Exception as error:  # A broken pickle may raise almost anything.
       raise ValueError(f'{os.fspath(path)}: array {name!r}: {error}') from error
   return arrays
 
@@ -65,10 +67,10 @@ def _read_npy(file: io.BytesIO) -> np.ndarray:
 
 
 class _Unpickler(pickle.Unpickler):
-  """Knows the names that the pickle of an array consists of, and no others."""
+  """Resolves the names in the pickle of an array, and no others."""
 
   def find_class(self, module: str, name: str) -> Any:
-    """What stands for `module.name`."""
+    """The replacement of `module.name`."""
     if (module, name) == ('numpy', 'ndarray'):
       return _ARRAY
     if (module, name) == ('numpy', 'dtype'):
@@ -81,13 +83,13 @@ class _Unpickler(pickle.Unpickler):
     if (module, name) == ('_codecs', 'encode'):
       return _encode
     raise ValueError(
-      f'the pickle asks for {module}.{name}; only arrays of numbers are read, '
+      f'the pickle needs {module}.{name}; only arrays of numbers are read, '
       'because a pickle can run any program. Do not trust this file'
     )
 
 
 class _Dtype:
-  """Stands for a type of numbers, or for that of Python objects."""
+  """Replaces a numpy.dtype of numbers or of Python objects."""
 
   def __init__(self, name: str, align: Any = False, copy: Any = True):
     del align, copy
@@ -111,7 +113,7 @@ class _Dtype:
 
 @dataclasses.dataclass
 class _Array:
-  """Stands for an array until all of the pickle is read."""
+  """Replaces an array until all of the pickle is read."""
 
   state: tuple | None = None
 
@@ -148,7 +150,7 @@ def _reconstruct(*arguments) -> _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-  """Protocol 2 spells bytes so."""
+  """Replaces codecs.encode, with which protocol 2 stores bytes."""
   if encoding != 'latin1':
     raise ValueError(f'bytes spelled in {encoding!r} instead of latin1')
   return codecs.encode(text, 'latin1')

@@ -1,8 +1,8 @@
 """Batches of drawings of similar lengths, so that little padding is computed.
 
-All drawings of a batch, and an end row each, fit into `strokes`
-f32[B, bucket + 1, 5]. Whatever is longer than all buckets is in batches of full
-length. In every epoch the drawings meet in another order, and so do buckets.
+`strokes` of a batch is f32[B, bucket + 1, 5]; all of its drawings fit, with one
+end row each. Drawings that are longer than all buckets are in batches of full
+length. Every epoch has its own order of drawings and of buckets.
 
 Axes: B batch, T full length.
 """
@@ -32,11 +32,11 @@ def training_batches(
 
   Args:
     source: the records.
-    to_example: a record and random numbers -> a dict of arrays, one of them
-      `strokes` f32[T + 1, 5].
-    order: which records are in which batch.
+    to_example: takes a record and a random generator; returns a dict of arrays,
+      one of them `strokes` f32[T + 1, 5].
+    order: the records of each batch.
     batch_size: that of the order.
-    seed: of the augmentation.
+    seed: random seed of the augmentation.
   """
 
   def pick(position, unused):
@@ -63,10 +63,10 @@ def training_batches(
 
 
 class Order:
-  """Which drawings make batch number `step`, and how long it is.
+  """The drawings of batch number `step`, and its length.
 
-  What does not fill a batch of its bucket goes to the next longer one, so that
-  an epoch leaves out less than one batch in all.
+  Drawings that do not fill a batch of their bucket go to the next longer one,
+  so that an epoch leaves out less than one batch in all.
   """
 
   def __init__(
@@ -80,11 +80,11 @@ class Order:
     """Sorts drawings into buckets.
 
     Args:
-      lengths: i32[], points of each drawing.
+      lengths: i32[], number of points of each drawing.
       buckets: lengths of batches, all but the longest.
-      longest: the length of the longest batches, which all drawings fit into.
+      longest: length of the longest batches; all drawings fit into them.
       batch_size: over all hosts.
-      seed: of the order.
+      seed: random seed of the order.
 
     Raises:
       ValueError: all drawings together do not fill one batch.

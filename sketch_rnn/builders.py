@@ -2,11 +2,11 @@
 
   'kanji'                        the embedded data set; see kanji.py
   'quickdraw_sketches/CATEGORY'  one of the 345 categories of QuickDraw
-  'sketches/NAME'                what scripts/prepare_sketches.py made as NAME
+  'sketches/NAME'                prepared by scripts/prepare_sketches.py
 
 A record is `id` text, `strokes` f32[N, 3] and `category` text. The splits are
-'train', 'validation' and 'test'. Where a file does not say which drawing is in
-which, the hash of its id does: one of ten is for validation, one for testing.
+'train', 'validation' and 'test'. Drawings whose file has no splits are split by
+the hash of their id: 80 % for training, 10 % for validation, 10 % for testing.
 """
 
 import collections
@@ -38,13 +38,13 @@ _PREPARE = (
 
 
 class _Drawings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What the builders have in common: the features and how they are written."""
+  """The base of the builders: the features, and how they are written."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'Initial release.'}
 
   def __init__(self, *, sketches: Sequence[file_formats.Sketch] = (), **kwargs):
-    """`sketches` are what is to be prepared; none are needed to read."""
+    """Takes the drawings to prepare; none are needed to read."""
     super().__init__(**kwargs)
     self._sketches = sketches
 
@@ -100,7 +100,7 @@ class QuickdrawSketches(_Drawings):
   """One category of the QuickDraw data, as published for Sketch-RNN.
 
   70000 drawings to train on, 2500 for validation, 2500 for testing; Google,
-  licence CC BY 4.0. Without given drawings they are downloaded.
+  licence CC BY 4.0. They are downloaded unless drawings are passed.
   """
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
@@ -117,7 +117,7 @@ class QuickdrawSketches(_Drawings):
         category,
         sketch.split,
       )
-      # What is malformed among so many drawings cannot be mended here.
+      # A few of so many drawings are malformed.
       for i, sketch in enumerate(file_formats.read(path, skip_bad=True))
     )
 
@@ -138,7 +138,7 @@ class Kanji(_Drawings):
 
 
 def split_of(sketch: file_formats.Sketch) -> str:
-  """What its file says, or else a tenth each by the hash of its id."""
+  """The split of a drawing: that of its file, or else by the hash of its id."""
   if sketch.split is not None:
     return sketch.split
   digest = hashlib.sha256(sketch.id.encode()).digest()
@@ -152,17 +152,17 @@ def prepare(
   sketches: Sequence[file_formats.Sketch],
   data_dir: str | os.PathLike | None = None,
 ) -> list[str]:
-  """Writes drawings as data sets, and says as which.
+  """Writes drawings as data sets; returns the names of these.
 
   Args:
     name: NAME, for the data set 'sketches/NAME'; or 'quickdraw_sketches', for
       one data set 'quickdraw_sketches/CATEGORY' for each of their categories.
     sketches: with different ids.
-    data_dir: where TFDS keeps its data sets; None is its own default.
+    data_dir: directory of TFDS; None: its default.
 
   Raises:
-    FileExistsError: one of them is there already.
-    ValueError: an unknown category, or a name that cannot be used.
+    FileExistsError: one of them exists already.
+    ValueError: unknown category, or invalid name.
   """
   if name == 'quickdraw_sketches':
     parts = collections.defaultdict(list)
@@ -209,12 +209,12 @@ def open_builder(
 
 
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
-  """Sixteen letters and digits that say which contents a data set has."""
+  """A hash of the contents of a data set: 16 hexadecimal digits."""
   return datasets.fingerprint(open_builder(name, data_dir))
 
 
 def _builder(name: str, data_dir, **kwargs) -> _Drawings:
-  """The builder of a data set that may not be there yet."""
+  """The builder of a data set that may not be prepared yet."""
   kind, _, config = name.partition('/')
   if name == 'kanji':
     return Kanji(data_dir=data_dir, **kwargs)
@@ -235,7 +235,7 @@ def _builder(name: str, data_dir, **kwargs) -> _Drawings:
     builder_class = QuickdrawSketches
   else:
     raise ValueError(
-      f'{name!r} is no data set: pass kanji, quickdraw_sketches/CATEGORY or '
+      f'{name!r} is not a data set: pass kanji, quickdraw_sketches/CATEGORY or '
       'sketches/NAME'
     )
   return builder_class(
@@ -244,7 +244,7 @@ def _builder(name: str, data_dir, **kwargs) -> _Drawings:
 
 
 def _check_reachable(url: str):
-  """Without a network this fails at once; TFDS would try for minutes."""
+  """Fails at once without a network; TFDS would try for minutes."""
   request = urllib.request.Request(url, method='HEAD')
   try:
     urllib.request.urlopen(request, timeout=30).close()

@@ -14,8 +14,8 @@ _SPLIT = flags.DEFINE_enum(
 
 
 def main(config, workdir):
-  """Writes `results.json` and prints the losses."""
-  del config  # The workdir's own is read with the checkpoint.
+  """Writes `results.json` and logs the losses."""
+  del config  # That of the workdir is read with the checkpoint.
   evaluation.evaluate_best(workdir, _SPLIT.value)
 
 

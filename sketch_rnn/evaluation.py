@@ -1,6 +1,6 @@
 """Losses of a sketch model on a whole split, sharded over devices and hosts.
 
-Axes: B drawings, T points (the longest drawing's), Z latent, S draws of z.
+Axes: B drawings, T points (of the longest drawing), Z latent, S samples of z.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ from training import results
 
 Batch = dict[str, jax.Array]
 
-_SHOWN = 12  # Drawings of a split.
+_NUM_SHOWN = 12  # Drawings of a split.
 
-# By what a checkpoint can be the best.
+# Metrics that can rank checkpoints.
 METRICS = ('loss', 'reconstruction', 'reconstruction_masked', 'kl')
 
 
@@ -48,7 +48,7 @@ def check_metric(name: str):
 
 @flax.struct.dataclass
 class Metrics(clu.metrics.Collection):
-  """Means over drawings, each of them a mean over the longest one's points."""
+  """Means over drawings of the parts of `losses.drawing_losses`."""
 
   offset: clu.metrics.Average.from_output('offset')
   pen: clu.metrics.Average.from_output('pen')
@@ -59,7 +59,7 @@ class Metrics(clu.metrics.Collection):
 def scores(
   metrics: Metrics, config: ml_collections.ConfigDict
 ) -> dict[str, float]:
-  """Named numbers: what a table prints, and the loss at its final weight."""
+  """The scores of a split; `loss` has the final weight of the divergence."""
   means = {name: float(x) for name, x in metrics.compute().items()}
   reconstruction = means['offset'] + means['pen']
   found = {
@@ -89,7 +89,7 @@ class Evaluator:
 
     Args:
       source: the records of the split.
-      examples: makes examples of them.
+      examples: turns records into examples.
       model: the network.
       config: `seed`, `eval_batch_size`, `latent_samples` (S), `loss`.
 
@@ -108,7 +108,7 @@ class Evaluator:
     )
 
     def example(record):
-      # Which z is drawn depends on the drawing, not on its place.
+      # The noise of z depends on the drawing, not on its index.
       seed = np.array(zlib.crc32(record['id'].encode()), np.uint32)
       return {**examples.evaluation(record), 'seed': seed}
 
@@ -132,7 +132,7 @@ class Evaluator:
 def _metrics_fn(
   model: model_lib.SketchRNN, length: int, samples: int, seed: int
 ) -> Callable[[Any, Batch], Metrics]:
-  """As `parallel.eval_step` wants it; the mean over S draws of z."""
+  """The function for `parallel.eval_step`: the mean over S samples of z."""
 
   def metrics_fn(variables, batch):
     strokes, mask = batch['strokes'], batch['mask']
@@ -143,18 +143,20 @@ def _metrics_fn(
         variables, strokes[:, 1:], batch['length'], method='encode'
       )
 
-    def draw(sample):
+    def one_sample(index):
       z = None
       if model.conditional:
-        key = jax.random.fold_in(jax.random.key(seed), sample)
+        key = jax.random.fold_in(jax.random.key(seed), index)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['seed'])
         noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))
         z = mean + jnp.exp(presigma / 2) * noise(keys)
       raw = model.apply(variables, strokes[:, :-1], z, labels, method='decode')
       return losses.drawing_losses(raw, mean, presigma, strokes, length)
 
-    draws = jax.lax.map(draw, jnp.arange(samples if model.conditional else 1))
-    parts = jax.tree.map(lambda x: jnp.mean(x, axis=0), draws)
+    every = jax.lax.map(
+      one_sample, jnp.arange(samples if model.conditional else 1)
+    )
+    parts = jax.tree.map(lambda x: jnp.mean(x, axis=0), every)
     return Metrics.single_from_model_output(**parts, mask=mask)
 
   return metrics_fn
@@ -169,19 +171,19 @@ def show(
   seed: int,
   temperature: float = 0.4,
 ) -> dict[str, list[rendering.Section]]:
-  """Samples, and of a VAE reconstructions and an interpolation, as sheets.
+  """Sheets of samples and, of a VAE, of reconstructions and an interpolation.
 
   Args:
     model: the network.
-    variables: of the network.
-    examples: of the run.
-    source: the records of a split, of which the first are reconstructed; the
-      first two, if there are two, are interpolated.
-    seed: of what is drawn.
-    temperature: of the points.
+    variables: its variables.
+    examples: those of the run.
+    source: the records of a split. The first are reconstructed; an
+      interpolation leads from the first to the second, if there are two.
+    seed: random seed of the samples.
+    temperature: sampling temperature.
   """
   sketcher = inference.Sketcher(model, variables, examples)
-  records = [source[i] for i in range(min(len(source), _SHOWN))]
+  records = [source[i] for i in range(min(len(source), _NUM_SHOWN))]
   given = [
     inputs.Input(record['id'], record['strokes'], record['category'])
     for record in records
@@ -204,10 +206,10 @@ def show(
 
 
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
-  """Evaluates the best checkpoint; writes `results.json` and a picture.
+  """Evaluates the best checkpoint; writes `results.json` and a sheet.
 
   Args:
-    workdir: of the run; nothing else is needed.
+    workdir: workdir of the run; nothing else is needed.
     split: 'validation' or 'test'.
 
   Returns:

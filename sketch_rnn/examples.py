@@ -1,11 +1,11 @@
-"""From the records of a data set to batches of padded drawings.
+"""Turns the records of a data set into batches of padded drawings.
 
-  examples, splits = data.load(config.data)
-  batches = data.training_batches(
+  examples, splits = examples.load(config.data)
+  batches = examples.training_batches(
     splits['train'], examples, batch_size=100, seed=0
   )
 
-Data sets and records are those of sources.py.
+Data sets and records are those of builders.py.
 
 Axes: B batch, N points of a drawing, T = `Examples.length`.
 """
@@ -45,7 +45,7 @@ class Split:
   def __getitem__(self, index: int) -> dict[str, Any]:
     """The record of drawing `index`."""
     if not 0 <= index < len(self):
-      raise IndexError(index)  # Which ends a loop over all.
+      raise IndexError(index)  # This ends a loop over all records.
     part = int(np.searchsorted(self._ends, index, side='right'))
     start = self._ends[part - 1] if part else 0
     record = self._parts[part][int(index - start)]
@@ -57,7 +57,7 @@ class Split:
 
 
 class Selection:
-  """Some records of a source, and how many points each of them has."""
+  """Some records of a source, and their numbers of points."""
 
   def __init__(
     self, source: batching.Source, indices: np.ndarray, lengths: np.ndarray
@@ -84,15 +84,15 @@ def open_split(
   data_dir: str | os.PathLike | None = None,
   categories: Sequence[str] | None = None,
 ) -> batching.Source:
-  """Opens a split of a data set, prepared at first use where that can be.
+  """Opens a split of a data set; prepares it at first use, if possible.
 
   Args:
     name: 'kanji', 'sketches/NAME', 'quickdraw_sketches/CATEGORY', or
       'quickdraw_sketches' for several categories.
     split: 'train', 'validation' or 'test'.
-    data_dir: where TFDS keeps its data sets; None or '' is its own default.
-    categories: drawings of these alone, one category after the other for
-      'quickdraw_sketches'; None or () is all that there are.
+    data_dir: directory of TFDS; None or '': its default.
+    categories: only drawings of these, one category after the other for
+      'quickdraw_sketches'; None or (): all.
   """
   if split not in builders.SPLITS:
     raise ValueError(
@@ -122,7 +122,7 @@ def open_split(
 
 
 def _names(name: str, categories: Sequence[str] | None) -> list[str]:
-  """Of the data sets that a name stands for."""
+  """The names of the data sets that a name stands for."""
   if name != 'quickdraw_sketches':
     return [name]
   if not categories:
@@ -135,7 +135,7 @@ def _names(name: str, categories: Sequence[str] | None) -> list[str]:
 
 
 def fingerprint(config: ml_collections.ConfigDict) -> str:
-  """Sixteen letters and digits that say which contents the data have."""
+  """A hash of the contents of the data: 16 hexadecimal digits."""
   prints = [
     builders.fingerprint(name, config.data_dir or None)
     for name in _names(config.name, config.categories)
@@ -148,7 +148,7 @@ def fingerprint(config: ml_collections.ConfigDict) -> str:
 def load(
   config: ml_collections.ConfigDict,
 ) -> tuple['Examples', dict[str, Selection]]:
-  """What a run trains and is evaluated on; see `Examples.build`.
+  """Loads the data of a run, all splits; see `Examples.build`.
 
   Args:
     config: `name`, `data_dir`, `categories`, and the fields of `build`.
@@ -160,7 +160,7 @@ def load(
 def load_split(
   config: ml_collections.ConfigDict, split: str, examples: 'Examples'
 ) -> Selection:
-  """One split alone, as `load` returns it, for the examples of a checkpoint."""
+  """Loads one split as `load` does, for the examples of a checkpoint."""
   return examples.select(_open(config, split))
 
 
@@ -172,15 +172,15 @@ def _open(config: ml_collections.ConfigDict, split: str) -> batching.Source:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-  """Makes examples of one shape; what a checkpoint must know of its data.
+  """Turns records into examples of one shape; stored in checkpoints.
 
   Attributes:
-    scale: pixels of one unit, by which offsets are divided.
-    length: points of the longest drawing, N_max of the published code.
-    categories: what the labels 0, 1, ... stand for.
+    scale: pixels per unit of the network; offsets are divided by it.
+    length: number of points of the longest drawing, N_max.
+    categories: names of the labels 0, 1, ...
     limit: offsets are clamped to this many pixels.
-    random_scale: how much drawings are stretched in training.
-    drop_probability: how often points are left out in training.
+    random_scale: in training, x and y are scaled by at most this share.
+    drop_probability: in training, the probability that a point is dropped.
   """
 
   scale: float
@@ -196,18 +196,18 @@ class Examples:
     config: ml_collections.ConfigDict,
     splits: Mapping[str, batching.Source],
   ) -> tuple['Examples', dict[str, Selection]]:
-    """Reads all drawings once and leaves out those that are too long.
+    """Reads all drawings once; leaves out those that are too long.
 
     As the published code does it, `length` is that of the longest remaining
     drawing of all splits, and `scale` comes from the training split alone.
 
     Args:
-      config: `categories` (empty: all that there are, sorted),
+      config: `categories` (empty: all of the data, sorted),
         `max_length`, `limit`, `random_scale` and `drop_probability`.
       splits: by name, 'train' among them.
 
     Returns:
-      The examples, and of each split the drawings that remain.
+      The examples, and the remaining drawings of each split.
     """
     selections, found, longest, scale = {}, set(), 0, 1.0
     for split, source in splits.items():
@@ -245,13 +245,13 @@ class Examples:
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> 'Examples':
-    """The inverse of `to_dict`; what is not there has its default."""
+    """The inverse of `to_dict`; missing fields have their defaults."""
     fields = dict(fields)
     fields['categories'] = tuple(fields['categories'])
     return cls(**fields)
 
   def to_dict(self) -> dict[str, Any]:
-    """For the extras of a checkpoint, as JSON."""
+    """The fields as JSON, for the extras of a checkpoint."""
     fields = dataclasses.asdict(self)
     return {**fields, 'categories': list(self.categories)}
 
@@ -266,15 +266,15 @@ class Examples:
   def training(
     self, record: dict[str, Any], rng: np.random.Generator
   ) -> dict[str, Any]:
-    """A drawing, stretched at random and without some of its points.
+    """The example of a record, randomly scaled and with points dropped.
 
     Args:
       record: `id`, `strokes` f32[N, 3] and `category`.
-      rng: of this example alone.
+      rng: random generator of this example alone.
 
     Returns:
       `id`, `strokes` f32[T + 1, 5] (the first row is the start), `length`
-      i32[] (points that are no padding) and `label` i32[].
+      i32[] (the number of points, without padding) and `label` i32[].
     """
     drawing = self.normalize(record['strokes'])
     drawing = strokes.random_scale(drawing, rng, self.random_scale)
@@ -285,11 +285,11 @@ class Examples:
     return self._example(record, drawing)
 
   def evaluation(self, record: dict[str, Any]) -> dict[str, Any]:
-    """The drawing as it is; see `training`."""
+    """The example of a record, without augmentation; see `training`."""
     return self._example(record, self.normalize(record['strokes']))
 
   def normalize(self, drawing: np.ndarray) -> np.ndarray:
-    """From pixels to the units of the network: f32[N, 3] -> f32[N, 3]."""
+    """Converts pixels to units of the network: f32[N, 3] -> f32[N, 3]."""
     drawing = strokes.clamp(drawing, self.limit)
     return drawing / np.array([self.scale, self.scale, 1], np.float32)
 
@@ -319,10 +319,10 @@ def training_batches(
 
   Args:
     source: the training split.
-    examples: how its records become examples.
+    examples: turns records into examples.
     batch_size: over all hosts; a multiple of the number of devices.
-    seed: of the order and of the augmentation.
-    buckets: none, or lengths, to which batches are cut; see buckets.py.
+    seed: random seed of the order and of the augmentation.
+    buckets: lengths to which batches are cut, or none; see buckets.py.
 
   Returns:
     `batches[step]` is this host's share of the global batch `step`, which

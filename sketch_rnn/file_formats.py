@@ -29,25 +29,25 @@ from sketch_rnn import svg
 SUFFIXES = ('.npz', '.ndjson', '.svg', '.json')
 # The names of the published files -> ours.
 _SPLITS = {'train': 'train', 'valid': 'validation', 'test': 'test'}
-_MOST_LISTED = 20
+_MAX_LISTED = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sketch:
-  """A drawing, as a file has it."""
+  """A drawing of a file."""
 
   id: str
   strokes: np.ndarray  # f32[N, 3]; see strokes.py.
   category: str
-  split: str | None = None  # 'train', 'validation', 'test'; None: not said.
+  split: str | None = None  # 'train', 'validation' or 'test'; None: unknown.
 
 
 def read(path: str | os.PathLike, *, skip_bad: bool = False) -> list[Sketch]:
-  """The drawings of a file.
+  """Reads the drawings of a file.
 
   Raises:
     ValueError: the file cannot be read, or no drawing is left, or (unless
-      `skip_bad`) some are malformed; all these are listed with their index.
+      `skip_bad`) some are malformed; the message lists these.
   """
   sketches, problems = scan(path)
   if problems and not skip_bad:
@@ -63,7 +63,7 @@ def read(path: str | os.PathLike, *, skip_bad: bool = False) -> list[Sketch]:
 
 
 def scan(path: str | os.PathLike) -> tuple[list[Sketch], list[str]]:
-  """The good drawings of a file, and what is wrong with each of the others.
+  """The well-formed drawings of a file, and the errors of the others.
 
   Raises:
     ValueError: the file as a whole cannot be read.
@@ -77,12 +77,12 @@ def scan(path: str | os.PathLike) -> tuple[list[Sketch], list[str]]:
   }
   if path.suffix not in readers:
     raise ValueError(
-      f'{path} is no file of drawings: pass one of {", ".join(readers)}'
+      f'{path} is not a file of drawings: pass one of {", ".join(readers)}'
     )
   sketches, problems = [], []
   for where, sketch in readers[path.suffix](path):
     try:
-      if isinstance(sketch, str):  # What is wrong, if it could not be made.
+      if isinstance(sketch, str):  # The error of a malformed drawing.
         raise ValueError(sketch)
       strokes_lib.check(sketch.strokes)
     except ValueError as error:
@@ -96,14 +96,14 @@ def scan(path: str | os.PathLike) -> tuple[list[Sketch], list[str]]:
 def load(
   inputs: Iterable[str | os.PathLike], *, skip_bad: bool = False
 ) -> tuple[list[Sketch], str]:
-  """All good drawings of files and directories, and a list of the others.
+  """All well-formed drawings of files, and a report on the others.
 
   Args:
-    inputs: files, and directories of which all files of drawings are read.
-    skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+    inputs: files of drawings, or directories that contain some.
+    skip_bad: leave malformed drawings out; otherwise they are an error.
 
   Raises:
-    ValueError: one that lists all that is wrong.
+    ValueError: the message lists every problem.
   """
   sketches, problems, seen = [], [], set()
   for path in _paths(inputs):
@@ -115,14 +115,14 @@ def load(
     problems += wrong
     for sketch in found:
       if sketch.id in seen:
-        problems.append(f'{path}: id {sketch.id!r} was there before')
+        problems.append(f'{path}: id {sketch.id!r} occurs twice')
       else:
         seen.add(sketch.id)
         sketches.append(sketch)
   report = describe(problems)
   if problems and not skip_bad:
     raise ValueError(
-      'Correct what is wrong, or leave it out with skip_bad (--skip_bad). '
+      'correct the files, or leave these drawings out with --skip_bad. '
       f'{len(problems)} problems:\n{report}'
     )
   if not sketches:
@@ -148,24 +148,24 @@ def _paths(inputs) -> list[pathlib.Path]:
 
 
 def describe(problems: list[str]) -> str:
-  """The first of them, and how many more there are."""
-  lines = problems[:_MOST_LISTED]
-  if len(problems) > _MOST_LISTED:
-    lines = [*lines, f'and {len(problems) - _MOST_LISTED} more']
+  """Lists the first problems, and counts the rest."""
+  lines = problems[:_MAX_LISTED]
+  if len(problems) > _MAX_LISTED:
+    lines = [*lines, f'and {len(problems) - _MAX_LISTED} more']
   return '\n'.join(lines)
 
 
 def from_lines(lines: Iterable[np.ndarray]) -> np.ndarray:
-  """Lines in any units, all their points -> a drawing as QuickDraw's.
+  """Converts lines in any units to a drawing like QuickDraw's.
 
-  It is brought to 256 pixels, and every line is simplified.
+  It is scaled to 256 pixels, and every line is simplified.
   """
   return strokes_lib.from_lines(
     [strokes_lib.simplify(line) for line in strokes_lib.fit(list(lines))]
   )
 
 
-# Each yields where in the file a drawing is, and it or what is wrong with it.
+# Each yields the index of a drawing in the file, and the drawing or an error.
 _Found = Iterator[tuple[str, Sketch | str]]
 
 

@@ -1,13 +1,12 @@
-"""Drawing point by point: what samples, completes and reconstructs.
+"""Samples drawings point by point, from nothing or from a beginning.
 
-`begin` prepares drawings, with or without a beginning that is given, and
-`advance` goes on with them; a page that draws while one watches calls it for a
-few points at a time.
+`begin` makes the state before the first point; `advance` samples points. The
+page calls it for a few points at a time.
 
-A drawing depends on its key alone, not on how many are drawn beside it or on
-how often one advances.
+A drawing depends on its key alone: neither on the other drawings of its batch
+nor on how many points each call of `advance` samples.
 
-Axes: B drawings, T the most points of a drawing, Z latent.
+Axes: B drawings, T the maximum number of points, Z latent.
 """
 
 import dataclasses
@@ -30,16 +29,16 @@ CHOICES = ('paper', 'js')
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How a point is chosen from its mixture.
+  """The way a point is sampled from its mixture.
 
   Attributes:
     temperature: below 1 less random, above 1 more (equation 8).
-    greedy: take the likeliest instead; the temperature is not used.
-    sigma: 'paper' or 'tf1': what the temperature does to the standard
-      deviations, see `mixture.tempered`.
-    choices: 'paper' draws component and pen at the same temperature, 'js' at
-      0.5 + 0.5 * temperature, as the authors' page does: at a low one too the
-      pen is then lifted now and then.
+    greedy: take the mode (`mixture.mode`); the temperature is not used.
+    sigma: 'paper' or 'tf1', the effect of the temperature on the standard
+      deviations; see `mixture.tempered`.
+    choices: 'paper' samples component and pen at the same temperature, 'js' at
+      0.5 + 0.5 * temperature as the authors' page does, which lifts the pen
+      often enough at low temperatures.
   """
 
   temperature: float = 1.0
@@ -65,17 +64,17 @@ class Sampling:
 
 @flax.struct.dataclass
 class State:
-  """Drawings under way.
+  """Unfinished drawings.
 
   Attributes:
-    rows: f32[B, T + 1, 5], stroke-5: START, the points given, those drawn, and
-      END in all that follow.
-    time: i32[], the index of the last row that is final.
-    given: i32[B], how many points were given.
+    rows: f32[B, T + 1, 5], stroke-5: START, the beginning, the sampled points,
+      then END.
+    time: i32[], index of the last row that is final.
+    given: i32[B], number of points of the beginnings.
     ended: bool[B].
     keys: key[B].
-    carry: of the model.
-    projected_constant: of the model.
+    carry: the decoder's carry.
+    projected_constant: see `SketchRNN.start`.
   """
 
   rows: jax.Array
@@ -101,11 +100,12 @@ def begin(
 
   Args:
     model: the network.
-    variables: of the network.
+    variables: its variables.
     keys: key[B], one for each drawing.
-    rows: f32[B, T + 1, 5] of `strokes.to_stroke5`: the points that are given,
-      in the model's units. T is the most points that a drawing can have.
-    given: i32[B], how many they are; below zero: draw nothing (padding).
+    rows: f32[B, T + 1, 5] of `strokes.to_stroke5`, the beginnings in the
+      model's units. T is the maximum number of points of a drawing.
+    given: i32[B], number of points of the beginnings; -1 for padding, for
+      which nothing is sampled.
     z: f32[B, Z] of a conditional model, else None.
     labels: i32[B] of a model with classes, else None.
   """
@@ -130,23 +130,25 @@ def advance(
   num_points: int,
   sampling: Sampling | Sequence[Sampling],
 ) -> State:
-  """Goes on by so many points, or until every drawing has ended.
+  """Advances by a number of points, or until every drawing has ended.
 
-  Points that were given are fed as they are; after the last of them the model
-  draws (section 3.4's completion; without any it draws from nothing).
+  The points of the beginnings are fed as they are; later points are sampled
+  (section 3.4).
 
   Args:
     model: the network.
-    variables: of the network.
-    state: of `begin`, or of `advance`.
-    num_points: those that are given count as well.
-    sampling: how points are chosen: of all drawings alike, or of each, with one
-      `sigma`. No other one of this `sigma` compiles again.
+    variables: its variables.
+    state: from `begin` or `advance`.
+    num_points: number of points, those of the beginnings included.
+    sampling: how points are sampled, for all drawings or for each; `sigma` must
+      be the same for all. A new `sigma` compiles again; nothing else does.
   """
   samplings = [sampling] if isinstance(sampling, Sampling) else sampling
   sigmas = {one.sigma for one in samplings}
   if len(sigmas) > 1:
-    raise ValueError(f'drawings of one batch have the sigmas {sorted(sigmas)}')
+    raise ValueError(
+      f'all drawings of a batch need the same sigma, not {sorted(sigmas)}'
+    )
 
   def spread(values, dtype):
     return np.broadcast_to(np.array(values, dtype), len(state.rows))
@@ -164,7 +166,7 @@ def advance(
 
 
 def _choice_temperature(sampling: Sampling) -> float:
-  """That of component and pen."""
+  """The temperature of component and pen."""
   if sampling.choices == 'js':
     return 0.5 + 0.5 * sampling.temperature
   return sampling.temperature
@@ -185,7 +187,7 @@ def _advance(
   """`temperature` and the others are f32[B], f32[B] and bool[B]."""
   last = jnp.minimum(state.time + num_points, state.rows.shape[1] - 1)
 
-  def choose(predicted, key, temperature, choice_temperature):
+  def sample(predicted, key, temperature, choice_temperature):
     tempered = mixture_lib.tempered(predicted, temperature, sigma=sigma)
     return mixture_lib.sample(
       tempered.replace(
@@ -198,7 +200,7 @@ def _advance(
   def unfinished(state):
     return (state.time < last) & ~jnp.all(state.ended)
 
-  def draw(state):
+  def step(state):
     carry, raw = model.apply(
       variables,
       state.carry,
@@ -208,16 +210,16 @@ def _advance(
     )
     predicted = mixture_lib.parameters(raw)
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.time)
-    drawn = jnp.where(
+    sampled = jnp.where(
       greedy[:, None],
       mixture_lib.mode(predicted),
-      jax.vmap(choose)(predicted, keys, temperature, choice_temperature),
+      jax.vmap(sample)(predicted, keys, temperature, choice_temperature),
     )
     time = state.time + 1
     # After the end the rows are END already.
     kept = (time <= state.given) | state.ended
-    drawn = jnp.where(drawn[:, 4:] > 0, strokes.END, drawn)
-    row = jnp.where(kept[:, None], state.rows[:, time], drawn)
+    sampled = jnp.where(sampled[:, 4:] > 0, strokes.END, sampled)
+    row = jnp.where(kept[:, None], state.rows[:, time], sampled)
     return state.replace(
       rows=state.rows.at[:, time].set(row),
       time=time,
@@ -225,4 +227,4 @@ def _advance(
       carry=carry,
     )
 
-  return jax.lax.while_loop(unfinished, draw, state)
+  return jax.lax.while_loop(unfinished, step, state)

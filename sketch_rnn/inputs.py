@@ -1,8 +1,8 @@
-"""What the command line of `sample` is given: drawings and latent vectors.
+"""Inputs of the command `sample`: drawings and latent vectors.
 
-  test:12  test:0-7                of the data that the run was trained on
-  drawing.svg  cat.ndjson:3        of a file, as `files` reads it
-  z.npz  z.npz:3  z.npz:0-9        latent vectors of `latent.save`
+  test:12  test:0-7                from the data that the run was trained on
+  drawing.svg  cat.ndjson:3        from a file, as `file_formats` reads it
+  z.npz  z.npz:3  z.npz:0-9        latent vectors, written by `latent.save`
 
 Indices count from 0; both ends of a range belong to it.
 """
@@ -26,7 +26,7 @@ _FILE = re.compile(r'(.+?)(?::(\d+)(?:-(\d+))?)?')
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Input:
-  """A drawing, or a latent vector in its place.
+  """A drawing or a latent vector.
 
   Attributes:
     id: printed above it.
@@ -67,12 +67,12 @@ class Input:
 def read(
   text: str, config: ml_collections.ConfigDict, data_dir: str | None = None
 ) -> list[Input]:
-  """The inputs that one argument of the command line names.
+  """Reads the inputs that one argument of the command line names.
 
   Args:
-    text: see above.
+    text: the argument; see above.
     config: `data` of the run.
-    data_dir: where its data are, if not where the config says.
+    data_dir: directory of the data, in place of that of the config.
 
   Raises:
     OSError: a file cannot be read.
@@ -94,7 +94,8 @@ def read(
     path, first, last = text, None, None
   if not os.path.exists(path):
     raise ValueError(
-      f'{text} is no file: pass one, or a drawing of the data such as test:12'
+      f'{text} is not a file: pass one, or a drawing of the data, such as '
+      'test:12'
     )
   name = pathlib.Path(path).name
   if latent.is_file(path):
@@ -119,7 +120,7 @@ def read(
 def _indices(
   text: str, first: str | None, last: str | None, count: int
 ) -> range:
-  """The numbers that were asked for, of `count`."""
+  """The indices from `first` to `last`, or all of `count`."""
   if first is None:
     return range(count)
   start = int(first)

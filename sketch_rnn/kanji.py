@@ -22,12 +22,12 @@ _BOX = 109  # Width and height of every file.
 
 @functools.cache
 def directory() -> pathlib.Path:
-  """Where the installed package has its SVG files."""
+  """The directory of the SVG files of the installed package."""
   try:
     listed = importlib.metadata.files(_PACKAGE) or []
   except importlib.metadata.PackageNotFoundError as error:
     raise FileNotFoundError(
-      'the Kanji are drawn from the package kanjivg, which is not installed: '
+      'the Kanji come from the package kanjivg, which is not installed: '
       'pip install kanjivg'
     ) from error
   for file in listed:
@@ -41,7 +41,7 @@ def directory() -> pathlib.Path:
 def paths() -> list[pathlib.Path]:
   """The files of CJK ideographs in their usual form, in order.
 
-  Neither variants nor letters, digits or kana.
+  Variants, letters, digits and kana are left out.
   """
   return [
     path
@@ -52,7 +52,7 @@ def paths() -> list[pathlib.Path]:
 
 
 def read(path: pathlib.Path) -> file_formats.Sketch:
-  """The character of a file, called as in Unicode: 'U+4E00'.
+  """Reads the character of a file; its id is as in Unicode, 'U+4E00'.
 
   Strokes are in the order in which they are written. The box of a character is
   scaled to 256 pixels, so that all keep their size, and lines are simplified as

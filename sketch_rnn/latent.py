@@ -1,6 +1,6 @@
 """Latent vectors: paths between them, and files that keep them.
 
-Axes: n drawings, Z latent, S steps of a path, R, C rows and columns of a grid.
+Axes: n drawings, Z latent, S steps of a path, R rows and C columns of a grid.
 """
 
 import dataclasses
@@ -13,28 +13,28 @@ import numpy as np
 
 from sketch_rnn import rendering
 
-# Below this sine the arc between two directions cannot be told from a line.
-_SMALLEST_SINE = 1e-7
+# Below this sine the arc between two directions is a line, numerically.
+_MIN_SINE = 1e-7
 
 
 def lerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-  """On the straight line: `a` at share 0, `b` at 1: [Z], [Z] -> [Z]."""
+  """Linear interpolation, `a` at share 0, `b` at 1: [Z], [Z] -> [Z]."""
   return (1 - share) * a + share * b
 
 
 def slerp(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-  """On the arc: `a` at share 0, `b` at 1: [Z], [Z] -> [Z].
+  """Spherical interpolation, `a` at share 0, `b` at 1: [Z], [Z] -> [Z].
 
   White, "Sampling Generative Networks" (2016), as in the published code: the
-  angle is that between the directions, the lengths are kept. Where there is no
-  arc (parallel, opposite or zero vectors) it is `lerp`.
+  angle is that between the directions, the norms are kept. Parallel, opposite
+  and zero vectors have no arc; for them it is `lerp`.
   """
   lengths = np.linalg.norm(a) * np.linalg.norm(b)
   if lengths == 0:
     return lerp(a, b, share)
   angle = np.arccos(np.clip(np.dot(a, b) / lengths, -1, 1))
   sine = np.sin(angle)
-  if sine < _SMALLEST_SINE:
+  if sine < _MIN_SINE:
     return lerp(a, b, share)
   return (
     np.sin((1 - share) * angle) / sine * a + np.sin(share * angle) / (sine) * b
@@ -50,7 +50,7 @@ def path(
   steps: int,
   between: Callable[..., np.ndarray] = slerp,
 ) -> np.ndarray:
-  """From `a` to `b`, both included: [Z], [Z] -> f32[S, Z]."""
+  """A path from `a` to `b`, both included: [Z], [Z] -> f32[S, Z]."""
   return np.stack(
     [between(a, b, share) for share in np.linspace(0, 1, steps)]
   ).astype(np.float32)
@@ -61,10 +61,10 @@ def grid(
   steps: int,
   between: Callable[..., np.ndarray] = slerp,
 ) -> np.ndarray:
-  """Between four: f32[4, Z] -> f32[R, C, Z], `steps` of both.
+  """A grid between four corners: f32[4, Z] -> f32[R, C, Z], R = C = `steps`.
 
-  The corners in reading order: top left, top right, bottom left, bottom right.
-  The two sides are paths, and each row is a path from side to side.
+  The corners are in reading order: top left, top right, bottom left, bottom
+  right. The left and right sides are paths; each row is a path between them.
   """
   left = path(corners[0], corners[2], steps, between)
   right = path(corners[1], corners[3], steps, between)
@@ -75,14 +75,14 @@ def grid(
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-  """What is known of some drawings' latent vectors; what a file holds.
+  """Latent vectors of drawings; the contents of a file.
 
   Attributes:
-    z: f32[n, Z], one draw each.
-    mean: f32[n, Z] of the posterior.
-    sigma: f32[n, Z] of the posterior, its standard deviations.
-    ids: where the drawings came from.
-    categories: their names, '' where there are none.
+    z: f32[n, Z], one sample of each posterior.
+    mean: f32[n, Z], the means of the posteriors.
+    sigma: f32[n, Z], their standard deviations.
+    ids: ids of the drawings.
+    categories: their categories, '' where there are none.
   """
 
   z: np.ndarray
@@ -108,20 +108,20 @@ def save(path: str | os.PathLike, latents: Latents):
 
 
 def load(path: str | os.PathLike) -> Latents:
-  """Reads what `save` wrote; an .npz with `z` alone will do.
+  """Reads a file of `save`, or any .npz with an array `z`.
 
   Raises:
     OSError: the file cannot be read.
-    ValueError: it holds no latent vectors, or not in this form.
+    ValueError: it holds no latent vectors, or in another form.
   """
   try:
     with open(path, 'rb') as file, np.load(file, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
   except (ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-    raise ValueError(f'{path} is no .npz of numbers: {error}') from error
+    raise ValueError(f'{path} is not an .npz of numbers: {error}') from error
   if 'z' not in arrays:
     raise ValueError(
-      f'{path} has no array `z` of latent vectors but {", ".join(arrays)}: '
+      f'{path} has no array `z` of latent vectors, only {", ".join(arrays)}: '
       'write one with `python -m sketch_rnn.sample encode`'
     )
   z = arrays['z']
@@ -154,7 +154,7 @@ def load(path: str | os.PathLike) -> Latents:
 
 
 def is_file(path: str | os.PathLike) -> bool:
-  """Whether a file is one of `save`, told from one of drawings."""
+  """Returns True for a file of latent vectors, False for one of drawings."""
   try:
     with zipfile.ZipFile(path) as archive:
       return 'z.npy' in archive.namelist()

@@ -1,4 +1,4 @@
-"""Trains Sketch-RNN (Ha and Eck 2017), evaluates it and shows what it draws.
+"""Trains Sketch-RNN (Ha and Eck 2017), evaluates it and shows samples.
 
 python -m sketch_rnn.main --config=configs/sketch_cat.py --workdir=runs/cat
 """
@@ -25,7 +25,7 @@ from training import parallel
 def initial_variables(
   model: model_lib.SketchRNN, example: dict[str, np.ndarray], seed: int
 ) -> Any:
-  """Random parameters."""
+  """Random parameters of the network."""
   keys = jax.random.split(jax.random.key(seed))
   return jax.jit(model.init)(
     {'params': keys[0], 'latent': keys[1]},
@@ -38,7 +38,7 @@ def initial_variables(
 def check_classes(
   config: ml_collections.ConfigDict, examples: examples_lib.Examples
 ):
-  """Raises a ValueError where labels do not fit `num_classes`."""
+  """Raises a ValueError if `num_classes` does not fit the categories."""
   if config.num_classes not in (0, len(examples.categories)):
     raise ValueError(
       f'model.num_classes={config.num_classes} must be 0 (no labels) or the '

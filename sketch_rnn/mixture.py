@@ -1,4 +1,4 @@
-"""The distribution of the next point: where the pen goes, and what it does.
+"""The distribution of the next point: its offset and the state of the pen.
 
 Offsets follow a mixture of M bivariate normal distributions (Graves 2013), the
 pen a categorical distribution over (draws, lifts, ends): section 3.2 of Ha and
@@ -15,17 +15,17 @@ SIGMAS = ('paper', 'tf1')
 
 # Beyond these a density or its gradient may leave float32. (The published code
 # gives NaN from atanh(rho) = 9 on, where rho is 1 in float32.)
-_LEAST_LOG_SIGMA = -20.0
-_MOST_ATANH_RHO = 10.0
-_MOST_DEVIATIONS = 1e6
+_MIN_LOG_SIGMA = -20.0
+_MAX_ATANH_RHO = 10.0
+_MAX_DEVIATIONS = 1e6
 
 
 @flax.struct.dataclass
 class Mixture:
   """Parameters; f32[..., M] each, the pen's f32[..., 3].
 
-  The logarithms are kept, and the correlation before its tanh: 1 - rho^2 of a
-  rho in float32 is zero where the components are narrow.
+  Weights and standard deviations are stored as logarithms, the correlation
+  before its tanh: 1 - rho^2 in float32 is zero where components are narrow.
   """
 
   log_weights: jax.Array  # Normalised.
@@ -34,7 +34,7 @@ class Mixture:
   log_sigma_x: jax.Array
   log_sigma_y: jax.Array
   atanh_rho: jax.Array
-  pen_logits: jax.Array  # As the network gives them.
+  pen_logits: jax.Array  # Not normalised.
 
   @property
   def rho(self) -> jax.Array:
@@ -58,15 +58,15 @@ def log_prob(mixture: Mixture, dx: jax.Array, dy: jax.Array) -> jax.Array:
 
   Equation 1. Finite, with a finite gradient, wherever the parameters are.
   """
-  log_sigma_x = jnp.maximum(mixture.log_sigma_x, _LEAST_LOG_SIGMA)
-  log_sigma_y = jnp.maximum(mixture.log_sigma_y, _LEAST_LOG_SIGMA)
-  r = jnp.clip(mixture.atanh_rho, -_MOST_ATANH_RHO, _MOST_ATANH_RHO)
+  log_sigma_x = jnp.maximum(mixture.log_sigma_x, _MIN_LOG_SIGMA)
+  log_sigma_y = jnp.maximum(mixture.log_sigma_y, _MIN_LOG_SIGMA)
+  r = jnp.clip(mixture.atanh_rho, -_MAX_ATANH_RHO, _MAX_ATANH_RHO)
 
   def deviations(x, mean, log_sigma):
     return jnp.clip(
       (x[..., None] - mean) * jnp.exp(-log_sigma),
-      -_MOST_DEVIATIONS,
-      _MOST_DEVIATIONS,
+      -_MAX_DEVIATIONS,
+      _MAX_DEVIATIONS,
     )
 
   x = deviations(dx, mixture.mean_x, log_sigma_x)
@@ -86,18 +86,18 @@ def log_prob(mixture: Mixture, dx: jax.Array, dy: jax.Array) -> jax.Array:
 def tempered(
   mixture: Mixture, temperature: jax.Array | float, *, sigma: str = 'paper'
 ) -> Mixture:
-  """Less random below temperature 1, more above (equation 8).
+  """Applies a temperature: less random below 1, more above (equation 8).
 
   Logits of component and pen are divided by the temperature.
 
   Args:
-    mixture: as the network predicts it.
-    temperature: f32[] or f32[...], above zero; `mode` is the limit.
+    mixture: the network's prediction.
+    temperature: f32[] or f32[...], above zero; the limit at zero is `mode`.
     sigma: 'paper' multiplies the variance by the temperature, 'tf1' the
       standard deviation, as the authors' TensorFlow code does.
 
   Raises:
-    ValueError: no such rule.
+    ValueError: unknown `sigma`.
   """
   if sigma not in SIGMAS:
     raise ValueError(f'sigma={sigma!r} is none of {", ".join(SIGMAS)}')
@@ -118,11 +118,11 @@ def sample(
   *,
   sigma: str = 'paper',
 ) -> jax.Array:
-  """Draws the next point: stroke-5 f32[..., 5].
+  """Samples the next point: stroke-5 f32[..., 5].
 
   Args:
-    mixture: as the network predicts it.
-    key: one for the whole array.
+    mixture: the network's prediction.
+    key: random key for the whole array.
     temperature: see `tempered`.
     sigma: see `tempered`.
   """
@@ -144,7 +144,8 @@ def sample(
 def mode(mixture: Mixture) -> jax.Array:
   """The greedy choice: stroke-5 f32[..., 5].
 
-  The mean of the heaviest component, and the likeliest state of the pen.
+  The mean of the component with the largest weight, and the most probable state
+  of the pen.
   """
   chosen = jnp.argmax(mixture.log_weights, axis=-1)
   pen = jnp.argmax(mixture.pen_logits, axis=-1)
@@ -154,7 +155,7 @@ def mode(mixture: Mixture) -> jax.Array:
 
 
 def _take(x: jax.Array, chosen: jax.Array) -> jax.Array:
-  """One component of each: f32[..., M], i32[...] -> f32[...]."""
+  """Takes one component of each: f32[..., M], i32[...] -> f32[...]."""
   return jnp.take_along_axis(x, chosen[..., None], axis=-1)[..., 0]
 
 

@@ -1,9 +1,9 @@
 """Sketch-RNN (Ha and Eck 2017): a sequence VAE, or its decoder alone.
 
-The decoder is written as one step of time, `step`: sampling drives it.
+The decoder is written as one step of time, `step`, which sampling calls.
 Training projects the points of all time at once, scans the recurrence alone
-and reads the mixture off all of its outputs at once. What z brings to the
-gates is the same at every step and is computed once for a drawing.
+and computes all mixtures from its outputs at once. The projection of z is the
+same at every step and is computed once for a drawing.
 
 A point is stroke-5: (dx, dy, p1 draws, p2 lifts, p3 ends).
 
@@ -27,14 +27,13 @@ CELLS = {
   'layer_norm': modulated_cells.LayerNormLSTM,
   'hyper': modulated_cells.HyperLSTM,
 }
-# Numbers of a point.
-POINT = 5
+POINT = 5  # Numbers of a point.
 
 _small = nn.initializers.normal(0.001)
 
 
 def _glorot_bias(key, shape, dtype=jnp.float32):
-  """The published output bias is drawn too, as a kernel [n, n] would be."""
+  """Random bias of the output, as published: sampled like a kernel [n, n]."""
   limit = jnp.sqrt(3.0 / shape[0])
   return jax.random.uniform(key, shape, dtype, -limit, limit)
 
@@ -51,10 +50,10 @@ class SketchRNN(nn.Module):
     mixtures: components of the distribution of an offset, M.
     recurrent_dropout: the share of candidates that are dropped, in the encoder
       and in the decoder (Semeniuta et al. 2016).
-    conditional: whether there is an encoder and a latent vector.
-    num_classes: K; 0 where drawings have no label. With labels, the label as
-      one-hot stands beside z (alone, where the model is not conditional).
-    dtype: of the products; parameters and the state are float32.
+    conditional: use an encoder and a latent vector.
+    num_classes: K; 0 without labels. The one-hot label is concatenated with z,
+      or takes its place where the model is not conditional.
+    dtype: type of the products; parameters and the state are float32.
   """
 
   encoder: str = 'lstm'
@@ -72,7 +71,7 @@ class SketchRNN(nn.Module):
     """Declares the layers; their parameters appear on the first use.
 
     Raises:
-      ValueError: no such cell.
+      ValueError: unknown cell.
     """
     for name, cell in (('encoder', self.encoder), ('decoder', self.decoder)):
       if cell not in CELLS:
@@ -110,9 +109,8 @@ class SketchRNN(nn.Module):
 
     Args:
       strokes: f32[B, T, 5], without the start row.
-      lengths: i32[B], how many of the rows are points: the encoder sees no
-        end row.
-      train: whether to drop out; needs the 'dropout' key.
+      lengths: i32[B], number of points; the encoder does not see the end row.
+      train: apply dropout; needs the 'dropout' key.
 
     Returns:
       Mean and presigma f32[B, Z]: the standard deviation is exp(presigma / 2).
@@ -139,19 +137,19 @@ class SketchRNN(nn.Module):
     labels: jax.Array | None = None,
     batch_shape: tuple[int, ...] = (),
   ) -> tuple[Any, jax.Array | None]:
-    """What the decoder has before the first point.
+    """The decoder's carry before the first point.
 
     Args:
       z: f32[B, Z] of a conditional model, else None.
       labels: i32[B] of a model with classes, else None.
-      batch_shape: that of the state where there is neither.
+      batch_shape: shape of the batch where there is neither.
 
     Returns:
       The carry, and the share of the gates' input that is constant in time:
       [B, W], or None where there is neither.
 
     Raises:
-      ValueError: z or the labels are missing, or too much.
+      ValueError: z or the labels are missing, or the model takes none.
     """
     if (z is not None) != self.conditional:
       raise ValueError(
@@ -180,12 +178,12 @@ class SketchRNN(nn.Module):
   def step(
     self, carry: Any, stroke: jax.Array, projected_constant: jax.Array | None
   ) -> tuple[Any, jax.Array]:
-    """One step of time.
+    """Computes one step of time.
 
     Args:
-      carry: of `start`, or of the step before.
-      stroke: f32[B, 5], the point before the one that is predicted.
-      projected_constant: of `start`.
+      carry: from `start` or from the previous step.
+      stroke: f32[B, 5], the point before the predicted one.
+      projected_constant: from `start`.
 
     Returns:
       The carry, and the next point's mixture f32[B, 6 * M + 3] as
@@ -211,7 +209,7 @@ class SketchRNN(nn.Module):
       strokes: f32[B, T, 5], the start row and the points but for the last.
       z: see `start`.
       labels: see `start`.
-      train: whether to drop out; needs the 'dropout' key.
+      train: apply dropout; needs the 'dropout' key.
 
     Returns:
       f32[B, T, 6 * M + 3].
@@ -234,14 +232,14 @@ class SketchRNN(nn.Module):
     *,
     train: bool = False,
   ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Encodes, draws z and predicts every point from those before it.
+    """Encodes, samples z and predicts every point from those before it.
 
     Args:
       strokes: f32[B, T + 1, 5], the start row first.
-      lengths: i32[B], how many points each drawing has.
+      lengths: i32[B], number of points of each drawing.
       labels: i32[B] of a model with classes, else None.
-      train: whether to drop out; needs the 'dropout' key. A conditional model
-        needs the 'latent' key in any case.
+      train: apply dropout; needs the 'dropout' key. A conditional model always
+        needs the 'latent' key.
 
     Returns:
       The mixtures f32[B, T, 6 * M + 3], and the mean and presigma f32[B, Z]
@@ -258,7 +256,7 @@ class SketchRNN(nn.Module):
   def _masks(
     self, strokes: jax.Array, features: int, *, train: bool
   ) -> jax.Array | None:
-    """The recurrent dropout of all time, f32[T, B, H], drawn once."""
+    """The masks of recurrent dropout of all time: f32[T, B, H]."""
     if not train or not self.recurrent_dropout:
       return None
     return cells.dropout_masks(

@@ -1,9 +1,9 @@
-"""Published Sketch-RNN models to our parameters.
+"""Converts published Sketch-RNN models to our parameters.
 
-Two sources: the JSON files of the authors' web page (`NAME.gen.json`, and
-`NAME.vae.json` with an encoder), and the variables of their TensorFlow code by
-name. Ours differ in their layout alone, so that gradients and the moments of
-an optimiser are converted by the same functions:
+There are two sources: the JSON files of the authors' web page (`NAME.gen.json`,
+and `NAME.vae.json` with an encoder), and the variables of their TensorFlow code
+by name. Our parameters differ from them in their layout alone, so that
+gradients and the moments of an optimiser are converted by the same functions:
 
 - the gates' columns are i, j, f, o there and i, f, g, o here;
 - the rows of one kernel, over [point; z; h], are several kernels here;
@@ -28,7 +28,7 @@ import numpy as np
 from sketch_rnn import model
 from sketch_rnn import variables
 
-# Their letters of the gates in our order, where j is called g.
+# The published letters of the gates in our order; g is called j there.
 _OURS = 'ifjo'
 
 # The blobs of a JSON file, in their order.
@@ -55,14 +55,14 @@ def load(
   """Reads a published JSON model.
 
   Args:
-    path: of `NAME.gen.json` (decoder only) or `NAME.vae.json`.
+    path: path of `NAME.gen.json` (decoder only) or `NAME.vae.json`.
 
   Returns:
-    The arguments of `model.SketchRNN`, its parameters (f32), and what the file
-    says of itself: `name`, `scale_factor`, `max_seq_len`, ...
+    The arguments of `model.SketchRNN`, its parameters (f32), and the info of
+    the file: `name`, `scale_factor`, `max_seq_len`, ...
 
   Raises:
-    ValueError: the file is not such a model; names the blob that is wrong.
+    ValueError: the file is not such a model; the message names the wrong blob.
   """
   path = pathlib.Path(path)
   try:
@@ -102,17 +102,17 @@ def load(
   return arguments, params, info
 
 
-def _decode(blob: Any, shape: Any, what: str) -> np.ndarray:
+def _decode(blob: Any, shape: Any, name: str) -> np.ndarray:
   """The base64 of little-endian int16 in C order -> f32[shape]."""
   try:
     numbers = np.frombuffer(base64.b64decode(blob, validate=True), '<i2')
   except (TypeError, ValueError, binascii.Error) as error:
-    raise ValueError(f'{what} is not base64 of int16: {error}') from error
+    raise ValueError(f'{name} is not base64 of int16: {error}') from error
   try:
     return (numbers * _STEP).astype(np.float32).reshape(shape)
   except (TypeError, ValueError) as error:
     raise ValueError(
-      f'{what} holds {numbers.size} numbers, its dims are {shape}'
+      f'{name} holds {numbers.size} numbers, its dims are {shape}'
     ) from error
 
 
@@ -128,8 +128,8 @@ def from_published(
     The arguments of `model.SketchRNN`, and its parameters.
 
   Raises:
-    ValueError: names every variable that is missing, unexpected or of another
-      shape than the rest asks for.
+    ValueError: variables are missing, unexpected or of another shape than
+      the rest implies; the message names them all.
   """
   arguments = variables.arguments(weights)
   decoder, units = arguments['decoder'], arguments['decoder_features']
@@ -167,7 +167,7 @@ def from_published(
 
 
 def unpack_state(packed: np.ndarray, cell: str, units: int) -> Any:
-  """A cell's state as their code packs it -> its carry.
+  """Converts a packed state of the published code to our carry.
 
   Args:
     packed: [..., 2 * H], or [..., 2 * (H + A)] for 'hyper'.
@@ -187,13 +187,13 @@ def unpack_state(packed: np.ndarray, cell: str, units: int) -> Any:
 
 
 def _by_gate(x: np.ndarray) -> np.ndarray:
-  """Their columns in our order: [..., 4 * H] -> [..., 4, H]."""
+  """Published columns in our order: [..., 4 * H] -> [..., 4, H]."""
   x = x.reshape(*x.shape[:-1], 4, -1)
   return x[..., [variables.GATES.index(gate) for gate in _OURS], :]
 
 
 def _columns(x: np.ndarray) -> np.ndarray:
-  """Their columns in our order: [..., 4 * H] -> [..., 4 * H]."""
+  """Published columns in our order: [..., 4 * H] -> [..., 4 * H]."""
   return _by_gate(x).reshape(x.shape)
 
 
@@ -245,10 +245,10 @@ def _norms(
 def _modulation(
   weights: Mapping[str, np.ndarray], scope: str
 ) -> dict[str, Any]:
-  """What leads from the small LSTM to the gates of a HyperLSTM."""
+  """The layers from the small LSTM to the gates of a HyperLSTM."""
 
   def every(inputs, name):
-    """For all gates of the inputs' product ('x') or of h's ('h')."""
+    """The variable of all gates, of the product with x, with h or of both."""
     return [
       weights[f'{scope}hyper_{gate}{side}/{name}']
       for side in inputs

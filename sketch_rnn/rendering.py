@@ -1,7 +1,7 @@
-"""Drawings on paper: sheets of them, as SVG text or as a picture.
+"""Draws sheets of drawings, as SVG text or as pixels.
 
-A sheet is sections, a section is a heading and panels row by row, a panel is
-one drawing and its title. `svg` and `image` draw the same sheet.
+A sheet is a list of sections. A section is a heading, and panels row by row. A
+panel is one drawing and its title. `svg` and `image` draw the same sheet.
 
 Coordinates are pixels, x to the right and y downwards. Axes: N points of a
 drawing, n points of a line, M mixtures, H, W pixels.
@@ -27,7 +27,7 @@ from PIL import Image
 from sketch_rnn import strokes
 
 INK = '#1d2433'
-NEW = '#d1495b'  # What a model has added to a drawing, or expects there.
+NEW = '#d1495b'  # Points that a model has added, or its predictions.
 FAINT = '#c5cad3'
 
 # Lengths are in pixels of the SVG.
@@ -36,7 +36,7 @@ _MARGIN = 9  # Inside a panel.
 _TITLE = 15  # Above a panel whose row has titles.
 _HEADING = 24
 _PEN = 1.7
-_LARGEST_SCALE = 8  # A dot must not become a disc.
+_MAX_SCALE = 8  # A dot must not become a disc.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,19 +49,19 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Ellipse:
-  """One standard deviation of a Gaussian around (x, y), filled."""
+  """A filled ellipse of one standard deviation of a Gaussian."""
 
   x: float
   y: float
   radii: tuple[float, float]
-  angle: float  # Of the first radius, in degrees, clockwise.
+  angle: float  # Direction of the first radius, in degrees, clockwise.
   opacity: float
   colour: str = NEW
 
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """One drawing, in pixels of its own."""
+  """One drawing, in its own pixels."""
 
   lines: Sequence[Line] = ()
   ellipses: Sequence[Ellipse] = ()
@@ -74,10 +74,10 @@ class Section:
 
   Attributes:
     panels: in reading order.
-    columns: how many in a row; about a square by default.
-    heading: above all of them.
-    same_window: show the same part of the plane in every panel, so that what
-      the drawings share lies at one place; else each drawing fills its panel.
+    columns: number of panels in a row; by default about as many as rows.
+    heading: text above the panels.
+    same_window: show the same part of the plane in every panel, so that common
+      points of the drawings coincide; else each drawing fills its panel.
   """
 
   panels: Sequence[Panel]
@@ -94,15 +94,15 @@ def panel(
   colours: tuple[str, str] = (INK, NEW),
   from_origin: bool = True,
 ) -> Panel:
-  """A drawing, the rows added to a beginning in a second colour.
+  """The panel of a drawing, with the points after a beginning in colour.
 
   Args:
     drawing: f32[N, 3], in pixels.
-    title: printed above.
-    given: how many rows are the beginning; all by default. The line from its
-      last point to the first new one is new.
-    colours: of the beginning and of what was added.
-    from_origin: see `strokes`: whether the pen is down at (0, 0).
+    title: text above it.
+    given: number of points of the beginning; by default all. The line from its
+      last point to the next is in the second colour.
+    colours: colour of the beginning, and of the rest.
+    from_origin: the pen is down at (0, 0); see `strokes`.
   """
   given = len(drawing) if given is None else given
   if from_origin and given:
@@ -129,7 +129,7 @@ def ellipse(
   """The ellipse of one standard deviation of a bivariate Gaussian.
 
   Args:
-    centre: of it.
+    centre: mean.
     sigmas: standard deviations of x and of y.
     rho: their correlation.
     opacity: in [0, 1].
@@ -149,7 +149,7 @@ def ellipse(
 
 
 def svg(sections: Sequence[Section]) -> str:
-  """A sheet as an SVG document: every line that the pen draws is one path."""
+  """A sheet as an SVG document, with one path for each line of the pen."""
   sheet = _Sheet(sections)
   lines = [
     '<svg xmlns="http://www.w3.org/2000/svg" version="1.1" '
@@ -184,7 +184,7 @@ def svg(sections: Sequence[Section]) -> str:
 
 
 def image(sections: Sequence[Section], zoom: float = 2.0) -> np.ndarray:
-  """A sheet as a picture, `zoom` times as large as the SVG: uint8[H, W, 3]."""
+  """A sheet as pixels, `zoom` times as large as the SVG: uint8[H, W, 3]."""
   sheet = _Sheet(sections)
   inch = 100.0  # Pixels of the SVG.
   point = 72 / inch
@@ -213,7 +213,7 @@ def image(sections: Sequence[Section], zoom: float = 2.0) -> np.ndarray:
       linewidths=_PEN * point,
       capstyle='round',
       joinstyle='round',
-      snap=False,  # To the pixels' grid: it would shrink a dot to nothing.
+      snap=False,  # Snapping to pixels would shrink a dot to nothing.
     ),
     autolim=False,
   )
@@ -228,7 +228,7 @@ def image(sections: Sequence[Section], zoom: float = 2.0) -> np.ndarray:
       parse_math=False,
     )
   with warnings.catch_warnings():
-    # Matplotlib's own fonts have no Kanji: such a title becomes empty boxes.
+    # Matplotlib's fonts have no Kanji: such a title becomes empty boxes.
     warnings.filterwarnings('ignore', message='Glyph .* missing from')
     canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -240,27 +240,27 @@ def write(
   """Writes `path`.svg and `path`.png; each file is whole or absent.
 
   Args:
-    path: without an ending.
-    sections: of the sheet.
+    path: path without a suffix.
+    sections: the sheet.
 
   Returns:
-    The two files.
+    The paths of the two files.
   """
   path = pathlib.Path(path)
   text = path.with_name(f'{path.name}.svg')
   write_file(text, lambda file: file.write(svg(sections).encode()))
   pixels = path.with_name(f'{path.name}.png')
-  picture = Image.fromarray(image(sections))
-  write_file(pixels, lambda file: picture.save(file, format='PNG'))
+  sheet = Image.fromarray(image(sections))
+  write_file(pixels, lambda file: sheet.save(file, format='PNG'))
   return [text, pixels]
 
 
 def write_file(path: pathlib.Path, save: Callable):
-  """Calls `save(file)` on a file beside, which then takes the name `path`."""
-  beside = path.with_name(f'{path.name}.tmp')
-  with open(beside, 'wb') as file:
+  """Calls `save(file)` on a temporary file, then renames it to `path`."""
+  temporary = path.with_name(f'{path.name}.tmp')
+  with open(temporary, 'wb') as file:
     save(file)
-  os.replace(beside, path)
+  os.replace(temporary, path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,14 +273,14 @@ class _Text:
 
 
 class _Sheet:
-  """Where everything goes on the paper: what `svg` and `image` have in common.
+  """The layout of a sheet, for `svg` and `image`.
 
   Attributes:
-    width: of the paper.
-    height: of the paper.
-    lines: in the paper's coordinates, at least two points in each.
-    ellipses: likewise.
-    texts: likewise.
+    width: width of the sheet.
+    height: height of the sheet.
+    lines: lines in coordinates of the sheet, of at least two points each.
+    ellipses: ellipses, likewise.
+    texts: texts, likewise.
   """
 
   def __init__(self, sections: Sequence[Section]):
@@ -299,7 +299,7 @@ class _Sheet:
       self.texts.append(
         _Text(section.heading, _MARGIN, self.height - 8, 13, centred=False)
       )
-      # A letter of an average text is 0.55 em wide.
+      # A letter is 0.55 em wide on average.
       needed = 2 * _MARGIN + 0.6 * 13 * len(section.heading)
       self.width = max(self.width, needed)
     panels = section.panels
@@ -317,7 +317,7 @@ class _Sheet:
   def _add_panel(self, panel, left, top, window):
     low, high = window or _window([panel])
     extent = max(np.max(high - low), 1e-6)
-    scale = min((_SIDE - 2 * _MARGIN) / extent, _LARGEST_SCALE)
+    scale = min((_SIDE - 2 * _MARGIN) / extent, _MAX_SCALE)
     centre = np.array([left, top]) + _SIDE / 2
     shift = centre - scale * (low + high) / 2
 
@@ -328,12 +328,11 @@ class _Sheet:
     for line in panel.lines:
       points = scale * np.asarray(line.points, np.float64) + shift
       if len(points) == 1 or not np.any(np.ptp(points, axis=0)):
-        # Of no length there is no line in the picture, only in the SVG.
+        # Matplotlib does not draw a line of length zero; SVG does.
         points = points[:1] + np.array([[0, 0], [0.1, 0]])
       self.lines.append(dataclasses.replace(line, points=points))
     if panel.title:
-      # Ten pixels a letter at most, and what is too long must not run into
-      # the neighbours.
+      # A long title must not run into its neighbours.
       size = min(11, _SIDE / (0.6 * len(panel.title)))
       self.texts.append(
         _Text(panel.title, left + _SIDE / 2, top - 2, size, centred=True)
@@ -341,7 +340,7 @@ class _Sheet:
 
 
 def _window(panels: Sequence[Panel]) -> tuple[np.ndarray, np.ndarray]:
-  """The smallest box around the panels' contents: f64[2], f64[2]."""
+  """The bounding box of the contents of panels: f64[2], f64[2]."""
   points = [line.points for panel in panels for line in panel.lines]
   for panel in panels:
     for mark in panel.ellipses:
@@ -355,6 +354,6 @@ def _window(panels: Sequence[Panel]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _number(x: float) -> str:
-  """Hundredths of a pixel, without the zeros at the end."""
+  """A number with two decimals at most, without trailing zeros."""
   text = f'{x:.2f}'.rstrip('0').rstrip('.')
   return '0' if text == '-0' else text

@@ -1,22 +1,23 @@
-r"""Draws with a trained Sketch-RNN; the pictures are NAME.svg and NAME.png.
+r"""Samples from a trained Sketch-RNN; writes NAME.svg and NAME.png.
 
   python -m sketch_rnn.sample MODE [INPUT...] --workdir=runs/cat --output=NAME
 
-  sample                    from the prior, or from a decoder alone
-  reconstruct INPUT...      encodes each and draws it again, several times
-  denoise INPUT...          likewise, once, through the posterior's mean
-  interpolate A B           on the way from A to B
-  interpolate A B C D       a grid between four, in reading order
+  sample                    from the prior, or from a decoder-only model
+  reconstruct INPUT...      encodes drawings and decodes samples of z
+  denoise INPUT...          encodes drawings and decodes the mean of z
+  interpolate A B           a path from A to B
+  interpolate A B C D       a grid between four corners, in reading order
   analogy A B C             A - B + C
-  complete INPUT...         many endings of the same beginning
-  predict INPUT             what is expected next; NAME.npz: at every point
-  encode INPUT...           latent vectors of drawings: NAME.npz alone
+  complete INPUT...         several completions of each beginning
+  predict INPUT             the distribution of the next point; NAME.npz has
+                            that of every point
+  encode INPUT...           latent vectors of drawings, in NAME.npz
   decode LATENT...          drawings of latent vectors
 
 An INPUT is a drawing of the run's data (test:12, or test:0-7), or a file:
-drawing.svg, drawing.json, cat.ndjson:3, cat.npz:0-7 (counted from 0; of the
-whole file without a number). A LATENT is z.npz or z.npz:3, as encode writes
-them; interpolate and analogy take those in place of drawings.
+drawing.svg, drawing.json, cat.ndjson:3, cat.npz:0-7. Numbers count from 0;
+without one, all drawings of the file are taken. A LATENT is z.npz or z.npz:3,
+as encode writes them; interpolate and analogy take them in place of drawings.
 
   python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \
       --count=20 --temperature=0.1,0.4,0.8
@@ -51,7 +52,7 @@ _MODES = {
   'encode': (1.0, 1),
   'decode': (0.1, 1),
 }
-_MOST_INPUTS = 100  # That fit into a picture.
+_MAX_INPUTS = 100  # Of one sheet.
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,54 +68,55 @@ def _parser() -> argparse.ArgumentParser:
     '--output',
     required=True,
     metavar='NAME',
-    help='files to write, without an extension',
+    help='files to write, without a suffix',
   )
-  parser.add_argument('--seed', type=int, default=0, help='random seed')
+  parser.add_argument(
+    '--seed', type=int, default=0, help='random seed of the samples'
+  )
   parser.add_argument(
     '--temperature',
     metavar='T[,T...]',
-    help='below 1 is less random; several make a section for each',
+    help='sampling temperature, less random below 1; one section for each',
   )
   parser.add_argument(
-    '--greedy', action='store_true', help='always take the most probable point'
+    '--greedy',
+    action='store_true',
+    help='take the most probable component and pen',
   )
   parser.add_argument(
     '--sigma',
     choices=mixture.SIGMAS,
     default='paper',
-    help='the temperature scales the variance (paper) or the standard '
-    'deviation (tf1, as in the TensorFlow code)',
+    help='the temperature multiplies the variance (paper) or the standard '
+    'deviation (tf1, as the published TensorFlow code)',
   )
   parser.add_argument(
     '--choices',
     choices=generation.CHOICES,
     default='paper',
-    help='temperature of component and pen: the same, or half-way to 1, as on '
-    "the authors' page",
+    help='the temperature of component and pen: the same (paper), or half-way '
+    "to 1 (js, as on the authors' page)",
   )
   parser.add_argument(
     '--count',
     type=int,
-    help='number of drawings per input or class, of points (predict) or of '
-    'steps (interpolate)',
+    help='number of drawings of each input or class, of points of predict, of '
+    'steps of interpolate',
   )
   parser.add_argument(
-    '--category', help='category to draw, for a model with several'
+    '--category', help='class to sample, of a model with classes'
   )
   parser.add_argument(
-    '--data_dir',
-    help="root of the data sets; default: that of the run's config",
+    '--data_dir', help='directory of the data, in place of that of the config'
   )
   parser.add_argument(
     '--method',
     choices=latent.INTERPOLATIONS,
     default='spherical',
-    help='interpolate: path between the latent vectors',
+    help='how to interpolate',
   )
   parser.add_argument(
-    '--points',
-    type=int,
-    help='complete: number of points that are kept as the beginning',
+    '--points', type=int, help='complete: length of the beginning, in points'
   )
   parser.add_argument(
     '--pen_down',
@@ -125,10 +127,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _samplings(arguments) -> list[generation.Sampling]:
-  """One for each temperature.
+  """One way of sampling for each temperature.
 
   Raises:
-    ValueError: a temperature is no number above 0.
+    ValueError: a temperature is not a number above 0.
   """
   text = arguments.temperature or str(_MODES[arguments.mode][0])
   temperatures = [float(number) for number in text.split(',')]
@@ -143,28 +145,28 @@ def _samplings(arguments) -> list[generation.Sampling]:
 
 
 def _output(name: str) -> pathlib.Path:
-  """The name without an ending.
+  """The path of the files to write, without a suffix.
 
   Raises:
-    ValueError: it cannot be written.
+    ValueError: its directory does not exist.
   """
   path = pathlib.Path(name).absolute()
   if path.suffix in ('.svg', '.png', '.npz'):
     path = path.with_suffix('')
   if not path.parent.is_dir():
-    raise ValueError(f'--output={name}: its folder does not exist')
+    raise ValueError(f'--output={name}: its directory does not exist')
   return path
 
 
 def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
-  """Draws, and returns what was written.
+  """Runs a mode; returns the paths of the files that it has written.
 
   Raises:
-    OSError: something cannot be read or written.
-    ValueError: the arguments do not go with each other, or with the model.
+    OSError: a file cannot be read or written.
+    ValueError: the arguments do not fit each other, or the model.
   """
   mode = arguments.mode
-  # Before all the work, rather than after it.
+  # Checked before the work.
   output = _output(arguments.output)
   samplings = _samplings(arguments)
   count = _MODES[mode][1] if arguments.count is None else arguments.count
@@ -173,7 +175,7 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
   if arguments.points is not None and arguments.points < 1:
     raise ValueError(f'--points={arguments.points}: pass 1 or more')
   if mode == 'sample' and arguments.inputs:
-    raise ValueError('sample draws from nothing: pass no input')
+    raise ValueError('sample takes no input')
   if mode != 'sample' and not arguments.inputs:
     raise ValueError(f'{mode} needs an input, such as test:12 or drawing.svg')
 
@@ -190,10 +192,10 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
     for text in arguments.inputs
     for one in inputs.read(text, config.data, arguments.data_dir)
   ]
-  if len(given) > _MOST_INPUTS and mode != 'encode':
+  if len(given) > _MAX_INPUTS and mode != 'encode':
     raise ValueError(
-      f'{len(given)} inputs do not fit into one picture: choose '
-      f'{_MOST_INPUTS} at most, as in {arguments.inputs[0]}:0-9'
+      f'{len(given)} inputs do not fit into one sheet: choose '
+      f'{_MAX_INPUTS} at most, as in {arguments.inputs[0]}:0-9'
     )
 
   numbers = output.with_name(f'{output.name}.npz')

@@ -1,4 +1,4 @@
-"""Drawings as offsets of a pen: the formats, their geometry, augmentation.
+"""Drawings as offsets of a pen: formats, geometry and augmentation.
 
 A drawing is stroke-3, f32[N, 3]: rows (dx, dy, lifted), where `lifted` is 1 if
 the pen is lifted AFTER this point. y points down, as on a screen.
@@ -6,14 +6,14 @@ the pen is lifted AFTER this point. y points down, as on a screen.
 stroke-5 is what the network reads: rows (dx, dy, p1, p2, p3), where one of the
 three is 1: the pen goes on drawing, is lifted, or the drawing has ended.
 
-A list of lines holds the points themselves, f32[n, 2], one array for each time
-that the pen is down.
+A list of lines holds absolute points, one array f32[n, 2] for each time that
+the pen is down.
 
-Where does a drawing begin? In QuickDraw's files at (0, 0), with the pen down:
-the first point has no row, and the first row leads from it to the second. This
-is what all functions here assume unless told otherwise. In other files of the
-published code (the short Kanji) the first row leads to the first point, and
-nothing is drawn until there; pass `from_origin=False` for those.
+In QuickDraw's files a drawing begins at (0, 0) with the pen down: the first
+point has no row, and the first row leads from it to the second. All functions
+here assume this by default. In other files of the published code (the short
+Kanji) the first row leads to the first point with the pen up; pass
+`from_origin=False` for those.
 
 Axes: N points of a drawing, T time (points and padding), n points of a line.
 """
@@ -27,14 +27,14 @@ from simplification import cutil
 START = np.array([0, 0, 1, 0, 0], np.float32)  # S0 of the paper.
 END = np.array([0, 0, 0, 0, 1], np.float32)
 
-# Of the published QuickDraw data: drawings fill 256 x 256 pixels, and lines
-# leave out what is within two pixels of them.
+# Of the published QuickDraw data: drawings fill 256 x 256 pixels, and lines are
+# simplified with a tolerance of two pixels.
 SIZE = 256
 EPSILON = 2.0
 
 
 def check(drawing: np.ndarray):
-  """Raises ValueError, which says what is wrong, if `drawing` is malformed."""
+  """Raises a ValueError that names the problem if `drawing` is malformed."""
   drawing = np.asarray(drawing)
   if drawing.ndim != 2 or drawing.shape[1] != 3:
     raise ValueError(f'shape {list(drawing.shape)} instead of [N, 3]')
@@ -59,10 +59,10 @@ def check(drawing: np.ndarray):
 
 
 def to_stroke5(drawing: np.ndarray, length: int) -> np.ndarray:
-  """Starts and pads a drawing: f32[N, 3] -> f32[length + 1, 5].
+  """Converts to stroke-5 and pads: f32[N, 3] -> f32[length + 1, 5].
 
   Row 0 is `START`, rows 1 to N are the drawing, all others are `END`. As in the
-  published code a drawing of exactly `length` points has no end.
+  published code, a drawing of exactly `length` points has no end row.
   """
   if len(drawing) > length:
     raise ValueError(
@@ -75,9 +75,9 @@ def to_stroke5(drawing: np.ndarray, length: int) -> np.ndarray:
 
 
 def to_stroke3(rows: np.ndarray) -> np.ndarray:
-  """The drawing before the first end: f32[T, 5] -> f32[N, 3].
+  """Converts to stroke-3, up to the first end: f32[T, 5] -> f32[N, 3].
 
-  A `START` row is a point like any other: do not pass it.
+  Do not pass the `START` row: it would be taken for a point.
   """
   rows = np.asarray(rows, np.float32)
   ended = np.flatnonzero(rows[:, 4] > 0)
@@ -96,11 +96,11 @@ def _with_pen_states(drawing: np.ndarray) -> np.ndarray:
 def to_lines(
   drawing: np.ndarray, *, from_origin: bool = True
 ) -> list[np.ndarray]:
-  """The lines that the pen draws: f32[N, 3] -> list of f32[n, 2].
+  """Converts to lines: f32[N, 3] -> list of f32[n, 2].
 
   With `from_origin` the first line begins at (0, 0), otherwise at the first
-  row. A line of one point is a dot. What comes after the last time that the
-  pen is lifted is a line too.
+  row. A line of one point is a dot. The points after the last lift of the pen
+  are a line too.
   """
   drawing = np.asarray(drawing, np.float64)
   if from_origin:
@@ -116,9 +116,9 @@ def from_lines(
   """The inverse of `to_lines`: list of [n, 2] -> f32[N, 3].
 
   With `from_origin`, QuickDraw's convention, the first point becomes (0, 0) and
-  has no row: where the drawing lies is forgotten. (Should the first line be a
-  dot, it has a row of its own, or the pen would not be lifted after it.)
-  Otherwise the first row is the offset of the first point from (0, 0).
+  has no row: the position of the drawing is lost. (If the first line is a dot,
+  it has a row of its own, so that the pen is lifted after it.) Otherwise the
+  first row is the offset of the first point from (0, 0).
   """
   lines = [np.asarray(line, np.float64) for line in lines if len(line)]
   if not lines:
@@ -137,9 +137,9 @@ def from_lines(
 
 
 def simplify(line: np.ndarray, epsilon: float = EPSILON) -> np.ndarray:
-  """Ramer, Douglas and Peucker's choice of points: [n, 2] -> f32[m, 2].
+  """Ramer-Douglas-Peucker simplification: [n, 2] -> f32[m, 2].
 
-  The ends stay; what is left out lies within `epsilon` of what stays.
+  Both ends stay; points that are left out lie within `epsilon` of the result.
   """
   line = np.ascontiguousarray(line, np.float64)
   if len(line) > 2:
@@ -148,7 +148,7 @@ def simplify(line: np.ndarray, epsilon: float = EPSILON) -> np.ndarray:
 
 
 def resample(line: np.ndarray, spacing: float = 1.0) -> np.ndarray:
-  """Points `spacing` apart along a line, and its end: [n, 2] -> f32[m, 2]."""
+  """Resamples a line at equal `spacing`, end included: [n, 2] -> f32[m, 2]."""
   line = np.asarray(line, np.float64)
   along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
   at = np.append(np.arange(0, along[-1], spacing), along[-1])
@@ -158,9 +158,9 @@ def resample(line: np.ndarray, spacing: float = 1.0) -> np.ndarray:
 
 
 def fit(lines: Sequence[np.ndarray], size: int = SIZE) -> list[np.ndarray]:
-  """Moves and scales lines so that they fill coordinates 0 to `size` - 1.
+  """Moves and scales lines to coordinates from 0 to `size` - 1.
 
-  Both directions are scaled alike, so only the longer one is filled.
+  x and y are scaled alike, so that only the longer side is filled.
   """
   points = np.concatenate(lines).astype(np.float64)
   low = points.min(axis=0)
@@ -173,14 +173,14 @@ def fit(lines: Sequence[np.ndarray], size: int = SIZE) -> list[np.ndarray]:
 
 
 def clamp(drawing: np.ndarray, limit: float = 1000.0) -> np.ndarray:
-  """All columns to [-limit, limit], as the published code does it."""
+  """Clamps all columns to [-limit, limit], as the published code does."""
   return np.clip(np.asarray(drawing, np.float32), -limit, limit)
 
 
 def scale_factor(drawings: Iterable[np.ndarray]) -> float:
   """The standard deviation of all dx and dy of a training split, pooled.
 
-  Its drawings are clamped before. All drawings are divided by it.
+  Pass clamped drawings. The offsets of all splits are divided by it.
   """
   offsets = np.concatenate([drawing[:, :2].ravel() for drawing in drawings])
   return float(np.std(offsets, dtype=np.float64))
@@ -189,7 +189,7 @@ def scale_factor(drawings: Iterable[np.ndarray]) -> float:
 def random_scale(
   drawing: np.ndarray, rng: np.random.Generator, spread: float
 ) -> np.ndarray:
-  """Stretches x and y, each by its own number from 1 - spread to 1 + spread."""
+  """Scales x and y by random factors from 1 - spread to 1 + spread."""
   factors = np.ones(3, np.float32)
   factors[:2] = rng.uniform(1 - spread, 1 + spread, size=2)
   return drawing * factors
@@ -198,17 +198,17 @@ def random_scale(
 def drop_points(
   drawing: np.ndarray, uniforms: np.ndarray, probability: float
 ) -> np.ndarray:
-  """Leaves out points at random: f32[N, 3] -> f32[M, 3] with M <= N.
+  """Drops points at random: f32[N, 3] -> f32[M, 3] with M <= N.
 
-  As `augment_strokes` of the published code: a point may go if the pen neither
-  begins nor ends a line there and at least two points since did not; its offset
-  is added to that of the last point that stays, so that all others stay where
-  they are. (The paper does not mention it.)
+  This is `augment_strokes` of the published code; the paper does not mention
+  it. A point may be dropped if the pen neither begins nor ends a line there and
+  this holds for at least two points just before. Its offset is added to that of
+  the last kept point, so that all other points stay where they are.
 
   Args:
     drawing: the points.
     uniforms: f64[N], random numbers in [0, 1), one for each point.
-    probability: that a point goes which may go.
+    probability: probability of dropping a point that may be dropped.
   """
   kept: list[list[float]] = []
   count, lifted_before = 0, True

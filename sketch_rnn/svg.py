@@ -1,7 +1,6 @@
-"""The lines of an SVG picture: paths and shapes, curves cut into short lines.
+"""Reads the lines of an SVG file: paths and shapes, with curves as short lines.
 
-Fills, widths and colours do not matter, only where a pen would go. Text and
-embedded pictures are left out.
+Fills, widths and colours are ignored; text and embedded images are left out.
 
 Axes: n points of a line.
 """
@@ -14,10 +13,10 @@ import defusedxml.ElementTree
 import numpy as np
 import svgelements
 
-_LARGEST_FILE = 10_000_000  # Bytes.
-# They draw nothing where they are written.
+_MAX_BYTES = 10_000_000
+# Elements that draw nothing where they are written.
 _NOT_DRAWN = ('clipPath', 'marker', 'mask', 'pattern', 'symbol', 'text')
-_TOLERANCE = 0.1  # How far a line may be from its curve, in units of the file.
+_TOLERANCE = 0.1  # Maximum distance of a line from its curve, in file units.
 
 
 def read(
@@ -25,23 +24,23 @@ def read(
 ) -> list[np.ndarray]:
   """The lines in the order of the file, transformations applied: f32[n, 2].
 
-  Neither entities are expanded nor other files opened.
+  Entities are not expanded, and no other files are opened.
 
   Args:
-    path: of the SVG file.
-    tolerance: how far lines may be from the curves that they stand for, in
+    path: path of the SVG file.
+    tolerance: maximum distance of lines from the curves that they replace, in
       units of the file.
 
   Raises:
-    ValueError: no SVG, or one that is not safe to read, or nothing in it.
+    ValueError: the file is not SVG, not safe to read, or without lines.
   """
   name = os.fspath(path)
   with open(path, 'rb') as file:
-    text = file.read(_LARGEST_FILE + 1)
-  if len(text) > _LARGEST_FILE:
-    raise ValueError(f'{name} is larger than {_LARGEST_FILE} bytes')
+    text = file.read(_MAX_BYTES + 1)
+  if len(text) > _MAX_BYTES:
+    raise ValueError(f'{name} is larger than {_MAX_BYTES} bytes')
   try:
-    # Editors write a document type, which is no danger; entities are.
+    # Editors write a document type, which is safe; entities are not.
     root = defusedxml.ElementTree.fromstring(text, forbid_dtd=False)
   except defusedxml.DefusedXmlException as error:
     raise ValueError(
@@ -88,7 +87,7 @@ def read(
 
 
 def _tag(element) -> str:
-  """Its name without the namespace; comments have none."""
+  """The name of an element without its namespace; '' of a comment."""
   return str(element.tag).rpartition('}')[2]
 
 
@@ -101,7 +100,7 @@ def _flatten(path: svgelements.Path, tolerance: float) -> list[np.ndarray]:
     elif segment.start is not None and segment.end is not None:
       lines[-1].append(_points(segment, tolerance))
       if isinstance(segment, svgelements.Close):
-        # What comes next without a move begins where this line began.
+        # A segment without a move begins where this line began.
         lines.append([np.array([[segment.end.x, segment.end.y]])])
   joined = [np.concatenate(line) for line in lines]
   # A move alone draws nothing.
@@ -125,10 +124,11 @@ def _points(segment, tolerance: float) -> np.ndarray:
 
 
 def _bezier(corners: np.ndarray, tolerance: float) -> np.ndarray:
-  """Points of a Bezier curve at equal steps, but for the first one.
+  """Points of a Bezier curve at equal steps, without the first.
 
-  n lines are nowhere further from it than d (d - 1) / (8 n^2) times the largest
-  second difference of the corners, where d is its degree (Wang's bound).
+  The distance of n lines from a curve of degree d is at most
+  d (d - 1) / (8 n^2) times the largest second difference of the corners
+  (Wang's bound).
   """
   degree = len(corners) - 1
   points = corners[None]

@@ -1,4 +1,4 @@
-"""The variables of the authors' TensorFlow code: their names and shapes.
+"""Names and shapes of the variables of the authors' TensorFlow code.
 
 Axes: A and E as in `modulated_cells.HyperLSTM`.
 """
@@ -22,7 +22,7 @@ SCOPES = {
   'hyper': 'HyperLSTMCell/',
 }
 GATES = 'ijfo'  # In the order of their columns.
-# Of a HyperLSTM, A and E, as `SketchRNN` makes it.
+# A and E of the HyperLSTM in a `SketchRNN`.
 _SMALL, _EMBEDDING = (
   modulated_cells.HyperLSTM.hyper_features,
   modulated_cells.HyperLSTM.embedding,
@@ -30,14 +30,14 @@ _SMALL, _EMBEDDING = (
 
 
 def arguments(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """The arguments of the `model.SketchRNN` that these are the variables of.
+  """The arguments of the `model.SketchRNN` with these variables.
 
   Args:
     weights: by name, `vector_rnn/RNN/output_w`.
 
   Raises:
-    ValueError: names every variable that is missing, unexpected or of another
-      shape than the rest asks for.
+    ValueError: variables are missing, unexpected or of another shape than
+      the rest implies; the message names them all.
   """
   conditional = any(name.startswith(ROOT + 'ENC_RNN') for name in weights)
   decoder = _kind(weights, DECODER)
@@ -64,7 +64,7 @@ def arguments(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _kind(weights: Mapping[str, np.ndarray], scope: str) -> str:
-  """Which cell has variables in this scope."""
+  """The cell that has variables in this scope."""
   for cell, inner in SCOPES.items():
     if any(name.startswith(scope + inner) for name in weights):
       return cell
@@ -79,16 +79,16 @@ def _units(weights: Mapping[str, np.ndarray], scope: str, cell: str) -> int:
 
 
 def _shape(weights: Mapping[str, np.ndarray], name: str) -> tuple[int, int]:
-  """Of a kernel that must be there, since it says how large the model is."""
+  """The shape of a kernel, which gives sizes of the model."""
   if name not in weights:
     raise ValueError(f'{name} is missing')
   if weights[name].ndim != 2:
-    raise ValueError(f'{name} {weights[name].shape} is no matrix')
+    raise ValueError(f'{name} {weights[name].shape} is not a matrix')
   return weights[name].shape
 
 
 def _shapes(arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-  """Every variable of their model, with its shape."""
+  """The shape of every variable of the published model."""
   conditional, units = arguments['conditional'], arguments['decoder_features']
   latent = arguments['latent'] if conditional else 0
   cell, inputs = arguments['decoder'], model.POINT + latent
@@ -147,7 +147,7 @@ def _cell_shapes(
 def _check(
   weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
 ):
-  """Raises one error that names every variable that is not as expected."""
+  """Raises an error that names all missing, unexpected and misshapen ones."""
   misshapen = [
     f'{name} {weights[name].shape} instead of {expected[name]}'
     for name in sorted(weights.keys() & expected.keys())

@@ -186,7 +186,7 @@ def test_what_cannot_be_downloaded(tmp_path):
     ('quickdraw_sketches/unicorn', "'unicorn' is none of the 345"),
     ('quickdraw_sketches', 'needs categories'),
     ('sketches/../x', 'must be a letter'),
-    ('doodles', "'doodles' is no data set: pass kanji"),
+    ('doodles', "'doodles' is not a data set: pass kanji"),
   ],
 )
 def test_unknown_names(tmp_path, name, message):

@@ -140,8 +140,8 @@ def test_a_checkpoint_brings_them_back():
   fields = json.loads(json.dumps(examples.to_dict()))
   assert examples_lib.Examples.from_dict(fields) == examples
   # As of imported models.
-  least = {'scale': 2.0, 'length': 9, 'categories': ['dog']}
-  assert examples_lib.Examples.from_dict(least).categories == ('dog',)
+  required = {'scale': 2.0, 'length': 9, 'categories': ['dog']}
+  assert examples_lib.Examples.from_dict(required).categories == ('dog',)
 
 
 # Examples.
@@ -254,7 +254,7 @@ def test_every_drawing_at_most_once_an_epoch():
     assert len(ids) == len(set(ids)) == 28
     epochs.append(ids)
   assert not np.array_equal(epochs[0], epochs[1])
-  # Whoever was left out has a turn in another epoch.
+  # Drawings that were left out are in another epoch.
   assert set(np.concatenate([batches[i]['id'] for i in range(70)])) == {
     f'{i:03d}' for i in range(30)
   }

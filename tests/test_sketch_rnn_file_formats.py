@@ -112,7 +112,7 @@ def test_what_runs_programs_is_refused_and_named(tmp_path):
   target = tmp_path / 'pwned'
   path = save(tmp_path / 'evil.npz', train=objects(GOOD, Touch(target)))
   with pytest.raises(
-    ValueError, match=r"evil\.npz: array 'train': .* asks for pathlib\."
+    ValueError, match=r"evil\.npz: array 'train': .* needs pathlib\."
   ):
     file_formats.read(path)
   assert not target.exists()
@@ -124,9 +124,9 @@ def test_what_runs_programs_is_refused_and_named(tmp_path):
 @pytest.mark.parametrize(
   ('pickled', 'message'),
   [
-    (b'cos\nsystem\n(S"true"\ntR.', 'asks for os.system'),
-    (b'cbuiltins\neval\n.', 'asks for builtins.eval'),
-    (b'cnumpy\nload\n.', 'asks for numpy.load'),
+    (b'cos\nsystem\n(S"true"\ntR.', 'needs os.system'),
+    (b'cbuiltins\neval\n.', 'needs builtins.eval'),
+    (b'cnumpy\nload\n.', 'needs numpy.load'),
     (b'cnumpy.core.multiarray\nscalar\n.', 'multiarray.scalar'),
     (b'cnumpy\nndarray\n(I9\ntR.', 'not callable'),
     (b'cnumpy\nndarray\n.', 'not an array'),
@@ -407,13 +407,13 @@ def test_loading_lists_all_problems(tmp_path):
     file_formats.load([tmp_path])
   for words in (
     'cat.npz: train[1]: only one point',
-    'dog.npz is no .npz file',
-    "pig.ndjson: id '1' was there before",
+    'dog.npz is not an .npz file',
+    "pig.ndjson: id '1' occurs twice",
   ):
     assert words in str(error.value)
   sketches, report = file_formats.load([tmp_path], skip_bad=True)
   assert [s.id for s in sketches] == ['cat-train-00000', '1']
-  assert 'dog.npz is no .npz file' in report
+  assert 'dog.npz is not an .npz file' in report
   assert len(file_formats.load([tmp_path / 'cat.npz'], skip_bad=True)[0]) == 1
 
 
@@ -423,5 +423,7 @@ def test_what_cannot_be_loaded(tmp_path):
   with pytest.raises(ValueError, match='no files of drawings'):
     file_formats.load([tmp_path])
   (tmp_path / 'a.txt').write_text('')
-  with pytest.raises(ValueError, match='no file of drawings: pass one of .npz'):
+  with pytest.raises(
+    ValueError, match='not a file of drawings: pass one of .npz'
+  ):
     file_formats.read(tmp_path / 'a.txt')

@@ -1,4 +1,4 @@
-"""Drawing point by point: as published, by hand, in company, in pieces."""
+"""Drawings equal the published ones, those made by hand, in any batch."""
 
 import dataclasses
 import json
@@ -96,11 +96,11 @@ def assert_equal_drawings(found, expected, **tolerance):
     np.testing.assert_allclose(a, b, **(tolerance or dict(atol=1e-3)))
 
 
-def some_drawings(count, seed=0, most=LENGTH):
+def some_drawings(count, seed=0, max_length=LENGTH):
   rng = np.random.default_rng(seed)
   drawings = []
   for _ in range(count):
-    length = int(rng.integers(2, most + 1))
+    length = int(rng.integers(2, max_length + 1))
     drawing = rng.normal(0, SCALE, (length, 3)).astype(np.float32)
     drawing[:, 2] = rng.random(length) < 0.3
     drawing[-1, 2] = 1
@@ -221,7 +221,7 @@ def test_the_published_sheep_expects_what_the_authors_page_does(shared, case):
 @pytest.mark.parametrize('sigma', mixture.SIGMAS)
 @pytest.mark.parametrize('choices', generation.CHOICES)
 def test_the_loop_takes_the_models_steps(vae, choices, sigma):
-  """By hand: the mixture, its temperature, the draw, and the next step."""
+  """By hand: the mixture, its temperature, the sample, and the next step."""
   sampling = generation.Sampling(0.6, sigma=sigma, choices=choices)
   key = jax.random.key(3)
   z = vae.sample_prior(3, key)
@@ -257,7 +257,7 @@ def test_the_loop_takes_the_models_steps(vae, choices, sigma):
 
 
 def test_both_ways_of_choosing_agree_at_temperature_one(decoder):
-  drawn = [
+  sampled = [
     decoder.sample(
       5,
       key=jax.random.key(0),
@@ -265,7 +265,7 @@ def test_both_ways_of_choosing_agree_at_temperature_one(decoder):
     )
     for choices in generation.CHOICES
   ]
-  assert_equal_drawings(*drawn)
+  assert_equal_drawings(*sampled)
 
 
 def test_a_low_temperature_is_nearly_greedy(decoder):
@@ -303,7 +303,7 @@ def test_pieces_make_the_whole(decoder):
   keys = jax.random.split(jax.random.key(2), 4)
   rows = np.tile(strokes.END, (4, LENGTH + 1, 1))
   rows[:, 0] = strokes.START
-  beginning = some_drawings(1, most=3)[0] / [SCALE, SCALE, 1]
+  beginning = some_drawings(1, max_length=3)[0] / [SCALE, SCALE, 1]
   rows[0] = strokes.to_stroke5(beginning.astype(np.float32), LENGTH)
   given = np.array([len(beginning), 0, 0, 0], np.int32)
   sampling = generation.Sampling(0.9)
@@ -367,7 +367,7 @@ def test_a_beginning_is_kept_and_continued_as_if_drawn(
 
 
 def test_many_endings_of_one_beginning(decoder):
-  beginning = some_drawings(1, seed=4, most=6)[0]
+  beginning = some_drawings(1, seed=4, max_length=6)[0]
   drawings = decoder.complete(
     [beginning] * 20, key=jax.random.key(0), temperature=1.0
   )
@@ -378,7 +378,7 @@ def test_many_endings_of_one_beginning(decoder):
 
 def test_what_follows_a_beginning_is_what_was_predicted(decoder):
   """Greedily: the mean of the likeliest component at its last point."""
-  beginning = some_drawings(1, seed=6, most=5)[0]
+  beginning = some_drawings(1, seed=6, max_length=5)[0]
   (drawing,) = decoder.complete(
     [beginning],
     key=jax.random.key(0),

@@ -117,13 +117,13 @@ def test_a_file_of_z_alone_will_do(tmp_path):
 @pytest.mark.parametrize(
   ('arrays', 'message'),
   [
-    ({'train': np.zeros(3)}, 'no array `z` of latent vectors but train'),
+    ({'train': np.zeros(3)}, 'no array `z` of latent vectors, only train'),
     ({'z': np.zeros(3)}, r'`z` is float64\[3\]'),
     ({'z': np.full((1, 3), np.nan)}, 'must be finite'),
     ({'z': np.zeros((2, 3), np.int32)}, r'`z` is int32\[2, 3\]'),
     ({'z': np.zeros((2, 3)), 'mean': np.zeros((2, 4))}, '`mean` is .2, 4.'),
     ({'z': np.zeros((2, 3)), 'ids': np.array(['a'])}, '`ids` is .1., `z`'),
-    ({'z': np.array([[{}]])}, 'z.npz is no .npz of numbers'),
+    ({'z': np.array([[{}]])}, 'z.npz is not an .npz of numbers'),
   ],
 )
 def test_other_files_are_clear_errors(arrays, message, tmp_path):
@@ -136,7 +136,7 @@ def test_other_files_are_clear_errors(arrays, message, tmp_path):
 def test_what_is_no_archive_is_a_clear_error(tmp_path):
   path = tmp_path / 'z.npz'
   path.write_bytes(b'PK\x03\x04 nothing more')
-  with pytest.raises(ValueError, match='z.npz is no .npz of numbers'):
+  with pytest.raises(ValueError, match='z.npz is not an .npz of numbers'):
     latent.load(path)
   assert not latent.is_file(path)
   with zipfile.ZipFile(path, 'w') as archive:

@@ -109,8 +109,8 @@ def witness():
       text = record.getMessage()
       if text.startswith('Compiling '):
         events.append('compiled')
-      elif told := re.match(r'(step \d+) \| train/', text):
-        events.append(told[1])
+      elif step := re.match(r'(step \d+) \| train/', text):
+        events.append(step[1])
 
   handler = Handler()
   verbosity = absl.logging.get_verbosity()
@@ -194,7 +194,7 @@ def random_params(model, example):
 
 
 def one_computation(model, config, length, params, batches, key, *, flows):
-  """Gradient descent over whole batches, with the noise that two devices draw.
+  """Gradient descent over whole batches, with the noise of two devices.
 
   `flows`: the divergence is above its floor, so that it has a gradient.
   """
@@ -331,16 +331,16 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_every_config_trains(shell, case, tmp_path, monkeypatch):
-  """What is reported is the loss_of of section 3.3, and so are results."""
+  """What is reported is the loss of section 3.3, and so are results."""
   paths = kanji.paths()[::100]
   monkeypatch.setattr(kanji, 'paths', lambda: paths)
   module, fields = CASES[case]
   config = small(module, shell.data_dir, num_steps=2, log_every=1, **fields)
   main.train_and_evaluate(config, tmp_path)
   loss, conditional = config.loss, config.model.conditional
-  told = commands.lines(tmp_path, 'train/')
-  assert [line['step'] for line in told] == [1, 2]
-  for line in told:
+  lines = commands.lines(tmp_path, 'train/')
+  assert [line['step'] for line in lines] == [1, 2]
+  for line in lines:
     expected = line['train/reconstruction']
     if conditional:
       kl = max(line['train/kl'], loss.kl_floor)
@@ -392,8 +392,10 @@ def test_every_bucket_compiles_once(shell, tmp_path):
 def test_nothing_compiles_after_the_first_evaluation(trained):
   """And before it, nothing after the first steps."""
   events = trained.events
-  told = [event for event in events if event != 'compiled']
-  assert told == [f'step {n}' for n in range(1, 61) if n % 4 == 0 or n % 5 == 0]
+  steps = [event for event in events if event != 'compiled']
+  assert steps == [
+    f'step {n}' for n in range(1, 61) if n % 4 == 0 or n % 5 == 0
+  ]
   first, evaluated, after, last = (
     events.index(f'step {n}') for n in (4, 20, 24, 60)
   )
@@ -418,8 +420,8 @@ def test_run_ends_with_the_best_checkpoints_results(trained):
   steps = commands.saved_steps(trained.workdir)
   assert steps == sorted({best['step'], NUM_STEPS})
   # It learns something.
-  told = commands.lines(trained.workdir, 'train/')
-  assert told[0]['train/reconstruction'] > told[-1]['train/reconstruction']
+  lines = commands.lines(trained.workdir, 'train/')
+  assert lines[0]['train/reconstruction'] > lines[-1]['train/reconstruction']
 
 
 def test_sigterm_saves_and_ends_well(terminated):
@@ -465,13 +467,13 @@ def test_the_command_evaluates_alike_on_one_device(shell, trained, tmp_path):
   (workdir / 'results.json').unlink()
   run = shell.start('sketch_rnn.evaluate', f'--workdir={workdir}', devices=1)
   assert f'test: {COUNTS["test"]} drawings' in run.finish()
-  entry, drawn = results(workdir)
-  expected, expected_drawn = results(trained.workdir)
+  entry, sheet = results(workdir)
+  expected, expected_sheet = results(trained.workdir)
   assert entry.pop('hardware').startswith('1 x ')
   assert expected.pop('hardware').startswith('2 x ')
   scores, expected_scores = entry.pop('scores'), expected.pop('scores')
   assert scores == pytest.approx(expected_scores, rel=1e-5)
-  assert (entry, drawn) == (expected, expected_drawn)
+  assert (entry, sheet) == (expected, expected_sheet)
 
 
 # What goes wrong.

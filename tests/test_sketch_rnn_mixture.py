@@ -104,14 +104,14 @@ def test_nothing_is_infinite(values, point):
   assert np.isfinite(gradient).all()
 
 
-def draw(mixture, temperature=1.0, **kwargs):
+def sample_many(mixture, temperature=1.0, **kwargs):
   many = jax.tree.map(lambda x: jnp.broadcast_to(x, (DRAWS, *x.shape)), mixture)
   rows = mixture_lib.sample(many, jax.random.key(1), temperature, **kwargs)
   return np.asarray(rows, np.float64)
 
 
 def test_samples_have_the_distribution(mixture):
-  rows = draw(mixture)
+  rows = sample_many(mixture)
   weights = np.exp(np.asarray(mixture.log_weights, np.float64))
   for axis, means, log_sigmas in (
     (0, mixture.mean_x, mixture.log_sigma_x),
@@ -145,7 +145,7 @@ def test_temperature_narrows_each_component(mixture, sigma, power):
   one = jax.tree.map(lambda x: x[:1], mixture).replace(
     pen_logits=mixture.pen_logits
   )
-  plain, cool = draw(one), draw(one, 0.25, sigma=sigma)
+  plain, cool = sample_many(one), sample_many(one, 0.25, sigma=sigma)
   mean = np.array([one.mean_x[0], one.mean_y[0]])
   # The same key, so each offset shrinks towards the mean by just this factor.
   np.testing.assert_allclose(
@@ -181,7 +181,7 @@ def test_every_drawing_may_have_its_temperature(mixture):
 
 def test_mode_is_the_limit_of_low_temperatures(mixture):
   greedy = mixture_lib.mode(mixture)
-  cold = draw(mixture, 1e-6)
+  cold = sample_many(mixture, 1e-6)
   np.testing.assert_allclose(cold, np.tile(greedy, (DRAWS, 1)), atol=0.02)
 
 

@@ -256,7 +256,7 @@ def test_greedy_drawing(golden):
   z = golden['z'][:1] if golden.network.conditional else None
 
   @jax.jit
-  def draw(params):
+  def sample(params):
     carry, projected_constant = golden.apply(
       params, z, None, (1,), method='start'
     )
@@ -272,7 +272,7 @@ def test_greedy_drawing(golden):
     first = jnp.array([[0, 0, 1, 0, 0]], jnp.float32)
     return jax.lax.scan(step, (carry, first), length=golden.meta['T'])[1]
 
-  assert_close(draw(golden.params), golden['greedy_strokes'])
+  assert_close(sample(golden.params), golden['greedy_strokes'])
 
 
 @pytest.fixture(scope='module')
@@ -522,7 +522,7 @@ def without(name, weights):
     ),
     (
       lambda w: {**w, 'vector_rnn/RNN/output_w': np.ones(9)},
-      r'vector_rnn/RNN/output_w \(9,\) is no matrix',
+      r'vector_rnn/RNN/output_w \(9,\) is not a matrix',
     ),
     (
       lambda w: {**w, 'vector_rnn/RNN/output_w': np.ones((3, 10))},

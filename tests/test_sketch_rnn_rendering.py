@@ -1,4 +1,4 @@
-"""Sheets of drawings: what is on the paper, and that SVG and picture agree."""
+"""Sheets of drawings: their contents, in SVG and in pixels alike."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -156,12 +156,12 @@ def test_the_picture_shows_what_the_svg_says():
     rendering.Section([rendering.panel(drawing, given=15)], heading='')
   ]
   zoom = 4
-  picture = rendering.image(sections, zoom).astype(np.int32)
+  image = rendering.image(sections, zoom).astype(np.int32)
   text = rendering.svg(sections)
   root = ET.fromstring(text)
   size = (float(root.get('height')), float(root.get('width')))
-  assert picture.shape == (zoom * size[0], zoom * size[1], 3)
-  near = np.zeros(picture.shape[:2], bool)
+  assert image.shape == (zoom * size[0], zoom * size[1], 3)
+  near = np.zeros(image.shape[:2], bool)
   rows, columns = np.indices(near.shape) + 0.5
   for points, colour in read_paths(text):
     colour = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
@@ -171,11 +171,11 @@ def test_the_picture_shows_what_the_svg_says():
         near |= (columns - x) ** 2 + (rows - y) ** 2 < (1.5 * zoom) ** 2
     # Half-way along the last segment, unless another line covers it.
     x, y = zoom * (a + b) / 2
-    pixel = picture[int(y), int(x)]
+    pixel = image[int(y), int(x)]
     assert np.min(np.abs(pixel - colour)) < 25
     assert pixel.sum() < 700
-  assert np.all(picture[~near] == 255)
-  assert 0.2 < np.mean(picture[near].sum(-1) < 600) < 1
+  assert np.all(image[~near] == 255)
+  assert 0.2 < np.mean(image[near].sum(-1) < 600) < 1
 
 
 def test_a_dot_is_seen():
@@ -183,11 +183,11 @@ def test_a_dot_is_seen():
   sections = [rendering.Section([rendering.panel(drawing)])]
   points = read_points(rendering.svg(sections))
   assert len(points) == 3
-  picture = rendering.image(sections, 3).astype(np.int32)
+  image = rendering.image(sections, 3).astype(np.int32)
   for dot in points[1:]:
     assert len(dot) == 2  # Round ends of a line without length are a dot.
     x, y = (3 * dot[0]).astype(int)
-    assert picture[y, x].sum() < 300
+    assert image[y, x].sum() < 300
 
 
 @pytest.mark.parametrize('rho', [-0.9, 0.0, 0.5])
@@ -195,11 +195,11 @@ def test_an_ellipse_is_one_standard_deviation(rho):
   sigmas = (3.0, 0.5)
   mark = rendering.ellipse((2.0, -1.0), sigmas, rho, opacity=0.5)
   angle = np.linspace(0, 2 * np.pi, 20)
-  turn = np.radians(mark.angle)
+  rotation = np.radians(mark.angle)
   along = mark.radii[0] * np.cos(angle)
   across = mark.radii[1] * np.sin(angle)
-  x = along * np.cos(turn) - across * np.sin(turn)
-  y = along * np.sin(turn) + across * np.cos(turn)
+  x = along * np.cos(rotation) - across * np.sin(rotation)
+  y = along * np.sin(rotation) + across * np.cos(rotation)
   # The exponent of equation 1 of Ha and Eck is -1/2 there.
   x, y = x / sigmas[0], y / sigmas[1]
   square = (x**2 + y**2 - 2 * rho * x * y) / (1 - rho**2)
@@ -224,14 +224,14 @@ def test_an_ellipse_lies_at_one_place_in_both():
       mark.get('transform'),
     ).groups(),
   )
-  picture = rendering.image(sections, 4).astype(np.int32)
-  rows, columns = (np.indices(picture.shape[:2]) + 0.5) / 4
-  turn = np.radians(angle)
-  along = (columns - x) * np.cos(turn) + (rows - y) * np.sin(turn)
-  across = -(columns - x) * np.sin(turn) + (rows - y) * np.cos(turn)
+  image = rendering.image(sections, 4).astype(np.int32)
+  rows, columns = (np.indices(image.shape[:2]) + 0.5) / 4
+  rotation = np.radians(angle)
+  along = (columns - x) * np.cos(rotation) + (rows - y) * np.sin(rotation)
+  across = -(columns - x) * np.sin(rotation) + (rows - y) * np.cos(rotation)
   inside = (along / float(mark.get('rx'))) ** 2
   inside += (across / float(mark.get('ry'))) ** 2
-  filled = picture.sum(-1) < 600
+  filled = image.sum(-1) < 600
   assert np.all(filled[inside < 0.9])
   assert not np.any(filled[inside > 1.15])
 

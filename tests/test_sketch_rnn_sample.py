@@ -153,13 +153,13 @@ def run(tmp_path, capsys):
 
 
 def svg(paths):
-  """The SVG that was written; the picture beside it shows the same sheet."""
-  text, picture, *_ = paths
-  assert (text.suffix, picture.suffix) == ('.svg', '.png')
-  assert text.with_suffix('') == picture.with_suffix('')
+  """The SVG that was written; the PNG beside it shows the same sheet."""
+  text, png, *_ = paths
+  assert (text.suffix, png.suffix) == ('.svg', '.png')
+  assert text.with_suffix('') == png.with_suffix('')
   root = ET.fromstring(text.read_text())
   size = (float(root.get('width')), float(root.get('height')))
-  with PIL.Image.open(picture) as image:
+  with PIL.Image.open(png) as image:
     assert image.size == tuple(int(2 * length) for length in size)
   return text.read_text()
 
@@ -465,12 +465,16 @@ def test_files_of_drawings_are_read(vae, run, tmp_path):
 @pytest.mark.parametrize(
   ('workdir', 'arguments', 'message'),
   [
-    ('vae', ['sample', 'test:1'], 'sample draws from nothing: pass no input'),
+    ('vae', ['sample', 'test:1'], 'sample takes no input'),
     ('vae', ['denoise'], 'denoise needs an input, such as test:12'),
     ('vae', ['denoise', 'test:5'], 'test:5: there are 5, from 0 to 4'),
     ('vae', ['denoise', 'test:3-2'], 'test:3-2: there are 5, from 0 to 4'),
     ('vae', ['denoise', 'train:0'], "no split 'train'"),
-    ('vae', ['denoise', 'absent.svg'], 'absent.svg is no file: pass one, or'),
+    (
+      'vae',
+      ['denoise', 'absent.svg'],
+      'absent.svg is not a file: pass one, or',
+    ),
     (
       'vae',
       ['interpolate', 'test:0'],
@@ -510,7 +514,7 @@ def test_an_output_that_cannot_be_written_is_an_error_at_once(capsys):
   with pytest.raises(SystemExit):
     sample.main(['sample', '--workdir=absent', '--output=absent/out.svg'])
   error = capsys.readouterr().err
-  assert '--output=absent/out.svg: its folder does not exist' in error
+  assert '--output=absent/out.svg: its directory does not exist' in error
 
 
 def test_latent_vectors_are_no_drawings(vae, tmp_path, capsys):
