@@ -180,7 +180,7 @@ def test_decoding_obeys_the_words_of_its_rules(workdir, pictures, capsys):
   [
     ('beam=3', 'FIELD=VALUE'),
     ('beam_size', 'FIELD=VALUE'),
-    ('beam_size=many', 'not a value as Python writes it'),
+    ('beam_size=many', 'not a Python literal'),
     ('beam_size="3"', 'beam_size must be like 2'),
     ("forbidden_words=('zebra',)", 'zebra is not among the 13 words'),
   ],

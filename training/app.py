@@ -26,8 +26,8 @@ from ml_collections import config_flags
 
 from training import renamed
 
-# Libraries that tell of every file or device -> the level they are heard from.
-_HEARD_FROM = {
+# Libraries that log every file or device -> the lowest level that is shown.
+_MIN_LEVELS = {
   'orbax/': logging.converter.STANDARD_ERROR,
   'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
   'jax/_src/': logging.converter.STANDARD_WARNING,
@@ -37,7 +37,7 @@ _terminated = threading.Event()
 
 
 class Stopped(Exception):
-  """SIGTERM came, and what there was to save is being saved."""
+  """Training was stopped by SIGTERM; the state is being saved."""
 
 
 def run(
@@ -47,14 +47,13 @@ def run(
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
 
-  Without `--config` the one that is stored in the workdir is used, so that
-  a run is resumed by its workdir alone.
+  Without `--config` the one that is stored in the workdir is used: to resume a
+  run, its workdir is enough.
 
   Args:
     main: trains.
-    use: what the command does, on one host, where it is given files:
-      `use(workdir, files)` returns the exit status. Without it they are an
-      error.
+    use: runs a trained model on the files that the command is given, on one
+      host: `use(workdir, files)` returns the exit status. None refuses files.
   """
   config_file = config_flags.DEFINE_config_file(
     'config', None, 'The experiment, for example configs/coco.py.'
@@ -78,8 +77,8 @@ def run(
         raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
       if config_file.value is not None:
         raise app.UsageError(
-          f'--config is for training, {" ".join(argv[1:])} for what was '
-          'trained: pass one of the two'
+          f'--config is for training, {" ".join(argv[1:])} for a trained '
+          'model: pass one of the two'
         )
       set_up_logging()
       return use(directory, argv[1:])
@@ -91,7 +90,7 @@ def run(
     set_up_logging()
     if coordinator.value is not None:
       start_hosts(coordinator.value, num_processes.value, process_id.value)
-    if jax.process_count() == 1:  # Several hosts have that of `start_hosts`.
+    if jax.process_count() == 1:  # Else `start_hosts` has done it.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     logging.info(
       'Process %d of %d, devices: %s',
@@ -102,14 +101,14 @@ def run(
     try:
       main(config, directory)
     except Stopped:
-      logging.info('Stopped by SIGTERM; run the same command again to go on.')
+      logging.info('Stopped by SIGTERM; run the same command again to resume.')
     return 0
 
   app.run(start, flags_parser=_parse_flags)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """As absl parses them, after fields of earlier versions are refused."""
+  """Parses the flags, and refuses config fields of earlier versions."""
   try:
     renamed.check_arguments(argv)
   except ValueError as error:
@@ -118,29 +117,28 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def set_up_logging():
-  """Logs to stderr from INFO up, without what libraries tell of every file."""
-  if not flags.FLAGS.is_parsed():  # A command that has no flags of absl.
+  """Logs to stderr from INFO up, without the details of libraries."""
+  if not flags.FLAGS.is_parsed():  # The command does not use absl's flags.
     flags.FLAGS.mark_as_parsed()
-  # The only handler: what libraries log while they are imported has left
-  # another one, which would tell everything.
+  # Removes the handler that libraries install when they log during import.
   logging.use_absl_handler()
   logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(_is_heard)
+  logging.get_absl_handler().addFilter(_is_shown)
 
 
-def _is_heard(record: python_logging.LogRecord) -> bool:
+def _is_shown(record: python_logging.LogRecord) -> bool:
   return not any(
     name in record.pathname and record.levelno < level
-    for name, level in _HEARD_FROM.items()
+    for name, level in _MIN_LEVELS.items()
   )
 
 
 def start_hosts(
   address: str, num_processes: int | None, process_id: int | None
 ):
-  """Joins the other processes; on CPU they talk through gloo.
+  """Joins the other processes; on CPU they communicate through gloo.
 
-  From here on JAX tells all of them when one receives SIGTERM.
+  From here on JAX notifies all of them when one receives SIGTERM.
 
   Raises:
     ValueError: a flag is missing.
@@ -154,16 +152,16 @@ def start_hosts(
     )
   else:
     jax.distributed.initialize(address, num_processes, process_id)
-  # The first meeting, while all are here: gloo gives up after 30 seconds, and
-  # some hosts may have to compile what others find in a cache.
+  # Connects all processes now: gloo gives up after 30 seconds, and later some
+  # hosts may compile programs that others find in a cache.
   multihost_utils.sync_global_devices('start')
 
 
 def stopping(step: int) -> bool:
-  """Whether SIGTERM has asked any of the hosts to stop, before `step`.
+  """Checks before `step` whether any host has received SIGTERM.
 
-  On several hosts all of them answer alike for the same step, so all of them
-  save the same checkpoint.
+  All hosts return the same answer for the same step, and thus save the same
+  checkpoint.
   """
   if jax.process_count() > 1:
     return multihost_utils.reached_preemption_sync_point(step)
@@ -171,17 +169,19 @@ def stopping(step: int) -> bool:
 
 
 def raise_if_stopping():
-  """For long stretches without a step; on several hosts they are finished.
+  """Raises if SIGTERM was received, in long phases without training steps.
+
+  On several hosts such a phase is finished first.
 
   Raises:
-    Stopped: SIGTERM came.
+    Stopped: SIGTERM was received.
   """
   if jax.process_count() == 1 and _terminated.is_set():
     raise Stopped
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """The config that a run has stored in its workdir.
+  """Reads the config of a run from its workdir.
 
   Raises:
     FileNotFoundError: nothing was trained there.
@@ -204,16 +204,16 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 def change_fields(
   fields: ml_collections.ConfigDict, options: Sequence[str], *, name: str
 ) -> ml_collections.ConfigDict:
-  """A copy of a part of a config with some fields changed.
+  """Returns a copy of a part of a config with some fields changed.
 
   Args:
     fields: the part, such as `config.decoding`.
-    options: each FIELD=VALUE, the value as Python writes it: `beam_size=3`,
+    options: each FIELD=VALUE with a Python literal: `beam_size=3`,
       `required_words=(('dog', 'dogs'), 'ball')`.
-    name: of the part, such as 'decoding'.
+    name: name of the part, such as 'decoding'.
 
   Raises:
-    ValueError: no such field, or no such value.
+    ValueError: an unknown field, or a value of another type.
   """
   changed = ml_collections.ConfigDict(fields.to_dict())
   for option in options:
@@ -227,12 +227,12 @@ def change_fields(
       value = ast.literal_eval(value)
     except (ValueError, SyntaxError) as error:
       raise ValueError(
-        f'{option!r}: {value} is not a value as Python writes it'
+        f'{option!r}: {value} is not a Python literal, such as 3 or ("dog",)'
       ) from error
     wanted = type(fields[field])
     if isinstance(value, int) and wanted is float:
       value = float(value)
-    if wanted is list:  # A tuple that was stored as JSON.
+    if wanted is list:  # JSON has stored a tuple as a list.
       value = list(value) if isinstance(value, tuple) else value
     if not isinstance(value, wanted):
       raise ValueError(
