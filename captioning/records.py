@@ -1,6 +1,6 @@
-"""The records of a run: its data set's splits, with cached grids if wanted.
+"""The records of a run: the splits of its data set, with cached features.
 
-Axes: L locations, N locations of one picture where they vary in number, D
+Axes: L locations, N locations of one image where they vary in number, D
 features.
 """
 
@@ -27,11 +27,11 @@ from training import features
 from training import parallel
 
 _VOCABULARY_FILE = 'vocabulary.json'
-_SHARD_SIZE = 512  # Pictures; what is lost at most when caching is stopped.
+_SHARD_SIZE = 512  # Images; at most these are lost when caching is stopped.
 
 
-class WithGrids:
-  """Records that carry their cached `features` f16[L, D] beside the image.
+class WithFeatures:
+  """Records with their cached `features`, f16[L, D].
 
   Where locations vary in number it is f16[N, D], and `max_locations` is the
   largest N of the data set.
@@ -58,15 +58,16 @@ class WithGrids:
 def open_split(
   config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str
 ) -> batching.Source:
-  """The records of one split, each with its `grid` if the run reads those.
+  """Opens the records of one split, with features if the run reads those.
 
-  With `regions` they are what scripts/import_regions.py imported by that name.
-  With `cache_features` those that are not there yet are computed now, once for
-  all runs that share the data set, the encoder and the preprocessing.
+  With `regions` these are the features that scripts/import_regions.py has
+  imported by that name. With `cache_features` missing features are computed
+  now, once for all runs that share the data set, the encoder and the
+  preprocessing.
   """
   if config.regions and config.cache_features:
     raise ValueError(
-      f'regions={config.regions!r} take the place of an encoder: pass '
+      f'regions={config.regions!r} replace the encoder: pass '
       '--config.cache_features=False with them'
     )
   records = data.open_split(config.data.name, split, config.data.data_dir)
@@ -74,7 +75,7 @@ def open_split(
     grids = regions.open_split(
       config.data.name, config.regions, split, config.data.data_dir
     )
-    return WithGrids(records, grids)
+    return WithFeatures(records, grids)
   if not config.cache_features:
     return records
   key = feature_cache.key(
@@ -92,7 +93,7 @@ def open_split(
     batch_size=config.eval_batch_size,
     shard_size=_SHARD_SIZE,
   )
-  return WithGrids(records, cached)
+  return WithFeatures(records, cached)
 
 
 def make_examples(
@@ -100,10 +101,10 @@ def make_examples(
   workdir: pathlib.Path,
   training: batching.Source,
 ) -> examples_lib.Examples:
-  """With the workdir's vocabulary.
+  """Creates the examples, with the vocabulary of the workdir.
 
-  At first it is that of the run that `start_from` names, or else it is built;
-  and it is stored there.
+  A new workdir gets the vocabulary of the run that `start_from` names, or one
+  that is built from the training split.
   """
   path = workdir / _VOCABULARY_FILE
   if path.exists():
@@ -114,7 +115,7 @@ def make_examples(
         _start_file(
           config,
           _VOCABULARY_FILE,
-          'name the workdir of a captioner that was trained',
+          'name the workdir of a trained captioner',
         )
       )
     else:
@@ -138,8 +139,8 @@ def count_frequencies(
 
   Args:
     config: `data`.
-    training: the split.
-    vocabulary: words to numbers.
+    training: the training split.
+    vocabulary: of the captioner.
   """
   digest = hashlib.sha256(vocabulary.to_json().encode()).hexdigest()[:16]
   name = f'frequencies-{digest}-{config.data.max_length}.npz'
@@ -170,7 +171,7 @@ def _save_encoder(
 def _start_file(
   config: ml_collections.ConfigDict, name: str, advice: str
 ) -> pathlib.Path:
-  """A file of the workdir that training starts from."""
+  """The path of a file in the workdir that training starts from."""
   path = pathlib.Path(config.start_from).absolute() / name
   if not path.exists():
     raise FileNotFoundError(
@@ -182,7 +183,7 @@ def _start_file(
 def _encode(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> Callable[[list[dict[str, Any]]], np.ndarray]:
-  """Records -> grids f32[B, L, D], the last batch padded on the device."""
+  """Returns a function from records to features f32[B, L, D]."""
   variables = feature_cache.load_encoder(config, workdir)
   encode = inference.encode_step(config, variables)
   size = parallel.local_batch_size(config.eval_batch_size)

@@ -126,8 +126,8 @@ def test_features_of_something_else_are_never_mixed(tmp_path, other):
     (lambda records: GRIDS[records] * 1e6, 'not finite'),
     (lambda records: GRIDS[records] * np.nan, 'not finite'),
     (lambda records: GRIDS[records][:, : 2 + records[0] % 3], 'one size'),
-    (lambda records: GRIDS[records][:-1], 'of 4 records'),
-    (lambda records: GRIDS[records].reshape(len(records), -1), 'of 4 rec'),
+    (lambda records: GRIDS[records][:-1], 'for 4 records'),
+    (lambda records: GRIDS[records].reshape(len(records), -1), 'for 4 rec'),
   ],
 )
 def test_wrong_features_are_refused(tmp_path, wrong, problem):
@@ -162,7 +162,7 @@ def test_locations_may_vary_in_number(tmp_path):
     (lambda records: [ROWS[i][1:] for i in records], r'\[\(0, 3\),'),
     (lambda records: [ROWS[i][0] for i in records], r'\[\(3,\),'),
     (lambda records: [ROWS[i].repeat(2, 0) for i in records], r'\(8, 3\).*at'),
-    (lambda records: [ROWS[i] for i in records[:-1]], 'of 4 records'),
+    (lambda records: [ROWS[i] for i in records[:-1]], 'for 4 records'),
   ],
 )
 def test_wrong_numbers_of_locations_are_refused(tmp_path, wrong, problem):

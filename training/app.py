@@ -30,7 +30,7 @@ from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
 # Libraries that log every file or device -> the lowest level that is logged.
-_HEARD_FROM = {
+_MIN_LEVELS = {
   'orbax/': logging.converter.STANDARD_ERROR,
   'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
   'jax/_src/': logging.converter.STANDARD_WARNING,
@@ -116,7 +116,7 @@ def run(
     try:
       main(config, directory)
     except Stopped:
-      logging.info('Stopped by SIGTERM; run the same command again to go on.')
+      logging.info('Stopped by SIGTERM; run the same command again to resume.')
     return 0
 
   app.run(start, flags_parser=_parse_flags)
@@ -146,13 +146,13 @@ def set_up_logging():
   # another one, which would log everything.
   logging.use_absl_handler()
   logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(_is_heard)
+  logging.get_absl_handler().addFilter(_is_shown)
 
 
-def _is_heard(record: python_logging.LogRecord) -> bool:
+def _is_shown(record: python_logging.LogRecord) -> bool:
   return not any(
     name in record.pathname and record.levelno < level
-    for name, level in _HEARD_FROM.items()
+    for name, level in _MIN_LEVELS.items()
   )
 
 
@@ -202,7 +202,7 @@ def raise_if_stopping():
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-  """The config that a run has stored in its workdir.
+  """Reads the config of a run from its workdir.
 
   Raises:
     FileNotFoundError: there is no run in the workdir.
@@ -253,7 +253,7 @@ def change_fields(
     wanted = type(fields[field])
     if isinstance(value, int) and wanted is float:
       value = float(value)
-    if wanted is list:  # A tuple that was stored as JSON.
+    if wanted is list:  # JSON has stored a tuple as a list.
       value = list(value) if isinstance(value, tuple) else value
     if not isinstance(value, wanted):
       raise ValueError(

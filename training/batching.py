@@ -1,6 +1,6 @@
-"""Which examples make batch number `step`: a function of seed and step alone.
+"""The examples of batch number `step`: a function of seed and step alone.
 
-A resumed run needs no data state: it asks for batch `state.step`. On several
+A resumed run needs no data state: it reads batch `state.step`. On several
 hosts, host `h` reads block `h` of each global batch and nothing else.
 """
 
@@ -33,20 +33,20 @@ def training_batches(
   batch_size: int,
   seed: int,
 ) -> grain.MapDataset:
-  """Endless shuffled batches, a new order every epoch.
+  """Returns endless shuffled batches, in a new order every epoch.
 
   Args:
     source: the records.
-    to_example: a record and this example's own random numbers (they depend
+    to_example: a record and the random generator of this example (it depends
       on seed and position alone) -> a dict of arrays of fixed shapes.
     batch_size: over all hosts; a multiple of the number of devices.
-    seed: of the order and of the augmentation.
+    seed: random seed of the order and of the augmentation.
 
   Returns:
     `batches[step]` is this host's share of the global batch `step`.
 
   Raises:
-    ValueError: no records, or a batch that cannot be shared out.
+    ValueError: no records, or a batch that does not divide over the devices.
   """
   if not len(source):
     raise ValueError('the training split is empty: prepare the data set again')
@@ -68,7 +68,7 @@ def evaluation_batches(
   *,
   batch_size: int,
 ) -> grain.MapDataset:
-  """Every record once, in order; the last batch is padded.
+  """Returns every record once, in order; the last batch is padded.
 
   Args:
     source: the records.
@@ -77,7 +77,7 @@ def evaluation_batches(
 
   Returns:
     `batches[i]` is this host's share, with `mask` bool[B], False on padding
-    (copies of the last record). All hosts have equally many batches.
+    (copies of the last record). All hosts have the same number of batches.
   """
   size = -(-len(source) // batch_size) * batch_size
 
@@ -97,7 +97,7 @@ def evaluation_batches(
 def read(
   batches: grain.MapDataset, start: int = 0, *, num_threads: int = 4
 ) -> Iterator[Example]:
-  """Reads batches from number `start` on, ahead of time, in threads."""
+  """Reads batches from number `start` on, in threads that prefetch."""
   options = grain.ReadOptions(
     num_threads=num_threads, prefetch_buffer_size=2 * num_threads
   )

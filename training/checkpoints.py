@@ -1,13 +1,13 @@
-"""What a workdir holds, and how a run comes back from it.
+"""Checkpoints and config of a run in its workdir.
 
   config.json            the experiment
   checkpoints/<step>/    Orbax: `model` (all that inference needs), `training`
                          (the rest of the state), `extras` (config, vocabulary),
-                         `metrics` where the step was evaluated
-  metrics.jsonl          training.report
+                         `metrics` if the step was evaluated
+  metrics.jsonl          see training.report
 
 The latest checkpoint and the best by a named metric are kept. A checkpoint is
-written beside and renamed, so one that exists is whole.
+written under a temporary name and renamed: one that exists is complete.
 """
 
 import json
@@ -25,7 +25,7 @@ from training import parallel
 
 
 class Checkpoints:
-  """The checkpoints of one run. Use it as a context: leaving it waits."""
+  """The checkpoints of one run; a context that waits for writes at its end."""
 
   def __init__(
     self,
@@ -38,7 +38,7 @@ class Checkpoints:
 
     Args:
       workdir: of the run; absolute.
-      best_metric: the name of the metric by which the best is kept.
+      best_metric: name of the metric that ranks the checkpoints.
       mode: 'max' or 'min'.
 
     Raises:
@@ -85,7 +85,7 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def evaluated(self, step: int) -> bool:
-    """Whether the checkpoint of `step` exists and carries metrics."""
+    """Checks whether the checkpoint of `step` exists and has metrics."""
     return (
       step in self._manager.all_steps()
       and self._manager.metrics(step) is not None
@@ -101,17 +101,16 @@ class Checkpoints:
     """Starts writing `state`; returns when it has been copied from the device.
 
     Args:
-      state: what to save, under its own step.
-      extras: JSON values that make the checkpoint readable by itself.
-      metrics: of this step's evaluation; with them the checkpoint competes
-        to be the best.
+      state: saved under its own step.
+      extras: JSON values that inference needs besides the model.
+      metrics: those of this step's evaluation, which rank the checkpoint.
     """
-    # numpy copies: the state's buffers are donated to the next step, and on
-    # several hosts each holds a whole copy of which the first is written.
+    # Copies to numpy: the next step reuses the state's buffers. On several
+    # hosts each has the whole state, and the first host writes it.
     state = jax.device_get(state)
     step = int(state.step)
     if step in self._manager.all_steps():
-      self.wait()  # It may be half written, without its metrics.
+      self.wait()  # It may be incomplete, without its metrics.
       if metrics is None or self.evaluated(step):
         return
       self._add_metrics(step, metrics)
@@ -127,7 +126,7 @@ class Checkpoints:
     )
 
   def _add_metrics(self, step: int, metrics: dict[str, float]):
-    """Puts them where the manager does; what is there is not touched."""
+    """Adds metrics to a checkpoint, in the format of the manager."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler('metrics')) as writer:
       writer.save(
         self._manager.directory / str(step) / 'metrics',
@@ -136,10 +135,11 @@ class Checkpoints:
     self._manager.reload()
 
   def restore(self, state: parallel.TrainState) -> parallel.TrainState:
-    """The latest checkpoint in the form of `state`, or `state` if none.
+    """Returns the latest checkpoint in the form of `state`, or `state` if none.
 
     Raises:
-      ValueError: the checkpoint is of another model; lists the differences.
+      ValueError: the checkpoint is of another model; the message lists the
+        differences.
     """
     step = self.latest_step
     if step is None:
@@ -164,16 +164,16 @@ class Checkpoints:
     )
 
   def wait(self):
-    """Returns when all that was saved is on disk."""
+    """Waits until all checkpoints are on disk."""
     self._manager.wait_until_finished()
 
 
 def load(
   workdir: pathlib.Path, *, best_metric: str, mode: str = 'max'
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
-  """The best checkpoint's variables, extras and step, for inference.
+  """Loads the variables, extras and step of the best checkpoint, for inference.
 
-  Without an evaluated checkpoint it is the latest.
+  If none was evaluated, loads the latest.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
@@ -216,31 +216,31 @@ def _check_names(saved: Any, path: pathlib.Path):
     )
 
 
-def check_shapes(saved: Any, wanted: Any, place: pathlib.Path):
-  """Raises a ValueError that lists where two trees of arrays differ.
+def check_shapes(saved: Any, wanted: Any, path: pathlib.Path):
+  """Raises a ValueError that lists the differences of two trees of arrays.
 
   Args:
-    saved: what is in `place`.
-    wanted: what is to be restored; arrays, or anything with a shape.
-    place: of the checkpoint, for the error.
+    saved: the arrays of the checkpoint.
+    wanted: the expected arrays, or anything with shapes.
+    path: of the checkpoint, for the error.
   """
   saved, wanted = _shapes(saved), _shapes(wanted)
   wrong = [
-    f'{path} is {saved.get(path, "absent")} there, '
-    f'{wanted.get(path, "absent")} here'
-    for path in sorted(saved.keys() | wanted.keys())
-    if saved.get(path) != wanted.get(path)
+    f'{name} is {saved.get(name, "absent")} there, '
+    f'{wanted.get(name, "absent")} here'
+    for name in sorted(saved.keys() | wanted.keys())
+    if saved.get(name) != wanted.get(name)
   ]
   if wrong:
     raise ValueError(
-      f"{place} is of another model: go on with that run's own config "
+      f"{path} is of another model: go on with that run's own config "
       '(config.json in the workdir) or choose another --workdir. '
       f'{"; ".join(wrong)}'
     )
 
 
 def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict):
-  """Stores the experiment in the workdir; logs what differs from before."""
+  """Stores the config in the workdir; logs changes from the stored one."""
   path = workdir / 'config.json'
   new = json.loads(config.to_json())
   if path.exists():
@@ -259,7 +259,7 @@ def _flatten(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, value: Any):
-  """Writes JSON beside, then renames: the file is whole or absent."""
+  """Writes JSON under a temporary name and renames it when complete."""
   path.parent.mkdir(parents=True, exist_ok=True)
   beside = path.with_name(path.name + '.tmp')
   beside.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')

@@ -1,7 +1,7 @@
-"""Data sets of TensorFlow Datasets, prepared once and known by what they hold.
+"""Data sets of TensorFlow Datasets: preparation and fingerprints.
 
-They are ArrayRecord files, read at random without TensorFlow. A data set is
-there under its name once it is complete, or not at all.
+They are ArrayRecord files, read in any order without TensorFlow. A data set
+gets its name when it is complete.
 """
 
 import contextlib
@@ -13,32 +13,32 @@ import tensorflow_datasets as tfds
 
 
 def prepare(builder: tfds.core.DatasetBuilder):
-  """Prepares the data set of `builder`, unless it is there already.
+  """Prepares the data set of `builder`, unless it exists already.
 
-  Of several processes one does it; the others wait, and find it done.
+  One of several processes prepares it; the others wait.
   """
-  with _alone(builder):
+  with _locked(builder):
     _write(builder)
 
 
 def prepare_new(*builders: tfds.core.DatasetBuilder):
-  """Prepares data sets that are not there yet.
+  """Prepares data sets that do not exist yet.
 
   Raises:
-    FileExistsError: one of them is; if it was there before, nothing is written.
+    FileExistsError: one of them exists; if it did before, nothing is written.
   """
   for builder in builders:
     _check_absent(builder)
   for builder in builders:
-    with _alone(builder):
+    with _locked(builder):
       _check_absent(builder)
       _write(builder)
 
 
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
-  """Sixteen letters and digits that say which contents a data set has.
+  """A hash of a data set's contents, of sixteen hexadecimal digits.
 
-  Its metadata count: what a builder writes there, such as a hash of each split.
+  It includes the metadata, where a builder stores a hash of each split.
   """
   info = builder.info
   content = {
@@ -65,8 +65,8 @@ def _check_absent(builder: tfds.core.DatasetBuilder):
 
 
 @contextlib.contextmanager
-def _alone(builder: tfds.core.DatasetBuilder):
-  """Only one process at a time; the lock of one that dies is released."""
+def _locked(builder: tfds.core.DatasetBuilder):
+  """Lets in one process at a time; a process that dies releases the lock."""
   directory = builder.data_path.parent
   directory.mkdir(parents=True, exist_ok=True)
   with open(directory / '.lock', 'w') as file:

@@ -1,13 +1,13 @@
-"""Features of pictures, computed once and read many times.
+"""A store of features that are computed once and read many times.
 
-They are grids of a frozen encoder, all of one size, or the regions that a
-detector found, some more of them in one picture than in another.
+The features of a frozen encoder have the same number of locations in every
+record; the regions of a detector, or the frames of a clip, vary in number.
 
-A cache is a directory of ArrayRecord shards, record by record in the order of
-the pictures, and `features.json`, which is written last. Shards of another
-encoder, of other data or of another size have other names and are never mixed.
+A store is a directory of ArrayRecord shards, in the order of the records, and
+`features.json`, which is written last. The names of the shards differ by
+encoder, data and size, so that they are never mixed.
 
-Axes: B batch, L locations, N locations of one picture where they vary in
+Axes: B batch, L locations, N locations of one record where they vary in
 number, D features.
 """
 
@@ -43,12 +43,12 @@ class Features:
     shape: tuple[int | None, int],
     max_locations: int | None = None,
   ):
-    """Takes the shards in order and what every record is like.
+    """Opens the shards.
 
     Args:
-      paths: of the shards.
+      paths: of the shards, in order.
       shape: (L, D), or (None, D) where the number of locations varies.
-      max_locations: the largest that may occur then; otherwise None.
+      max_locations: the maximum number where it varies; otherwise None.
     """
     self._source = array_record_data_source.ArrayRecordDataSource(paths)
     self.shape = shape
@@ -57,13 +57,13 @@ class Features:
     self._rows = (-1 if locations is None else locations, width)
 
   def __len__(self) -> int:
-    """The number of pictures."""
+    """The number of records."""
     return len(self._source)
 
   def __getitem__(self, index: int) -> np.ndarray:
-    """The features of picture `index`: f16[L, D] or [N, D], read-only."""
+    """The features of record `index`: f16[L, D] or [N, D], read-only."""
     if not 0 <= index < len(self):
-      raise IndexError(index)  # Which ends a loop over all.
+      raise IndexError(index)  # It ends a loop over all records.
     return np.frombuffer(self._source[index], _DTYPE).reshape(self._rows)
 
 
@@ -81,8 +81,8 @@ def write(
 ):
   """Encodes all of `source` into `directory`; continues where it was stopped.
 
-  Of several processes each writes its share of the shards, and the one that
-  finishes last completes the cache: wait for all of them before it is opened.
+  Each of several processes writes its share of the shards, and the last one
+  completes the cache: wait for all of them before opening it.
 
   Args:
     source: records in the order in which the features will be read.
@@ -90,26 +90,26 @@ def write(
       `max_locations` a list of B arrays f[N, D].
     directory: of this cache alone.
     batch_size: the number of records to encode at once.
-    fingerprint: says which encoder and which data the features come from.
-    max_locations: no picture has more, and one may have fewer. By default all
-      have equally many.
-    shard_size: the number of records in a shard, and what is lost at most when
+    fingerprint: identifies the encoder and the data.
+    max_locations: the maximum number of locations of a record, where it varies.
+      By default all records have the same number.
+    shard_size: the number of records in a shard. At most these are lost when
       the process is stopped.
     process_index: number of this process.
     process_count: number of processes.
 
   Raises:
-    ValueError: the directory holds features of something else, or `encode`
-      returns other shapes or what is not finite in half precision.
+    ValueError: the directory holds other features, or `encode` returns wrong
+      shapes or numbers that are not finite in half precision.
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   shards = _shards(directory, len(source), shard_size, fingerprint)
-  strangers = set(directory.glob('*.array_record')) - set(shards)
-  if strangers:
+  others = set(directory.glob('*.array_record')) - set(shards)
+  if others:
     raise ValueError(
       f'{directory} holds features of another encoder, other data or another '
-      f'shard_size ({min(strangers).name}): delete it, or choose another '
+      f'shard_size ({min(others).name}): delete it, or choose another '
       'directory'
     )
   if _complete(directory, fingerprint):
@@ -117,15 +117,15 @@ def write(
   mine = list(shards.items())[process_index::process_count]
   shape = None
   with tqdm.tqdm(
-    total=sum(map(len, dict(mine).values())), desc='Encoding', unit=' pictures'
+    total=sum(map(len, dict(mine).values())), desc='Encoding', unit=' records'
   ) as progress:
     for path, records in mine:
       if _count(path) == len(records):
         progress.update(len(records))
         continue
-      with _replacing(path) as beside:
+      with _replacing(path) as partial:
         writer = array_record_module.ArrayRecordWriter(
-          str(beside), _WRITER_OPTIONS
+          str(partial), _WRITER_OPTIONS
         )
         for start in range(records.start, records.stop, batch_size):
           stop = min(start + batch_size, records.stop)
@@ -134,12 +134,12 @@ def write(
           )
           if shape not in (None, batch_shape):
             raise ValueError(
-              f'encode made {batch_shape} of some records and {shape} of '
-              'others: give all pictures one size'
+              f'encode returned {batch_shape} for some records and {shape} for '
+              'others: give all images one size'
             )
           shape = batch_shape
-          for grid in batch:
-            writer.write(grid.tobytes())
+          for rows in batch:
+            writer.write(rows.tobytes())
           progress.update(len(batch))
         writer.close()
   if any(_count(path) != len(records) for path, records in shards.items()):
@@ -156,12 +156,12 @@ def write(
     'count': len(source),
     'shards': {path.name: path.stat().st_size for path in shards},
   }
-  with _replacing(directory / _INDEX) as beside:
-    beside.write_text(json.dumps(index, indent=2))
+  with _replacing(directory / _INDEX) as partial:
+    partial.write_text(json.dumps(index, indent=2))
 
 
 def _complete(directory: pathlib.Path, fingerprint: str) -> bool:
-  """Whether an undamaged cache of these features is there."""
+  """Checks whether the cache is complete and undamaged."""
   try:
     open_features(directory, fingerprint=fingerprint)
   except (FileNotFoundError, ValueError):
@@ -172,10 +172,10 @@ def _complete(directory: pathlib.Path, fingerprint: str) -> bool:
 def open_features(
   directory: str | os.PathLike, *, fingerprint: str
 ) -> Features:
-  """Opens what `write` completed with the same fingerprint.
+  """Opens a cache that `write` has completed.
 
   Raises:
-    ValueError: it is not complete, not of this encoder and data, or damaged.
+    ValueError: it is incomplete, damaged, or of another encoder or data set.
   """
   directory = pathlib.Path(directory)
   path = directory / _INDEX
@@ -201,18 +201,18 @@ def open_features(
   return Features(
     [str(path) for path in paths],
     tuple(index['shape']),
-    # The oldest indices have no such field, and as many locations for all.
+    # Earlier names: `most_locations`, or no field where the number is constant.
     index.get('max_locations', index.get('most_locations')),
   )
 
 
 def to_half(features: np.ndarray) -> np.ndarray:
-  """f[...] -> f16[...].
+  """Converts to half precision: f[...] -> f16[...].
 
   Raises:
-    ValueError: what is not finite then.
+    ValueError: the result is not finite.
   """
-  with np.errstate(over='ignore'):  # Said more clearly below.
+  with np.errstate(over='ignore'):  # The error below is clearer.
     half = features.astype(_DTYPE)
   if not np.isfinite(half).all():
     raise ValueError(
@@ -223,7 +223,7 @@ def to_half(features: np.ndarray) -> np.ndarray:
 
 
 def _shards(directory, count, shard_size, fingerprint) -> dict:
-  """Path -> range of the records in it."""
+  """Maps the path of each shard to the range of its records."""
   if not count:
     raise ValueError('there are no records to encode')
   key = f'{fingerprint} {count} {shard_size}'
@@ -239,16 +239,16 @@ def _shards(directory, count, shard_size, fingerprint) -> dict:
 
 @contextlib.contextmanager
 def _replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A file beside `path` that takes its place when it is complete.
+  """Yields a temporary path, whose file replaces `path` at the end.
 
-  It has a name of its own: two runs may write the same cache at once.
+  Its name is unique, since two runs may write the same cache at once.
   """
-  beside = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
+  partial = path.with_name(f'{path.name}.{uuid.uuid4().hex}.tmp')
   try:
-    yield beside
-    beside.replace(path)
+    yield partial
+    partial.replace(path)
   finally:
-    beside.unlink(missing_ok=True)
+    partial.unlink(missing_ok=True)
 
 
 def _count(path: pathlib.Path) -> int:
@@ -258,7 +258,7 @@ def _count(path: pathlib.Path) -> int:
   try:
     reader = array_record_module.ArrayRecordReader(str(path))
     count = reader.num_records()
-    reader.close()  # This is what raises on a truncated file.
+    reader.close()  # Raises on a truncated file.
   except RuntimeError:
     return 0
   return count
@@ -278,7 +278,7 @@ def _encode(
       or not all(len(s) == 2 and 1 <= s[0] <= max_locations for s in shapes)
     ):
       raise ValueError(
-        f'encode made {shapes} of {len(records)} records: it must return '
+        f'encode returned {shapes} for {len(records)} records: it must return '
         f'[N, D] for each, at most {max_locations} rows of one width'
       )
     (width,) = widths.pop()
@@ -286,7 +286,7 @@ def _encode(
   features = np.asarray(features)
   if features.ndim != 3 or len(features) != len(records):
     raise ValueError(
-      f'encode made {features.shape} of {len(records)} records: it must '
-      'return one row of [L, D] for each'
+      f'encode returned {features.shape} for {len(records)} records: it must '
+      'return [L, D] for each'
     )
   return to_half(features), features.shape[1:]

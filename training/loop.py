@@ -1,4 +1,4 @@
-"""What every training loop needs between its steps, so that nothing is lost.
+"""Evaluation, checkpoints and reports between the steps of a training loop.
 
   with loop.start(config, workdir, state, ...) as run:
     for step in run.steps():
@@ -8,7 +8,7 @@
         run.state, update = train_step(run.state, step.batch, key)
         run.record_update(update)
 
-The loop itself, and what is done in it, belongs to each `main`.
+The loop and its body belong to each `main`.
 """
 
 import contextlib
@@ -31,19 +31,19 @@ from training import report as report_lib
 
 
 class Step(NamedTuple):
-  """What is due: an evaluation or an update."""
+  """The next step of a run: an evaluation or an update."""
 
   number: int  # Number of completed updates.
   evaluates: bool
-  host_batch: dict[str, np.ndarray] | None = None  # Of the update.
+  host_batch: dict[str, np.ndarray] | None = None  # For an update.
   batch: dict[str, jax.Array] | None = None  # The same, on the devices.
 
 
 class Run:
-  """A run that goes on from its latest checkpoint; `start` makes it.
+  """A run that resumes from its latest checkpoint; made by `start`.
 
   Attributes:
-    state: of the training. The loop assigns the state that an update returns.
+    state: the training state, to which the loop assigns that of each update.
     report: writes the metrics of the run.
   """
 
@@ -66,7 +66,7 @@ class Run:
     self._batches = batches
     self._learning_rate = learning_rate
     self._extras = extras
-    self._step = None  # The step that is to be recorded.
+    self._step = None  # The step to be recorded.
     self._updates = []
     self._metrics = []
     self._scores = None
@@ -87,7 +87,7 @@ class Run:
     """
     config, start = self._config, int(self.state.step)
     ahead = parallel.prefetch(batching.read(self._batches, start))
-    # At the top of the loop `number` updates have been made.
+    # At the top of the loop `number` updates are completed.
     for number in range(start, config.num_steps + 1):
       self._scores = None
       last = number == config.num_steps
@@ -100,7 +100,7 @@ class Run:
         and not self._saved.evaluated(number)
       )
       if self._updates and (last or stop or logs or saves or evaluates):
-        # Before anything is saved: raises where a loss is not finite.
+        # Before anything is saved: raises if a loss is not finite.
         self._summarize(number)
       if stop:
         raise app.Stopped
@@ -130,7 +130,7 @@ class Run:
 
     Args:
       update: returned by `parallel.train_step`.
-      metrics: other numbers, of which the means are reported.
+      metrics: other numbers, whose means are reported.
 
     Raises:
       RuntimeError: no update is due.
@@ -167,12 +167,12 @@ class Run:
     if step is None or step.evaluates != evaluates:
       wanted = 'evaluation' if evaluates else 'update'
       raise RuntimeError(
-        f'no {wanted} is due: record what run.steps() asks for, once'
+        f'no {wanted} is due: record each step of run.steps() once'
       )
     return step
 
   def save(self):
-    """Starts to write the state, unless it is written already."""
+    """Starts writing the state, unless it is saved already."""
     self._saved.save(self.state, extras=self._extras, metrics=self._scores)
 
   def _summarize(self, step: int):
@@ -207,18 +207,18 @@ def start(
   learning_rate: Callable[[int], float],
   extras: dict[str, Any],
 ) -> Iterator[Run]:
-  """Opens the workdir of a run, and restores what an earlier process saved.
+  """Opens the workdir of a run, and restores its latest checkpoint.
 
-  If SIGTERM comes the state is saved before the context is left.
+  After SIGTERM the state is saved before the context ends.
 
   Args:
     config: `num_steps`, `batch_size`, `log_every`, `eval_every`,
       `checkpoint_every`, `best_metric` and `best_mode`; stored in the workdir.
     workdir: for checkpoints and metrics; absolute.
-    state: before the first step.
-    batches: of examples, each with its `id`, by the number of the step.
-    learning_rate: of a step, to report it.
-    extras: JSON values that make a checkpoint readable by itself.
+    state: the state before the first step.
+    batches: batches of examples, each with its `id`, by number of the step.
+    learning_rate: learning rate by step, for the reports.
+    extras: JSON values that inference needs besides the model.
   """
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(

@@ -1,4 +1,4 @@
-"""From a config to an optimiser: schedule, clipping, weight decay, freezing."""
+"""Optimisers from a config: schedule, clipping, weight decay, freezing."""
 
 import math
 import re
@@ -18,13 +18,13 @@ FlatParams = Mapping[str, Any]
 def schedule(
   config: ml_collections.ConfigDict, num_steps: int
 ) -> optax.Schedule:
-  """Learning rate by step: linear warm-up, then the schedule of that name.
+  """The learning rate by step: linear warm-up, then the named schedule.
 
   Args:
     config: `learning_rate`, `warmup_steps` and `schedule`: 'constant',
       'cosine' (to zero at num_steps), 'staircase' (times `decay_rate` every
-      `decay_steps`) or 'exponential' (what is above `final_learning_rate`
-      times `decay_rate` at every step).
+      `decay_steps`) or 'exponential' (the difference to `final_learning_rate`
+      is multiplied by `decay_rate` at every step).
     num_steps: of the whole run.
 
   Raises:
@@ -55,14 +55,14 @@ def schedule(
 
 
 def _exponential(start: float, end: float, rate: float) -> optax.Schedule:
-  # Not rate**step: the float32 next to 0.9999 is another number.
+  # Not rate**step: in float32 0.9999 is rounded too much.
   return lambda step: end + (start - end) * jnp.exp(step * math.log(rate))
 
 
 def scale_by_adam_hat(
   b1: float, b2: float, epsilon: float = 1e-8
 ) -> optax.GradientTransformation:
-  """Adam in the form in which TensorFlow has it.
+  """Adam as TensorFlow computes it.
 
   The end of section 2 of Kingma and Ba (2015): epsilon-hat is added to the root
   of the second moment before its bias is corrected, while optax and PyTorch
@@ -96,11 +96,11 @@ def create(
   """Adam with decoupled weight decay, the gradient clipped before.
 
   Args:
-    config: what `schedule` reads, `b1`, `b2`, `epsilon_hat` (Adam in
+    config: the fields of `schedule`, `b1`, `b2`, `epsilon_hat` (Adam in
       TensorFlow's form), `weight_decay`, `clip_norm` (global norm; 0 for
       none), `clip_value` (per element; 0 for none) and `rates`, pairs of a
-      regular expression and a factor: the learning rate of the parameters
-      whose path it matches from its beginning is so many times the others'.
+      regular expression and a factor. The learning rate of the parameters whose
+      path starts with a match is multiplied by the factor.
     num_steps: of the whole run.
 
   Returns:
@@ -147,11 +147,11 @@ def partition(
 
   Args:
     params: nested dicts of arrays.
-    frozen: regular expressions; a path that one of them matches from its
-      beginning ('encoder/') is frozen.
+    frozen: regular expressions; parameters whose path starts with a match, such
+      as 'encoder/', are frozen.
 
   Raises:
-    ValueError: an expression matches nothing (a typing error, surely).
+    ValueError: an expression matches nothing, probably a typing error.
   """
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   for pattern in frozen:
@@ -160,11 +160,11 @@ def partition(
         f'frozen={pattern!r} matches no parameter; there are: '
         f'{", ".join(sorted(flat))}'
       )
-  stays = {p for p in flat if any(re.match(f, p) for f in frozen)}
-  trained = {p: x for p, x in flat.items() if p not in stays}
-  return trained, {p: flat[p] for p in stays}
+  matched = {p for p in flat if any(re.match(f, p) for f in frozen)}
+  trained = {p: x for p, x in flat.items() if p not in matched}
+  return trained, {p: flat[p] for p in matched}
 
 
 def merge(trained: FlatParams, frozen: FlatParams) -> Any:
-  """The nested parameters that `partition` split."""
+  """Joins the parameters that `partition` has split."""
   return flax.traverse_util.unflatten_dict({**trained, **frozen}, sep='/')

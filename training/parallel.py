@@ -1,6 +1,6 @@
-"""Data parallelism: the only pmap, and what must agree across devices.
+"""Data parallelism: training, evaluation and sampling over all devices.
 
-Every device of every host holds the whole state and a share of the batch.
+Every device of every host has the whole state and a share of the batch.
 Losses are shares of a global mean (`recurrent.masking.share_of_mean`), so that
 the sum over devices and micro-batches is that mean, and the gradient is the
 same on one device and on eight.
@@ -27,9 +27,9 @@ AXIS = 'devices'
 
 @flax.struct.dataclass
 class TrainState:
-  """All that changes from step to step; what is saved and restored."""
+  """The state of training, which is saved and restored."""
 
-  step: jax.Array  # i32[]: how many updates were made.
+  step: jax.Array  # i32[]: number of completed updates.
   params: Any
   model_state: Any  # Collections that are not trained: batch_stats, or {}.
   opt_state: Any
@@ -37,16 +37,16 @@ class TrainState:
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What evaluation uses: the averaged parameters where there are any."""
+    """The variables for evaluation, with averaged parameters if kept."""
     params = self.params if self.ema_params is None else self.ema_params
     return {'params': params, **self.model_state}
 
 
 @flax.struct.dataclass
 class Update:
-  """What one training step reports, reduced over all devices."""
+  """The results of one training step, reduced over all devices."""
 
-  loss: jax.Array  # f32[]: what is minimised, regularisation included.
+  loss: jax.Array  # f32[]: the minimised loss, with regularisation.
   gradient_norm: jax.Array  # f32[]: before clipping.
   parameter_norm: jax.Array  # f32[]: after the update.
   metrics: clu_metrics.Collection
@@ -59,12 +59,12 @@ def create_state(
   frozen: tuple[str, ...] = (),
   keep_ema: bool = False,
 ) -> TrainState:
-  """The state before the first step, on every local device.
+  """Creates the state before the first step, on every local device.
 
   Args:
-    variables: `params` and whatever other collections `model.init` returns.
-    optimizer: of the parameters that are trained.
-    frozen: regular expressions of parameter paths that are not.
+    variables: `params` and the other collections that `model.init` returns.
+    optimizer: of the trained parameters.
+    frozen: regular expressions of the paths of parameters that are not trained.
     keep_ema: keep an exponential moving average of the parameters.
   """
   model_state = dict(variables)
@@ -88,22 +88,22 @@ def _local_mesh() -> jax.sharding.Mesh:
 def replicate(tree: Any) -> Any:
   """Puts a tree on every local device, laid out as `train_step` returns it.
 
-  A state on one device, or a step that is a Python int, would make the second
-  step compile again.
+  With a state on one device, or a step that is a Python int, the second step
+  would be compiled again.
   """
   sharding = jax.sharding.NamedSharding(_local_mesh(), jax.P())
   return jax.device_put(tree, sharding)
 
 
 def local_batch_size(batch_size: int, name: str = 'batch_size') -> int:
-  """How many of the global batch's examples this host reads.
+  """The number of examples of a global batch that this host reads.
 
   Args:
     batch_size: over all hosts.
-    name: of the config's field, for the error.
+    name: name of the config's field, for the error.
 
   Raises:
-    ValueError: the batch cannot be shared out evenly.
+    ValueError: the batch does not divide over the devices.
   """
   if batch_size % jax.device_count():
     raise ValueError(
@@ -116,7 +116,7 @@ def local_batch_size(batch_size: int, name: str = 'batch_size') -> int:
 def shard(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
   """Spreads a host's batch over its devices: [B, ...] -> [devices, b, ...].
 
-  Text (example ids) stays behind: devices hold numbers only.
+  Text, such as example ids, is left out: devices hold numbers only.
   """
   mesh = _local_mesh()
   sharding = jax.sharding.NamedSharding(mesh, jax.P(AXIS))
@@ -151,26 +151,26 @@ def train_step(
   microbatches: int = 1,
   ema_decay: float = 0.0,
 ) -> Callable[[TrainState, dict, jax.Array], tuple[TrainState, Update]]:
-  """The update of the parameters, over all devices of all hosts.
+  """Returns the update of the parameters, over all devices of all hosts.
 
   Args:
-    loss_fn: `(variables, batch, counts, step, key) -> (loss, (metrics,
-      statistics))`; pure; the loss is this batch's share of the global mean,
-      step i32[] says how many updates were made (for what is annealed),
-      metrics a `clu.metrics.Collection` of Averages, statistics the updated
+    loss_fn: a pure function `(variables, batch, counts, step, key) -> (loss,
+      (metrics, model_state))`. The loss is this batch's share of the global
+      mean, step i32[] the number of completed updates (for annealing), metrics
+      a `clu.metrics.Collection` of Averages, model_state the updated
       collections besides `params` ({} if there are none).
-    count_fn: `batch -> counts`, a pytree of what the means divide by. They
-      are summed over devices before `loss_fn` sees any part of the batch.
-    optimizer: as given to `create_state`.
-    frozen: as given to `create_state`. No gradient is computed for them.
-    microbatches: accumulate the gradient over this many parts of each
-      device's batch; the memory of one, the same gradient as all at once.
-    ema_decay: of the moving average of the parameters; 0 for none.
+    count_fn: `batch -> counts`, a pytree of the denominators of the means. They
+      are summed over devices before `loss_fn` gets any part of the batch.
+    optimizer: as in `create_state`.
+    frozen: as in `create_state`. No gradient is computed for them.
+    microbatches: accumulate the gradient over this many parts of each device's
+      batch: the same gradient with less memory.
+    ema_decay: decay of the moving average of the parameters; 0 for none.
 
   Returns:
-    `step(state, batch, key) -> (state, update)`. The state is donated. Give
-    it the batch from `shard` and the same key at every step: the key that
-    `loss_fn` receives differs by step, device and micro-batch.
+    `step(state, batch, key) -> (state, update)`. The state's buffers are
+    donated. Pass the batch from `shard` and the same key at every step: the key
+    that `loss_fn` receives differs by step, device and micro-batch.
   """
 
   def step(state, batch, key):
@@ -242,19 +242,19 @@ def train_step(
 
 
 def total(share: jax.Array) -> jax.Array:
-  """The sum over all devices of all hosts, for a loss to compare with.
+  """The sum over all devices of all hosts, inside a loss.
 
-  No gradient flows through it: `train_step` sums those of the shares.
+  No gradient flows through it: `train_step` sums the gradients of the shares.
   """
   return jax.lax.psum(jax.lax.stop_gradient(share), AXIS)
 
 
 def eval_step(metrics_fn: Callable) -> Callable:
-  """Metrics of a sharded batch, summed over all devices of all hosts.
+  """Returns a function that sums the metrics of a sharded batch over devices.
 
   Args:
-    metrics_fn: `(variables, batch) -> metrics`, a Collection of Averages that
-      leave out the padding.
+    metrics_fn: `(variables, batch) -> metrics`, a Collection of Averages
+      without the padding.
 
   Returns:
     `step(variables, batch) -> metrics`; merge them over batches, then compute.
@@ -267,7 +267,7 @@ def eval_step(metrics_fn: Callable) -> Callable:
 
 
 def map_devices(predict_fn: Callable) -> Callable:
-  """Per-example outputs of a sharded batch, on this host's devices alone.
+  """Returns a function of per-example outputs, on this host's devices.
 
   Args:
     predict_fn: `(variables, batch) -> pytree` of [b, ...] arrays.
@@ -290,16 +290,16 @@ def map_devices(predict_fn: Callable) -> Callable:
 
 
 def sample_step(sample_fn: Callable) -> Callable:
-  """Random outputs for a sharded batch, on this host's devices alone.
+  """Returns a function of random outputs, on this host's devices.
 
   Args:
     sample_fn: `(variables, batch, part, key) -> pytree` of [b, ...] arrays;
-      part i32[] says which part of the batch they are for.
+      part i32[] is the number of the part of the batch.
 
   Returns:
     `step(variables, batch, key, step, part) -> pytree` of [devices, b, ...]
-    arrays on the devices; the host need not wait for them. Give it the same
-    key at every step: the key that `sample_fn` receives differs by step,
+    arrays on the devices; the host need not wait for them. Pass the same key
+    at every step: the key that `sample_fn` receives differs by step,
     device (of all hosts) and part.
   """
 
@@ -321,9 +321,9 @@ def sample_step(sample_fn: Callable) -> Callable:
 
 
 def predict_step(predict_fn: Callable) -> Callable:
-  """As `map_devices`, with the outputs of all hosts gathered on each.
+  """Returns `map_devices` with the outputs of all hosts, on every host.
 
-  The examples of process 0 come first: the order of the global batch.
+  The examples are in the order of the global batch: process 0 first.
   """
   step = map_devices(predict_fn)
   return lambda variables, batch: gather(step(variables, batch))
@@ -337,6 +337,6 @@ def gather(tree: Any) -> Any:
 
 
 def wait_for_all(name: str):
-  """Returns when every host has come to the point of this name."""
+  """Waits until every host has reached the point of this name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)

@@ -1,6 +1,6 @@
-"""What a step says of a whole split, batch by batch, on all hosts.
+"""Predictions and metrics of a whole split, batch by batch, on all hosts.
 
-Both stop between two batches when SIGTERM came.
+Both stop between two batches after SIGTERM.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ Batches = Iterable[dict[str, np.ndarray]]
 
 
 def predict(step: Callable, variables: Any, batches: Batches) -> Iterator[Any]:
-  """The outputs for each example, in the order of the data set, on every host.
+  """Yields the outputs of each example, in order, on every host.
 
   Args:
-    step: of `parallel.predict_step`.
+    step: returned by `parallel.predict_step`.
     variables: its first argument.
-    batches: of `batching.evaluation_batches`, with `mask`.
+    batches: returned by `batching.evaluation_batches`, with `mask`.
 
   Yields:
     For each example that is not padding, the pytree of its outputs.
 
   Raises:
-    Stopped: SIGTERM came.
+    Stopped: SIGTERM was received.
   """
   for host, batch in parallel.prefetch(batches):
     app.raise_if_stopping()
@@ -41,18 +41,18 @@ def predict(step: Callable, variables: Any, batches: Batches) -> Iterator[Any]:
 def measure(
   step: Callable, variables: Any, batches: Batches
 ) -> dict[str, float]:
-  """The means over all examples.
+  """Computes the metrics over all examples.
 
   Args:
-    step: of `parallel.eval_step`.
+    step: returned by `parallel.eval_step`.
     variables: its first argument.
-    batches: of `batching.evaluation_batches`; at least one.
+    batches: returned by `batching.evaluation_batches`; at least one.
 
   Returns:
-    What the metrics of `step` compute, by name.
+    The values of the metrics of `step`, by name.
 
   Raises:
-    Stopped: SIGTERM came.
+    Stopped: SIGTERM was received.
   """
   total = None
   for _, batch in parallel.prefetch(batches):

@@ -1,4 +1,4 @@
-"""What is wrong with files: found and listed before any of them is used."""
+"""Problems of input files: found and listed before any file is used."""
 
 import collections
 import concurrent.futures
@@ -9,62 +9,62 @@ from typing import Any
 
 import tqdm
 
-_MOST_LISTED = 20
+_MAX_LISTED = 20
 
 
 class Problems(collections.defaultdict[str, list[str]]):
-  """What is wrong -> with which files, records or lines."""
+  """Kinds of problems -> the files, records or lines that have them."""
 
   def __init__(self):
-    """Nothing is wrong yet."""
+    """No problems yet."""
     super().__init__(list)
 
   def __str__(self) -> str:
-    """A text that lists them, the first of each kind by name."""
+    """A list of the problems, with the first items of each kind."""
     lines = []
     for problem, items in self.items():
       if items:
         lines.append(f'{problem} ({len(items)}):')
-        lines += [f'  {item}' for item in items[:_MOST_LISTED]]
-      if len(items) > _MOST_LISTED:
-        lines.append(f'  and {len(items) - _MOST_LISTED} more')
+        lines += [f'  {item}' for item in items[:_MAX_LISTED]]
+      if len(items) > _MAX_LISTED:
+        lines.append(f'  and {len(items) - _MAX_LISTED} more')
     return '\n'.join(lines)
 
   def settle(
-    self, place: str | os.PathLike, remaining: int, *, skip_bad: bool
+    self, path: str | os.PathLike, remaining: int, *, skip_bad: bool
   ) -> str:
-    """The text; nothing may be wrong, unless it is left out.
+    """Returns the list of problems, or raises unless they may be skipped.
 
     Args:
-      place: what was read.
-      remaining: how much of it is good.
-      skip_bad: leave out what is wrong. Otherwise anything wrong is an error.
+      path: the file or directory that was read.
+      remaining: number of good items.
+      skip_bad: whether bad items are skipped, rather than an error.
 
     Raises:
-      ValueError: it lists all that is wrong.
+      ValueError: the message lists the problems.
     """
     report = str(self)
     if report and not skip_bad:
       raise ValueError(
-        f'{place}: correct what is wrong, or leave it out with skip_bad '
+        f'{path}: correct these, or leave them out with skip_bad '
         f'(--skip_bad).\n{report}'
       )
     if not remaining:
-      raise ValueError(f'{place}: nothing is left.\n{report}')
+      raise ValueError(f'{path}: nothing is left.\n{report}')
     return report
 
 
 def find(
   error_of: Callable[[Any], str | None], items: Sequence[Any], *, unit: str
 ) -> list[str | None]:
-  """What is wrong with each of many files, None where nothing is.
+  """Returns the problem of each of many files, None for good ones.
 
-  In threads: Pillow and FFmpeg decode outside of Python's lock.
+  Uses threads, since Pillow and FFmpeg decode outside of Python's lock.
 
   Args:
-    error_of: decodes an item, and says what is wrong with it.
-    items: what is to be decoded.
-    unit: what they are called, for the progress that is shown.
+    error_of: decodes an item, and returns its problem or None.
+    items: the items to decode.
+    unit: name of the items, for the progress bar.
   """
   with concurrent.futures.ThreadPoolExecutor() as pool:
     return list(

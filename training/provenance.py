@@ -1,4 +1,4 @@
-"""What a result was made with, for results files."""
+"""The hardware and the source code of a result."""
 
 import pathlib
 import platform

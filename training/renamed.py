@@ -1,14 +1,14 @@
-"""Config fields that have other names now.
+"""Config fields that were renamed.
 
-Earlier configs, workdirs and commands are refused with the new name: an alias
-would leave two names for one thing.
+Earlier configs, workdirs and commands are refused with an error that states the
+new name: an alias would leave two names for one thing.
 """
 
 from collections.abc import Sequence
 
 import ml_collections
 
-# Field of before -> what takes its place; None: nothing reads it.
+# Earlier field -> new field; None for a field without a successor.
 _FIELDS = {
   'augmentation.least_span': 'augmentation.min_span',
   'augmentation.turn': 'augmentation.rotation',
@@ -28,11 +28,11 @@ _FIELDS = {
 
 
 def check_config(config: ml_collections.ConfigDict, origin: str):
-  """Raises a ValueError if a config has fields of before.
+  """Raises a ValueError if a config has renamed fields.
 
   Args:
     config: an experiment.
-    origin: where it comes from, for the error.
+    origin: its file or flag, for the error.
   """
   found = [name for name in _FIELDS if _has(config, name)]
   if found:
@@ -43,7 +43,7 @@ def check_config(config: ml_collections.ConfigDict, origin: str):
 
 
 def check_arguments(arguments: Sequence[str]):
-  """Raises a ValueError if a flag --config.FIELD names a field of before."""
+  """Raises a ValueError if a flag --config.FIELD names a renamed field."""
   for argument in arguments:
     name = argument.lstrip('-').partition('=')[0]
     if name.startswith('config.') and name[len('config.') :] in _FIELDS:
@@ -51,10 +51,10 @@ def check_arguments(arguments: Sequence[str]):
 
 
 def check_option(fields: str, option: str):
-  """Raises a ValueError if FIELD=VALUE of a part of a config is of before.
+  """Raises a ValueError if FIELD=VALUE names a renamed field.
 
   Args:
-    fields: name of the part, such as 'decoding'.
+    fields: name of the part of the config, such as 'decoding'.
     option: FIELD=VALUE.
   """
   name = f'{fields}.{option.partition("=")[0]}'

@@ -1,4 +1,4 @@
-"""What a run tells: the log, TensorBoard and metrics.jsonl.
+"""Writes metrics to the log, TensorBoard and metrics.jsonl.
 
 The only place that imports TensorFlow (through clu), apart from TFDS.
 """
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import logging
 
-# TensorFlow greets with a page of warnings otherwise.
+# Without these TensorFlow prints a page of warnings.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
@@ -27,9 +27,9 @@ from training import parallel  # noqa: E402
 
 
 class Report:
-  """Writes scalars, texts and pictures of one run; process 0 alone writes.
+  """Writes scalars, texts and images of one run, in process 0 only.
 
-  Use it as a context: leaving it flushes.
+  Use it as a context: its end closes the files.
   """
 
   def __init__(
@@ -42,8 +42,8 @@ class Report:
   ):
     """Opens the files of a run that is at `start_step`.
 
-    Scalars that an earlier, killed process wrote for later steps are dropped:
-    they are written again.
+    Drops the scalars of later steps, which a killed process has written: they
+    are written again.
     """
     self._num_steps = num_steps
     self._batch_size = batch_size
@@ -64,7 +64,7 @@ class Report:
       self._jsonl.close()
 
   def scalars(self, step: int, values: dict[str, float]):
-    """Writes named numbers everywhere."""
+    """Writes named numbers to the log, TensorBoard and metrics.jsonl."""
     values = {name: float(value) for name, value in values.items()}
     line = ', '.join(f'{name} {value:.4g}' for name, value in values.items())
     logging.info('step %d | %s', step, line)
@@ -78,13 +78,13 @@ class Report:
     if self._writer:
       self._writer.write_texts(step, texts)
 
-  def images(self, step: int, pictures: dict[str, np.ndarray]):
-    """Writes named pictures uint8[N, H, W, 3] to TensorBoard."""
+  def images(self, step: int, images: dict[str, np.ndarray]):
+    """Writes named images uint8[N, H, W, 3] to TensorBoard."""
     if self._writer:
-      self._writer.write_images(step, pictures)
+      self._writer.write_images(step, images)
 
   def progress(self, step: int) -> dict[str, float]:
-    """Logs how far and how fast since the last call; returns the speeds."""
+    """Logs the progress; returns the speeds since the last call."""
     last_step, last_time = self._mark
     now = time.monotonic()
     self._mark = (step, now)
@@ -106,7 +106,7 @@ class Report:
 
   @contextlib.contextmanager
   def paused(self):
-    """What happens in this context does not count for the speed."""
+    """A context whose time does not count for the speeds."""
     since = time.monotonic()
     yield
     step, mark = self._mark
@@ -125,18 +125,18 @@ def summarize(
   batches: grain.MapDataset,
   last_good: int | None,
 ) -> dict[str, float]:
-  """Means over the updates since the last summary.
+  """Returns the means over the updates since the last summary.
 
   Args:
     updates: of the steps `first_step`, `first_step` + 1, ...
-    first_step: the number of the first update's batch.
+    first_step: number of the first update's batch.
     batches: `batches[step]` holds the `id` of each example.
-    last_good: the step of the latest checkpoint, to name it.
+    last_good: step of the latest checkpoint, for the error.
 
   Raises:
-    FloatingPointError: a loss is not finite, or what the update made of
-      the parameters is not; names the step, the examples of its batch and the
-      last good checkpoint.
+    FloatingPointError: a loss, or the norm of a gradient or of the parameters,
+      is not finite. The message names the step, the examples of its batch and
+      the last good checkpoint.
   """
   updates = jax.device_get(updates)
   for step, update in enumerate(updates, first_step):
@@ -187,7 +187,7 @@ def training_seconds(workdir: pathlib.Path) -> float | None:
 
 
 def _open_from(path: pathlib.Path, start_step: int):
-  """Opens for appending, without the lines of steps after `start_step`."""
+  """Opens for appending, after removing the lines of later steps."""
   kept = []
   if path.exists():
     for line in path.read_text().splitlines():
@@ -195,7 +195,7 @@ def _open_from(path: pathlib.Path, start_step: int):
         if json.loads(line)['step'] <= start_step:
           kept.append(line + '\n')
       except ValueError:
-        break  # The line that a killed process did not finish.
+        break  # An incomplete line of a killed process.
   beside = path.with_name(path.name + '.tmp')
   beside.write_text(''.join(kept))
   os.replace(beside, path)

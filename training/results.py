@@ -1,7 +1,7 @@
-"""What `results.json` of a workdir holds: an entry for each evaluation.
+"""The file `results.json` of a workdir: an entry for each evaluation.
 
-An entry has the scores and how they came about; `from_run` is what all entries
-of trained models say.
+An entry has the scores and their origin; `from_run` returns the part that the
+entries of all trained models have.
 """
 
 import json
@@ -19,7 +19,7 @@ from training import report
 def from_run(
   workdir: pathlib.Path, config: ml_collections.ConfigDict, step: int
 ) -> dict[str, Any]:
-  """How a run came to what it is.
+  """The origin of a trained model.
 
   Args:
     workdir: of the run.
@@ -39,9 +39,9 @@ def from_run(
 
 
 def add(workdir: pathlib.Path, name: str, entry: dict[str, Any]):
-  """Puts an entry in, in place of an earlier one of its name.
+  """Writes an entry, in place of an earlier one of this name.
 
-  Of several processes the first one does.
+  The first of several processes writes it.
   """
   if jax.process_index():
     return

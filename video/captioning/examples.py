@@ -174,10 +174,10 @@ class WithFeatures:
 def open_split(
   config: ml_collections.ConfigDict, workdir: pathlib.Path, split: str
 ) -> batching.Source:
-  """The records of one split, with `features` if the run reads those.
+  """Opens the records of one split, with `features` if the run reads those.
 
-  With `cache_features` those that are not there yet are computed now, once for
-  all runs that share the data set, the encoder and the preprocessing.
+  With `cache_features` missing features are computed now, once for all runs
+  that share the data set, the encoder and the preprocessing.
   """
   records = data.open_split(config.data.name, split, config.data.data_dir)
   if not config.cache_features:
@@ -240,11 +240,11 @@ def make_examples(
 
 
 def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:
-  """Frames uint8[B, L, H, W, 3] -> features f32[B, L, D], on this host.
+  """Returns a function from frames uint8[B, L, H, W, 3] to f32[B, L, D].
 
   Args:
     config: of the run.
-    encoder: the ResNet's variables.
+    encoder: variables of the ResNet.
   """
   network = model.create_encoder(config)
   variables = parallel.replicate(encoder)
@@ -265,10 +265,10 @@ def encode_clips(
   """Features f32[N, D] of each of at most `size` clips uint8[N, H, W, 3].
 
   Args:
-    step: of `encode_step`.
-    examples: pads them.
-    clips: of `Examples.clip`.
-    size: of the batch that the step is given, a multiple of the devices.
+    step: returned by `encode_step`.
+    examples: pads the clips.
+    clips: returned by `Examples.clip`.
+    size: batch size of the step, a multiple of the devices.
   """
   batch = np.stack([examples.fit(clip)['frames'] for clip in clips])
   padding = [(0, size - len(clips))] + [(0, 0)] * 4
@@ -282,7 +282,7 @@ def encode_clips(
 def _encode(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> Callable[[list[dict[str, Any]]], list[np.ndarray]]:
-  """Records -> a list of features f32[N, D]."""
+  """Returns a function from records to a list of features f32[N, D]."""
   variables = feature_cache.load_encoder(config, workdir)
   step = encode_step(config, variables)
   size = parallel.local_batch_size(config.eval_batch_size)
