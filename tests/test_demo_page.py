@@ -536,7 +536,7 @@ def drop(page, size, name, kind):
 @pytest.mark.parametrize(
   ('name', 'kind', 'status', 'message'),
   [
-    ('torn.jpg', 'image/jpeg', 400, 'no picture that can be read'),
+    ('torn.jpg', 'image/jpeg', 400, 'not a readable image'),
     ('notes.txt', 'text/plain', 415, 'Content-Type must be one of'),
   ],
 )

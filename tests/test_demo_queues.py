@@ -52,7 +52,9 @@ def gate():
 
 @pytest.fixture
 def worker(gate):
-  worker = queues.Worker(queues.InBatches(gate, 3), name='test', most=6)
+  worker = queues.Worker(
+    queues.BatchEngine(gate, 3), name='test', max_requests=6
+  )
   yield worker
   gate.open.set()
   worker.stop()
@@ -79,7 +81,7 @@ def test_what_waits_becomes_batches_in_order(worker, gate):
 
 def test_a_full_queue_is_busy_and_then_no_more(worker, gate):
   found, _ = submit(worker, *range(6))
-  with pytest.raises(queues.Busy, match='6 requests are waiting'):
+  with pytest.raises(queues.Busy, match='6 requests are already waiting'):
     worker.submit(6, print)
   gate.open.set()
   assert [told.last.value for told in found] == [0, 1, 4, 9, 16, 25]
@@ -116,7 +118,7 @@ def test_who_cancels_is_not_computed_and_makes_room(worker, gate):
 
 def test_after_the_stop_nothing_is_taken_on(gate):
   gate.open.set()
-  worker = queues.Worker(queues.InBatches(gate, 3), name='test')
+  worker = queues.Worker(queues.BatchEngine(gate, 3), name='test')
   worker.stop()
   with pytest.raises(queues.Busy):
     worker.submit(1, print)

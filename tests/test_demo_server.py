@@ -34,8 +34,8 @@ LIMITS = messages.Limits(
   lines=9,
   open=3,
   message_bytes=30_000,
-  photo_bytes=60_000,
-  photo_pixels=10_000,
+  image_bytes=60_000,
+  image_pixels=10_000,
   video_bytes=100_000,
   video_frames=40,
 )
@@ -69,7 +69,7 @@ def studio(workdirs):
   studio = studio_lib.Studio([(path, None) for path in workdirs.values()])
   studio.start()
   studio.wait()
-  assert [one.error for one in studio.preparations] == [None] * 4
+  assert [one.error for one in studio.statuses] == [None] * 4
   yield studio
   studio.stop()
 
@@ -294,7 +294,7 @@ def test_numbers_in_use_and_too_many_at_a_time(client, held):
     for number in (1, 2, 3, 2, 4):
       socket.send_json(request(number))
     told = [socket.receive_json() for _ in range(2)]
-  assert told[0] == {'id': None, 'error': 'this id is in use: count on'}
+  assert told[0] == {'id': None, 'error': 'this id is in use: send another one'}
   assert told[1]['id'] == 4 and told[1]['busy'] is True
   assert 'cancel some' in told[1]['error']
 
@@ -488,7 +488,7 @@ def test_photographs_together_are_described_as_each_alone(studio):
   model = studio.captioners['photos'].model
   pictures = [
     model.preprocess(images.decode(png(20, 24, seed)))
-    for seed in range(model.most - 1)
+    for seed in range(model.max_batch_size - 1)
   ]
   together = model(pictures)
   for picture, found in zip(pictures, together, strict=True):
@@ -508,8 +508,8 @@ def header_of(width, height):
 @pytest.mark.parametrize(
   ('contents', 'kind', 'status', 'message'),
   [
-    (b'', 'image/png', 400, 'no picture'),
-    (b'GIF89a but not really', 'image/gif', 400, 'no picture'),
+    (b'', 'image/png', 400, 'not a readable image'),
+    (b'GIF89a but not really', 'image/gif', 400, 'not a readable image'),
     (png(40, 60)[:60], 'image/png', 400, 'cannot decode'),
     (png(40, 60), 'image/tiff', 415, 'image/jpeg'),
     (png(40, 60), 'text/html', 415, 'Content-Type'),
@@ -617,13 +617,13 @@ def video(tmp_path, count):
 @pytest.mark.parametrize(
   ('change', 'kind', 'status', 'message'),
   [
-    (lambda _: b'', 'video/mp4', 400, 'no video'),
+    (lambda _: b'', 'video/mp4', 400, 'not a readable video'),
     # FFmpeg would read it as a playlist, and open what it names.
     (
       lambda _: b'#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n',
       'video/mp4',
       400,
-      'no video',
+      'not a readable video',
     ),
     (lambda good: good[:40] + bytes(300), 'video/mp4', 400, 'the video'),
     (lambda good: good, 'application/x-mpegurl', 415, 'video/mp4'),
@@ -707,7 +707,7 @@ DRAW = request()
       'draw',
       {**DRAW, 'lines': [[[x, 200 * (x % 2)] for x in range(100)]]},
       400,
-      'points, even simplified: this model has room for 59',
+      'points, even simplified: this model reads up to 59',
     ),
   ],
 )
