@@ -123,18 +123,18 @@ def test_what_is_absent_is_trained_first(trains, tmp_path):
   studio.stop()
 
 
-def test_training_that_fails_is_told(trains, tmp_path):
+def test_failed_training_is_reported(trains, tmp_path):
   trains.write_text('fail')
   studio = studio_lib.Studio([(tmp_path / 'new', TRAINING)])
   studio.start()
   studio.wait()
-  (told,) = studio.progress()
-  assert 'training ended with status 3' in told['error']
+  (state,) = studio.progress()
+  assert 'training ended with status 3' in state['error']
   assert studio.ready
   studio.stop()
 
 
-def test_training_without_the_configs_is_told(tmp_path, monkeypatch):
+def test_training_without_the_configs_is_reported(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   studio = studio_lib.Studio([(tmp_path / 'new', TRAINING)])
   studio.start()
