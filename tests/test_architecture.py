@@ -38,6 +38,15 @@ SUBPACKAGES = {
   'video.sources': (),
   'video.synthetic': (),
 }
+# Every task has these modules, under the same names.
+TASKS = (
+  'captioning',
+  'sketch_rnn',
+  'video.classification',
+  'video.captioning',
+  'video.tracking',
+)
+MODULES = ('model', 'losses', 'examples', 'evaluation', 'inference')
 MOST_ENTRIES_OF_VIDEO = 16
 MOST_LINES_OF_SCRIPTS = 1000
 # Of captioning, what video may use.
@@ -144,6 +153,12 @@ def test_every_subpackage_is_in_the_table():
   assert {name for name in names if not name.startswith('tests.')} == {
     *SUBPACKAGES
   }
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_the_same_name_means_the_same_thing_in_every_task(task):
+  there = {path.stem for path in (ROOT / task.replace('.', '/')).glob('*.py')}
+  assert there >= {*MODULES}
 
 
 def test_packages_are_of_a_readable_size():
