@@ -1,4 +1,4 @@
-"""Times captioners beside PyTorch, and the rewards of self-critical training.
+"""Times captioners against PyTorch, and the rewards of self-critical training.
 
   python benchmarks/benchmark_captioning.py --output=runs/benchmark.json
 
@@ -11,8 +11,8 @@ host to the updated state; PyTorch starts from float32 tensors. The ratio is our
 time over PyTorch's.
 
 Each side is a process, all on the same core; they run in alternation. A round
-is two runs of each side, and the second run counts, since the memory of a
-waiting process may be taken back. Times are CPU times of the process: wall
+is two runs of each side. The second one counts, since the system may reclaim
+the memory of a waiting process. Times are CPU times of the process: wall
 times depend on the other work of the machine. Linux.
 
 Self-critical training samples 5 captions for each of 10 images, as published,
@@ -34,7 +34,7 @@ import sys
 import side_by_side
 
 # PyTorch's side runs this file too, in an environment without the rest of the
-# product: therefore each side imports its libraries in its own function.
+# project: therefore each side imports its libraries in its own function.
 
 BATCH = 32
 LOCATIONS = 14 * 14
@@ -46,7 +46,7 @@ BEAMS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """What is timed, in the words of a config."""
+  """A model to time, as fields of a config."""
 
   model: str
   decoder: dict[str, int]
@@ -72,7 +72,7 @@ MODELS = {
   ),
 }
 
-# The cases: of each model, and of self-critical training.
+# The cases of each model, and of self-critical training.
 TRAIN = {model: f'{model}: train step, batch {BATCH}' for model in MODELS}
 DECODE = {
   (model, size): f'{model}: beam {BEAMS}, {size} image{"s" * (size > 1)}'
@@ -84,14 +84,14 @@ BESIDE_TORCH = [
   for model in MODELS
   for case in (TRAIN[model], DECODE[model, 1], DECODE[model, BATCH])
 ]
-PICTURES, SAMPLES = 10, 5
-SCST = f'SCST step, {PICTURES} x {SAMPLES} captions'
-ALONE = 'SCST: drawing and training alone'
+IMAGES, SAMPLES = 10, 5
+SCST = f'SCST step, {IMAGES} x {SAMPLES} captions'
+ALONE = 'SCST: sampling and training alone'
 REWARDS = 'SCST: rewards alone, one process'
 CORES = 2
 DOCUMENTS = 1000  # Images whose captions make the document frequencies.
 
-# The sides, and the share of a side's time that ours may take at most.
+# The sides, and the maximum ratio of our time to that of a side.
 OURS = side_by_side.OURS
 SELF_CRITICAL = 'ours, self-critical'
 BEST = 'PyTorch at its best'
@@ -102,12 +102,12 @@ GOALS = {
   (DECODE[SOFT, 1], BEST): 0.5,
   (DECODE[SOFT, BATCH], BEST): 0.5,
 }
-GOAL = 1.0  # Of the others.
-SCST_GOAL = 1.3  # With rewards, of without.
+GOAL = 1.0  # Of the other cases.
+SCST_GOAL = 1.3  # Maximum ratio of a step with rewards to one without.
 
 
 def make_vocabulary():
-  """As many words as there are, w4, w5 and so on."""
+  """Makes a vocabulary of the words w4, w5 and so on."""
   from captioning import vocabulary
 
   first = len(vocabulary.SPECIAL)
@@ -116,7 +116,7 @@ def make_vocabulary():
 
 
 def make_batch(images: int, captions: int):
-  """Features f16[B, L, D], and words in tokens i32[B, K, T]."""
+  """Makes random features f16[B, L, D] and tokens i32[B, K, T] without EOS."""
   import numpy as np
 
   from captioning import vocabulary
@@ -131,9 +131,9 @@ def make_batch(images: int, captions: int):
 
 
 def create(config):
-  """The model of a config, and variables with which nobody says EOS.
+  """Creates the model of a config, and variables that never predict EOS.
 
-  All of the steps of a search are taken then, as on the other side.
+  A search then takes all of its steps, as on the other side.
   """
   import jax
 
@@ -151,7 +151,7 @@ def create(config):
 
 
 def create_training(config):
-  """The captioner, its state, and the step `(state, batch) -> state`."""
+  """Creates a captioner, its state and the step `(state, batch) -> state`."""
   import jax
 
   from captioning import losses
@@ -174,7 +174,7 @@ def create_training(config):
 
 
 def make_ours() -> side_by_side.Side:
-  """The product."""
+  """Creates our side."""
   from captioning import inference
   from captioning import vocabulary
   from configs import ucm
@@ -232,7 +232,7 @@ def make_ours() -> side_by_side.Side:
 
 
 def make_self_critical() -> side_by_side.Side:
-  """The product's self-critical training, with rewards and without."""
+  """Creates our self-critical training, with rewards and without."""
   # One device for each core, as docs/training.md recommends.
   cores = len(os.sched_getaffinity(0))
   os.environ.setdefault(
@@ -254,7 +254,7 @@ def make_self_critical() -> side_by_side.Side:
   compilations = side_by_side.count_compilations()
   config = att2in_coco.get_config('self_critical')
   assert config.self_critical.num_samples == SAMPLES
-  # Captions of ten words and EOS, of which some are frequent.
+  # Captions of ten words and EOS; some words are frequent.
   vocabulary = make_vocabulary()
   shape = (DOCUMENTS, SAMPLES, WORDS)
   references = np.random.default_rng(1).zipf(1.2, shape)
@@ -262,9 +262,9 @@ def make_self_critical() -> side_by_side.Side:
   references = (references + len(vocabulary_lib.SPECIAL)).astype(np.int32)
   references[..., 10] = vocabulary_lib.EOS_ID
   references[..., 11:] = vocabulary_lib.PAD_ID
-  batch = make_batch(PICTURES, SAMPLES)
+  batch = make_batch(IMAGES, SAMPLES)
   samples = batch['tokens']
-  batch['tokens'] = references[:PICTURES]
+  batch['tokens'] = references[:IMAGES]
 
   directory = tempfile.mkdtemp()
   atexit.register(shutil.rmtree, directory)
@@ -279,7 +279,7 @@ def make_self_critical() -> side_by_side.Side:
   here = rewards.Rewards(frequencies)
 
   class Unscored:
-    """All captions are worth the same."""
+    """Gives all captions the same reward."""
 
     def submit(self, samples, references):
       del references
@@ -291,7 +291,7 @@ def make_self_critical() -> side_by_side.Side:
 
   def make_train(rewards, **options):
     captioner, state, step = create_training(config)
-    draw = self_critical.SelfCritical(
+    sample = self_critical.SelfCritical(
       captioner,
       rewards,
       num_samples=SAMPLES,
@@ -303,29 +303,29 @@ def make_self_critical() -> side_by_side.Side:
 
     def train():
       nonlocal state
-      drawn, _ = draw(
+      sampled, _ = sample(
         state.variables, batch, parallel.shard(batch), int(state.step)
       )
-      state = step(state, drawn)
+      state = step(state, sampled)
 
     return train
 
   cases = {
     SCST: side_by_side.on_first_call(lambda: make_train(elsewhere)),
     ALONE: side_by_side.on_first_call(lambda: make_train(Unscored(), parts=1)),
-    REWARDS: lambda: here.submit(samples, references[:PICTURES]).result(),
+    REWARDS: lambda: here.submit(samples, references[:IMAGES]).result(),
   }
   return side_by_side.Side(cases, compilations)
 
 
 def make_torch(side: str) -> side_by_side.Side:
-  """PyTorch: at its best, or what is there as usually written."""
+  """Creates a PyTorch side: at its best, or as usually written."""
   import torch
   import torch_captioners
 
   torch.set_num_threads(1)
   torch.manual_seed(0)
-  grids = torch.rand(BATCH, LOCATIONS, CHANNELS)
+  features = torch.rand(BATCH, LOCATIONS, CHANNELS)
   # BOS first, which is not predicted.
   tokens = torch.randint(0, VOCABULARY - 3, (BATCH, WORDS + 1))
 
@@ -353,7 +353,7 @@ def make_torch(side: str) -> side_by_side.Side:
 
     def train():
       adam.zero_grad(set_to_none=True)
-      logits, attention = module(grids, tokens)
+      logits, attention = module(features, tokens)
       loss = torch.nn.functional.cross_entropy(
         logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1)
       )
@@ -377,13 +377,13 @@ def make_torch(side: str) -> side_by_side.Side:
   if side == BEST:
     for (name, size), case in DECODE.items():
       cases[case] = lambda name=name, size=size: decoder(name).beam(
-        grids[:size], BEAMS, WORDS
+        features[:size], BEAMS, WORDS
       )
   return side_by_side.Side(cases)
 
 
 def table(summary: dict) -> str:
-  """Markdown: median (least-most), and the ratio to each PyTorch."""
+  """Markdown: median, min-max and the ratio to each PyTorch side."""
   rows = []
   for case, sides in summary.items():
     for side, times in sides.items():
@@ -406,7 +406,7 @@ def table(summary: dict) -> str:
 
 
 def self_critical_table(summary: dict, cores: int) -> str:
-  """Markdown: the time of a step with and without rewards."""
+  """Markdown: the times of a step with and without rewards."""
   rows = []
   for case, sides in summary.items():
     times = sides[SELF_CRITICAL]
@@ -431,12 +431,12 @@ def self_critical_table(summary: dict, cores: int) -> str:
 
 
 def seconds(times: dict) -> list[str]:
-  """The median, and min-max."""
+  """Formats the median, and min-max."""
   return [f'{times["median"]:.3f}', '{min:.3f}-{max:.3f}'.format(**times)]
 
 
 def compare(args: argparse.Namespace):
-  """Runs all sides that are there; prints the tables and writes the JSON."""
+  """Runs the available sides; prints the tables and writes the JSON."""
   cores = sorted(os.sched_getaffinity(0))
   figures = {}
   pythons = side_by_side.find_pythons(args, (BEST, PLAIN))
@@ -460,7 +460,7 @@ def run(
   cores: list[int],
   groups: list[list[str]],
 ) -> tuple[dict, int]:
-  """See `side_by_side.measure`; of the cases those that were asked for."""
+  """Measures the chosen cases of the groups; see `side_by_side.measure`."""
   groups = [[case for case in group if case in args.cases] for group in groups]
   if not any(groups):
     return {}, 0
@@ -471,7 +471,7 @@ def run(
 
 
 def main():
-  """Compares, or is one of the sides."""
+  """Compares the sides, or runs as one of them."""
   args = side_by_side.parse(__doc__, [*BESIDE_TORCH, SCST, ALONE, REWARDS])
   if not args.side:
     compare(args)

@@ -1,8 +1,8 @@
-"""Times the server of the demo page: first points after the pen is lifted.
+"""Times the server of the demo page: latency of the first and last points.
 
   python benchmarks/benchmark_demo.py --workdir=runs/dog --workdir=runs/kanji
 
-For each model of sketch_rnn: requests one after the other, and then many at
+Each model of sketch_rnn gets requests one after the other, and then many at
 once. A request is a circle, as drawn by hand. Latencies are those of a client
 on this machine, JSON included. `CPU` is the CPU time of the server for one
 request, which does not depend on other programs.
@@ -30,7 +30,7 @@ _POLL = 0.5  # Seconds.
 def request(
   name: str, size: float, number: int, count: int, **others: Any
 ) -> dict[str, Any]:
-  """Makes a request with a circle of 60 points, each another one."""
+  """Makes a request with a circle of 60 points, which depends on the number."""
   rng = np.random.default_rng(number)
   angles = np.linspace(0, 6, 60) + rng.uniform(0, 6)
   radius = size * rng.uniform(0.2, 0.35) * (1 + 0.05 * np.sin(3 * angles))
@@ -51,13 +51,13 @@ def request(
 async def one_by_one(
   address: str, messages: Sequence[dict[str, Any]]
 ) -> list[load.Answer]:
-  """Sends each message when the one before it is answered."""
+  """Sends each message after the answer to the previous one."""
   async with load.Connection(address) as connection:
     return [await connection.draw(message) for message in messages]
 
 
 def wait_until_ready(address: str) -> dict[str, Any]:
-  """Waits, and returns the answer of /api/models."""
+  """Waits until all models are ready; returns the answer of /api/models."""
   while True:
     with urllib.request.urlopen(f'{address}api/models') as response:
       models = json.load(response)
@@ -67,7 +67,7 @@ def wait_until_ready(address: str) -> dict[str, Any]:
 
 
 def processor_seconds(process: subprocess.Popen) -> float | None:
-  """The time that a process has used, where the system says (Linux)."""
+  """The CPU time of a process so far; None except on Linux."""
   try:
     ticks = pathlib.Path(f'/proc/{process.pid}/stat').read_text()
   except OSError:

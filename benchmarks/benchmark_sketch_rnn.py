@@ -11,12 +11,11 @@ Sampling generates 250 points with a decoder alone, of random weights.
 
 Each side is a process; they run in alternation: first on two cores, in wall
 time, then on one of them, in CPU time of the process, since wall times depend
-on the other work of the machine. A round is two runs of each side, and the
-second run counts, since the memory of a waiting process may be taken back.
-Linux.
+on the other work of the machine. A round is two runs of each side. The second
+one counts, since the system may reclaim the memory of a waiting process. Linux.
 
 GFLOP/s are those of the published network, which multiplies z by the kernel at
-every point. Ours multiplies once for a drawing: "GFLOP done" counts its
+every point. Ours multiplies once per drawing: "GFLOP computed" counts its
 products, without those that are recomputed. PyTorch does as published. The peak
 is that of products of 2048 x 2048 float32 matrices in JAX, which are timed in
 the same alternation.
@@ -35,7 +34,7 @@ import os
 import side_by_side
 
 # PyTorch's side runs this file too, in an environment without the rest of the
-# product: therefore each side imports its libraries in its own function.
+# project: therefore each side imports its libraries in its own function.
 
 OURS = side_by_side.OURS
 TORCH = 'PyTorch, nn.LSTM'
@@ -47,9 +46,9 @@ MATRIX = 2048
 PRODUCTS = 4
 
 PEAK = 'peak'
-# Training: what differs from the config, the products of the published network
-# in GFLOP (three times those of the forward pass), and the width of the gates
-# that z drives. Then the seconds of a step of the published code.
+# Training: changes of the config, GFLOP of the matrix products of the published
+# network (three times those of the forward pass), and the width of the gates
+# that read z. Then the seconds of a step of the published code.
 LSTM = 'lstm'
 DECODERS = {
   LSTM: ({}, 287.9, 2048),
@@ -66,14 +65,14 @@ PUBLISHED_STEP = {
 LATENT = 128
 BUCKET = {size: f'lstm, bucket {size}' for size in BUCKETS} | {POINTS: LSTM}
 SAMPLE = {1: 'sampling, batch 1', 100: 'sampling, batch 100'}
-# Milliseconds a point, two quiet cores, batch 1: it has no other.
+# Milliseconds per point on two quiet cores; it only samples with batch 1.
 PUBLISHED_POINT = {1: '0.65', 100: ''}
-# The clock that counts, and on how many cores.
+# The clock that counts -> number of cores.
 CLOCKS = {'wall': 2, 'cpu': 1}
 
 
 def load(config):
-  """Examples, the training split, and what the drawings are."""
+  """Loads examples, the training split and a description of the drawings."""
   import dataclasses
 
   import numpy as np
@@ -85,7 +84,7 @@ def load(config):
     source, name = splits['train'], config.name
   except FileNotFoundError:
     random = np.random.default_rng(0)
-    # As those of sheep: 125 points on average, 250 at most.
+    # Lengths as of sheep: 125 points on average, 250 at most.
     lengths = random.normal(125, 50, 7400).round().clip(20, POINTS)
     lengths = lengths.astype(np.int32)
     records = []
@@ -101,13 +100,13 @@ def load(config):
   examples = dataclasses.replace(examples, length=POINTS)
   name = (
     f'{len(source)} drawings ({name}), of {source.lengths.mean():.0f} points '
-    f'on average, {source.lengths.max()} at most'
+    f'on average, maximum {source.lengths.max()}'
   )
   return examples, source, name
 
 
 def make_ours() -> side_by_side.Side:
-  """The product."""
+  """Creates our side."""
   # One device for each core, as docs/training.md recommends.
   cores = len(os.sched_getaffinity(0))
   os.environ.setdefault(
@@ -160,7 +159,7 @@ def make_ours() -> side_by_side.Side:
 
     return step
 
-  # The first batch of each bucket, and how many an epoch has of them.
+  # The first batch of each bucket, and the buckets of an epoch.
   batches = examples_lib.training_batches(
     source, examples, batch_size=BATCH, seed=config.seed, buckets=BUCKETS
   )
@@ -179,7 +178,7 @@ def make_ours() -> side_by_side.Side:
     for _ in range(PRODUCTS):
       multiply(matrix, matrix).block_until_ready()
 
-  steps = {name: make_step(of[0]) for name, of in DECODERS.items()}
+  steps = {name: make_step(case[0]) for name, case in DECODERS.items()}
   cases = {PEAK: products}
   for name, step in steps.items():
     cases[name] = lambda step=step: step(batch[POINTS])
@@ -209,7 +208,7 @@ def make_ours() -> side_by_side.Side:
 
 
 def make_torch() -> side_by_side.Side:
-  """PyTorch, at its best."""
+  """Creates the PyTorch side, at its best."""
   import torch
   import torch_sketch_rnn
 
@@ -234,23 +233,23 @@ def make_torch() -> side_by_side.Side:
 
 
 def gigaflops(name: str) -> tuple[float, float]:
-  """Of a training step: the published network's, and what we do of them."""
+  """GFLOP of a training step: of the published network, and of ours."""
   _, published, width = DECODERS[name]
-  # Once for a drawing instead of at every point; forwards, and twice back.
+  # Once per drawing instead of at every point; forwards, and twice backwards.
   saved = 3 * 2 * BATCH * (POINTS - 1) * LATENT * width / 1e9
   return published, published - saved
 
 
 def peak(summary: dict) -> float:
-  """GFLOP/s of our matrix products, at their fastest."""
+  """Maximum GFLOP/s of our matrix products."""
   return PRODUCTS * 2 * MATRIX**3 / 1e9 / summary[PEAK][OURS]['min']
 
 
 def training_table(summary: dict, clock: str, cores: int) -> str:
-  """Markdown: seconds of a step, and what it makes of the peak."""
+  """Markdown: seconds of a step, and GFLOP/s relative to the peak."""
   rows = []
   for name in DECODERS:
-    nominal, done = gigaflops(name)
+    nominal, computed = gigaflops(name)
     for side, times in summary[name].items():
       speed = nominal / times['median']
       row = [
@@ -262,8 +261,8 @@ def training_table(summary: dict, clock: str, cores: int) -> str:
         f'{speed / peak(summary):.0%}',
       ]
       if side == OURS:
-        speed = done / times['median']
-        row += [f'{done:.0f}', f'{speed / peak(summary):.0%}', '']
+        speed = computed / times['median']
+        row += [f'{computed:.0f}', f'{speed / peak(summary):.0%}', '']
       else:
         ratio = summary[name][OURS]['median'] / times['median']
         row += [f'{nominal:.0f}', row[-1], f'{ratio:.3f}']
@@ -277,7 +276,7 @@ def training_table(summary: dict, clock: str, cores: int) -> str:
     'min-max',
     'GFLOP/s',
     'of the peak',
-    'GFLOP done',
+    'GFLOP computed',
     'of the peak',
     'ratio',
   ]
@@ -287,13 +286,13 @@ def training_table(summary: dict, clock: str, cores: int) -> str:
 
 
 def described(clock: str, cores: int) -> str:
-  """What the seconds of a table are."""
+  """The unit of the seconds of a table: the clock and the cores."""
   where = 'one core' if cores == 1 else f'{cores} cores'
   return {'wall': 'wall', 'cpu': 'CPU'}[clock] + f' seconds of {where}'
 
 
 def drawings_per_second(summary: dict, batches: dict[str, int]) -> list[float]:
-  """Of training at full length, and of an epoch in length buckets."""
+  """Training speed at full length, and of an epoch in length buckets."""
   full = summary[LSTM][OURS]['median']
   seconds = sum(
     count * summary[name][OURS]['median'] for name, count in batches.items()
@@ -320,7 +319,7 @@ def buckets_table(
 
 
 def sampling_table(summary: dict, clock: str, cores: int) -> str:
-  """Markdown: milliseconds for one more point of each drawing."""
+  """Markdown: milliseconds per point of each drawing, when sampling."""
   rows = []
   for count, name in SAMPLE.items():
     times = summary[name][OURS]
@@ -345,7 +344,7 @@ def sampling_table(summary: dict, clock: str, cores: int) -> str:
 
 
 def compare(args: argparse.Namespace):
-  """Runs all sides that are there; prints the tables and writes the JSON."""
+  """Runs the available sides; prints the tables and writes the JSON."""
   pythons = side_by_side.find_pythons(args, [TORCH])
   figures, compilations = {}, 0
   for clock, count in CLOCKS.items():
@@ -387,7 +386,7 @@ def compare(args: argparse.Namespace):
 
 
 def main():
-  """Compares, or is one of the sides."""
+  """Compares the sides, or runs as one of them."""
   args = side_by_side.parse(__doc__)
   if not args.side:
     compare(args)

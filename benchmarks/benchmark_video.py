@@ -1,4 +1,4 @@
-"""Times the tracker and online recognition, frame by frame, beside PyTorch.
+"""Times the tracker and online recognition, frame by frame, against PyTorch.
 
   python benchmarks/benchmark_video.py --output=runs/benchmark_video.json
 
@@ -9,11 +9,11 @@ forwards alone, on skeletons. One target or stream, frame by frame: from a frame
 on the host to a box, or to probabilities, on the host. Frames are noise and
 parameters random; the speed does not depend on them.
 
-PyTorch has the same networks with the same parameters. Before the timing both
-must find the same in the first frames. The ratio is our time over PyTorch's.
+PyTorch has the same networks with the same parameters. Before the timing, the
+outputs for the first frames must agree. The ratio is our time over PyTorch's.
 
 Each side is a process, all on the same core; they run in alternation. A round
-is two runs over some frames of each side, and the second run counts. Times are
+is two runs over some frames of each side; the second one counts. Times are
 CPU times of the process: wall times depend on the other work of the machine. On
 a quiet one both are the same, and frames per second are those of a stream.
 Linux.
@@ -36,27 +36,27 @@ from typing import Any
 import side_by_side
 
 # PyTorch's side runs this file too, in an environment without the rest of the
-# product: therefore each side imports its libraries in its own function.
+# project: therefore each side imports its libraries in its own function.
 
 OURS = side_by_side.OURS
 TORCH = 'PyTorch'
 
-REAL_TIME = 25  # Frames a second.
+REAL_TIME = 25  # Frames per second.
 FRAMES = 50  # Of a run.
-DISTINCT = 8  # Of them: they come again.
-CHECKED = 20  # Frames in which both sides must find the same.
-TOLERANCE = 1e-4  # Of a box in its own size, or of a probability.
+DISTINCT = 8  # Number of different frames, which repeat.
+CHECKED = 20  # Frames for which the outputs of all sides must agree.
+TOLERANCE = 1e-4  # Of a probability, or of a box relative to its size.
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-  """What the tracker is given."""
+  """A case of the tracker: its config, the frame size and the first box."""
 
   config: str
   height: int
   width: int
   box: tuple[float, float, float, float]
-  reduction: int = 1  # By which the frames are larger than `longest_side`.
+  reduction: int = 1  # Factor by which frames exceed `longest_side`.
 
 
 TRACK = {
@@ -71,17 +71,17 @@ SKELETONS = 'skeletons, 20 joints'
 CASES = [*TRACK, GESTURES, SKELETONS]
 JOINTS, SPINE = 20, 2
 CLASSES = {GESTURES: 9, SKELETONS: 27}
-# The last layers, so that boxes move a little and probabilities differ.
+# Gains of the last layers, so that boxes move and probabilities differ.
 GAINS = {'offsets/kernel': 0.1, 'offsets/bias': 0.0, 'output/kernel': 3.0}
 
 
 def noise(name: str, size: int) -> bytearray:
-  """The same on each side, whatever its libraries."""
+  """Random bytes, the same on each side."""
   return bytearray(random.Random(name).randbytes(size))
 
 
 def spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
-  """The mean of a parameter, and the most that it differs from it."""
+  """The mean of a parameter, and the maximum deviation from it."""
   if name.endswith('slope'):
     return 0.25, 0.0
   gain = GAINS.get(name, 1.0)
@@ -91,7 +91,7 @@ def spread(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
 
 
 def make_ours() -> side_by_side.Side:
-  """The product."""
+  """Creates our side."""
   import importlib
 
   import jax
@@ -108,16 +108,16 @@ def make_ours() -> side_by_side.Side:
     return list(pixels.reshape(DISTINCT, *shape))
 
   def variables(init, *args):
-    """Replaces the parameters that `init` would make."""
+    """Samples parameters with the shapes of those of `init`."""
 
-    def draw(path, x):
+    def sample(path, x):
       name = '/'.join(key.key for key in path[1:])
-      mean, most = spread(name, x.shape)
-      drawn = np.frombuffer(noise(name, x.size), np.uint8) / 127.5 - 1
-      return (mean + most * drawn).astype(np.float32).reshape(x.shape)
+      mean, deviation = spread(name, x.shape)
+      sampled = np.frombuffer(noise(name, x.size), np.uint8) / 127.5 - 1
+      return (mean + deviation * sampled).astype(np.float32).reshape(x.shape)
 
     shapes = jax.eval_shape(init, jax.random.key(0), *args)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(sample, shapes)
 
   def load(name):
     return importlib.import_module(f'configs.{name}').get_config()
@@ -150,10 +150,10 @@ def make_ours() -> side_by_side.Side:
     )
 
   def gestures():
-    pictures = frames(GESTURES, 24, 24, 1)
+    images = frames(GESTURES, 24, 24, 1)
     config = load('gesture_stream')
-    config.augmentation.flips = ()  # They ask for the classes' names.
-    return recogniser(GESTURES, config, pictures[0], pictures)
+    config.augmentation.flips = ()  # They depend on the names of the classes.
+    return recogniser(GESTURES, config, images[0], images)
 
   def skeletons():
     config = load('utd_mhad')
@@ -173,7 +173,7 @@ def make_ours() -> side_by_side.Side:
 
 
 def make_torch() -> side_by_side.Side:
-  """PyTorch, eager."""
+  """Creates the PyTorch side, eager."""
   import torch
   import torch_video
 
@@ -186,10 +186,10 @@ def make_torch() -> side_by_side.Side:
     return list(pixels.reshape(DISTINCT, *shape))
 
   def take(name, shape):
-    mean, most = spread(name, shape)
-    drawn = noise(name, math.prod(shape))
-    drawn = torch.frombuffer(drawn, dtype=torch.uint8).double() / 127.5 - 1
-    return (mean + most * drawn).float().reshape(shape)
+    mean, deviation = spread(name, shape)
+    sampled = noise(name, math.prod(shape))
+    sampled = torch.frombuffer(sampled, dtype=torch.uint8).double() / 127.5 - 1
+    return (mean + deviation * sampled).float().reshape(shape)
 
   trackers = {
     'occlusion_track': functools.partial(
@@ -246,17 +246,17 @@ def make_torch() -> side_by_side.Side:
 
 
 def follow(step: Callable, state: Any, frames: list, count: int):
-  """Yields the box in each of so many frames, from a state that stays."""
+  """Yields the boxes in `count` frames; the state of the caller is kept."""
   for frame in itertools.islice(itertools.cycle(frames), count):
     state, box = step(state, frame)
     yield box
 
 
 def side(runs: dict[str, Callable], compilations=lambda: 0):
-  """A side whose facts are what it finds in the first frames.
+  """Creates a side whose facts are its outputs for the first frames.
 
   Args:
-    runs: case -> a function that yields this many outputs.
+    runs: case -> a function of a count that yields that many outputs.
     compilations: see `side_by_side.Side`.
   """
 
@@ -275,10 +275,10 @@ def side(runs: dict[str, Callable], compilations=lambda: 0):
 
 
 def check(found: dict[str, dict[str, list[list[float]]]]):
-  """Raises an error unless all sides find the same.
+  """Raises an error unless the outputs of all sides agree.
 
   Args:
-    found: by side and by case, for each frame some numbers.
+    found: side -> case -> numbers of each frame.
   """
   for name, expected in found[OURS].items():
     for side, cases in found.items():
@@ -289,17 +289,17 @@ def check(found: dict[str, dict[str, list[list[float]]]]):
       )
       if not worst <= TOLERANCE:
         raise SystemExit(
-          f'{name}: {side} finds something else, by {worst:.1e}: there is '
-          'nothing to compare.'
+          f'{name}: the outputs of {side} differ by {worst:.1e}, the tolerance '
+          f'is {TOLERANCE:g}: make the networks agree first'
         )
 
 
 def table(summary: dict) -> str:
-  """Markdown: how many frames a second, and the ratio to PyTorch."""
+  """Markdown: frames per second, and the ratio to PyTorch."""
   rows = []
   for case, sides in summary.items():
     for side, times in sides.items():
-      median, least, most = (
+      median, minimum, maximum = (
         times[name] / FRAMES for name in ('median', 'min', 'max')
       )
       ratio = sides[OURS]['median'] / times['median']
@@ -308,7 +308,7 @@ def table(summary: dict) -> str:
           case,
           side,
           f'{1e3 * median:.3f}',
-          f'{1e3 * least:.3f}-{1e3 * most:.3f}',
+          f'{1e3 * minimum:.3f}-{1e3 * maximum:.3f}',
           f'{1 / median:.0f}',
           f'{1 / median / REAL_TIME:.0f}',
           f'{FRAMES / times["wall_median"]:.0f}',
@@ -333,7 +333,7 @@ def table(summary: dict) -> str:
 
 
 def compare(args: argparse.Namespace):
-  """Runs the sides that are there; prints the table and writes the JSON."""
+  """Runs the available sides; prints the table and writes the JSON."""
   pythons = side_by_side.find_pythons(args, [TORCH])
   core = sorted(os.sched_getaffinity(0))[-1]
   with side_by_side.workers(pythons, __file__, {core}) as workers:
@@ -359,7 +359,7 @@ def compare(args: argparse.Namespace):
 
 
 def main():
-  """Compares, or is one of the sides."""
+  """Compares the sides, or runs as one of them."""
   args = side_by_side.parse(__doc__, CASES)
   if not args.side:
     compare(args)

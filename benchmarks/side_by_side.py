@@ -1,8 +1,8 @@
 """Times several sides in alternation, each a process of its own.
 
-A script makes its `Side` by name and calls `work` where it runs as a side, else
+Run as a side, a script creates its `Side` and calls `work`. Otherwise it calls
 `workers`, `measure` and `finish`. The sides alternate, so that the other work
-of the machine slows both down.
+of the machine slows all of them down.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 # PyTorch's side runs the scripts and this module too, in an environment without
-# the rest of the product: libraries are imported where they are used.
+# the rest of the project: libraries are imported where they are used.
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OURS = 'ours'
@@ -31,12 +31,12 @@ OURS = 'ours'
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """What a worker can do.
+  """The cases of one side.
 
   Attributes:
-    cases: by name; to be called again and again.
-    compilations: how often anything was compiled so far.
-    facts: what else the report needs to know, as JSON.
+    cases: name -> function to time, called repeatedly.
+    compilations: returns the number of compilations so far.
+    facts: further JSON values for the report.
   """
 
   cases: dict[str, Callable[[], None]]
@@ -45,7 +45,7 @@ class Side:
 
 
 def count_compilations() -> Callable[[], int]:
-  """From now on; returns what tells how many there were."""
+  """Starts to count compilations; returns a function that returns the count."""
   import jax
 
   compilations = []
@@ -60,17 +60,17 @@ def count_compilations() -> Callable[[], int]:
 
 
 def on_first_call(make: Callable[[], Callable[[], None]]) -> Callable[[], None]:
-  """A case of a `Side` that is made at its first run.
+  """Creates a case lazily, at its first run.
 
-  Those that are not measured then cost nothing.
+  Cases that are not measured then cost nothing.
   """
   made = functools.cache(make)
   return lambda: made()()
 
 
 def work(make: Callable[[], Side]):
-  """Answers the names of cases on stdin with what one run of them took."""
-  # Libraries print: only answers may go to the real stdout.
+  """Reads names of cases from stdin; answers with the times of one run."""
+  # Libraries print, but only answers may go to the real stdout.
   answers = sys.stdout
   with contextlib.redirect_stdout(sys.stderr):
     side = make()
@@ -90,7 +90,7 @@ def work(make: Callable[[], Side]):
 
 
 class Worker:
-  """One side, alive from the first run to the last."""
+  """The process of one side."""
 
   def __init__(
     self,
@@ -99,7 +99,10 @@ class Worker:
     side: str,
     cores: set[int],
   ):
-    """Starts it on its cores: libraries make one thread for each they see."""
+    """Starts the process, restricted to some cores.
+
+    Libraries start one thread per core that they see.
+    """
     self._process = subprocess.Popen(
       [python, script, f'--side={side}'],
       stdin=subprocess.PIPE,
@@ -121,11 +124,11 @@ class Worker:
   def _answer(self):
     line = self._process.stdout.readline()
     if not line:
-      raise RuntimeError('a worker failed; its own message is above')
+      raise RuntimeError('a worker failed: see its message above')
     return json.loads(line)
 
   def run(self, case: str) -> dict:
-    """CPU and wall seconds, and compilations, of one run."""
+    """Runs a case once; returns CPU and wall seconds, and compilations."""
     print(case, file=self._process.stdin, flush=True)
     return self._answer()
 
@@ -141,12 +144,12 @@ def workers(
   script: str,
   cores: set[int],
 ) -> Iterator[dict[str, Worker]]:
-  """All sides, on the same cores.
+  """Starts the workers of all sides, on the same cores.
 
   Args:
-    pythons: the interpreter of each side; see `find_pythons`.
-    script: what they run, which calls `work`.
-    cores: what they share.
+    pythons: side -> interpreter; see `find_pythons`.
+    script: script to run, which calls `work`.
+    cores: cores of all workers.
   """
   with contextlib.ExitStack() as stack:
     started = {}
@@ -166,11 +169,11 @@ def measure(
   """Runs the sides in alternation: {case: {side: runs}}, our compilations.
 
   Args:
-    workers: by side.
-    groups: groups of cases that alternate, too, one after the other.
+    workers: side -> worker.
+    groups: groups of cases; the cases of a group alternate, too.
     rounds: number of rounds that count.
     warmup: rounds before these; the first run may compile.
-    in_a_row: runs of a side in a round, of which the last counts.
+    in_a_row: number of runs of a side in a round; the last one counts.
   """
   runs, compilations = {}, 0
   for cases in groups:
@@ -192,8 +195,8 @@ def summarize(runs: dict, clock: str = 'cpu') -> dict:
   """Summarises runs: {case: {side: runs}} -> {case: {side: summary}}.
 
   Args:
-    runs: of `measure`.
-    clock: 'cpu' or 'wall': the median, minimum and maximum are of its seconds.
+    runs: result of `measure`.
+    clock: 'cpu' or 'wall': clock of the median, minimum and maximum.
   """
 
   def sum_up(runs):
@@ -225,7 +228,7 @@ def parse(description: str, cases: Sequence[str] = ()) -> argparse.Namespace:
 
   Args:
     description: the docstring of the script.
-    cases: for --cases; see `choose`.
+    cases: names for --cases; see `choose`.
   """
   parser = argparse.ArgumentParser(
     description=description,
@@ -275,13 +278,13 @@ def choose(cases: Sequence[str], part: str) -> list[str]:
 def find_pythons(
   args: argparse.Namespace, torch_sides: Sequence[str]
 ) -> dict[str, str]:
-  """Returns the interpreter of each side; prints which is missing."""
+  """Returns the interpreter of each side; reports a missing PyTorch."""
   pythons = {OURS: sys.executable}
   if pathlib.Path(args.torch_python).exists():
     pythons.update(dict.fromkeys(torch_sides, args.torch_python))
   else:
     print(
-      f'Ours alone: there is no PyTorch at {args.torch_python}. To compare:\n'
+      f'Only our side runs: {args.torch_python} does not exist. To compare:\n'
       '  python3 -m venv .venv-torch && .venv-torch/bin/pip install torch\n'
       'or pass --torch_python=PATH.\n'
     )
@@ -292,9 +295,9 @@ def finish(output: pathlib.Path | None, figures: dict, compilations: int):
   """Writes the JSON; ends with an error if anything was compiled again.
 
   Args:
-    output: where to, or None.
-    figures: what was measured.
-    compilations: those after the first step.
+    output: file to write, or None.
+    figures: results.
+    compilations: number of compilations after the first step.
   """
   print(f'\nCompilations after the first step: {compilations}')
   print(f'Load of the machine: {os.getloadavg()[0]:.1f}')
@@ -308,4 +311,4 @@ def finish(output: pathlib.Path | None, figures: dict, compilations: int):
     }
     output.write_text(json.dumps(result, indent=2) + '\n')
   if compilations:
-    raise SystemExit('Something was compiled again: see above.')
+    raise SystemExit('something was compiled again: see above')

@@ -1,11 +1,12 @@
-"""Captioners in PyTorch, to time beside ours.
+"""Captioners in PyTorch, to be timed against ours.
 
-For an environment with PyTorch and without the rest of the product. The same
-mathematics as ours, dropout included. Eager, as the published code; but what
-does not depend on the state is computed before the loop over time, in training
-the vocabulary product after it, the beams of an image share its annotations,
-and a search normalises only the best words. `PlainSoftAttention` and
-`PlainUpDown` are as tutorials and published code write them.
+This module runs in an environment with PyTorch and without the rest of the
+project. The mathematics is that of ours, dropout included, in eager mode as in
+the published code. Terms that do not depend on the state are computed before
+the loop over time, and the vocabulary layer after it in training. The beams of
+an image share its annotations, and a search normalises only the best words.
+`PlainSoftAttention` and `PlainUpDown` are as tutorials and published code write
+them.
 
 Axes: B images, K captions of an image (or beams), T words, L locations, D
 features of a location, H units, V vocabulary.
@@ -19,10 +20,10 @@ BOS = 0
 
 
 class Captioner(nn.Module):
-  """What the two share: unrolled in training, stepped in beam search.
+  """The common part: unrolled in training, stepped in beam search.
 
-  `advance` is a step of time: state, drive [B, K, W] and what `prepare`
-  returned -> state, a tuple of f32[B, K, H] of which the last predicts.
+  `advance` is a step of time: state, projected [B, K, W] and the first outputs
+  of `prepare` -> state, a tuple of f32[B, K, H]. The last of these predicts.
   """
 
   num_states: int
@@ -38,47 +39,47 @@ class Captioner(nn.Module):
     self.output = nn.Linear(units, vocabulary)
     self.dropout = nn.Dropout(0.5)
 
-  def prepare(self, grids):
-    """f32[B, L, D] -> annotations [B, L, H], keys [B, L, A], drive or 0."""
-    annotations = self.dropout(functional.relu(self.annotation(grids)))
+  def prepare(self, features):
+    """f32[B, L, D] -> annotations [B, L, H], keys [B, L, A], constant or 0."""
+    annotations = self.dropout(functional.relu(self.annotation(features)))
     return annotations, self.keys(annotations), 0.0
 
   def read(self, tokens):
-    """i64[B, T] -> what the words drive, f32[B, T, W]."""
+    """Projects words for the cell: i64[B, T] -> f32[B, T, W]."""
     return self.input(self.dropout(functional.relu(self.words(tokens))))
 
-  def start(self, grids):
+  def start(self, features):
     """The state before the first word."""
-    return (grids.new_zeros(len(grids), 1, self.units),) * self.num_states
+    return (features.new_zeros(len(features), 1, self.units),) * self.num_states
 
   def attend(self, hidden, annotations, keys):
     """Additive attention: f32[B, K, H] -> f32[B, K, H]."""
     x = keys[:, None] + self.query(hidden)[:, :, None]
-    # In place where nothing has to be kept for the reverse pass.
+    # In-place where the backward pass does not need the input.
     x = x.tanh() if torch.is_grad_enabled() else x.tanh_()
     return self.score(x).squeeze(-1).softmax(-1) @ annotations
 
-  def forward(self, grids, captions):
+  def forward(self, features, captions):
     """f32[B, L, D], i64[B, T + 1] with BOS -> f32[B, T, V], None."""
-    *context, constant = self.prepare(grids)
-    state, outputs = self.start(grids), []
-    for drive in (self.read(captions[:, :-1]) + constant).split(1, 1):
-      state = self.advance(state, drive, *context)
+    *context, constant = self.prepare(features)
+    state, outputs = self.start(features), []
+    for projected in (self.read(captions[:, :-1]) + constant).split(1, 1):
+      state = self.advance(state, projected, *context)
       outputs.append(state[-1])
     return self.output(self.dropout(torch.cat(outputs, 1))), None
 
   @torch.no_grad()
-  def beam(self, grids, beams, length):
-    """The best captions of so many words; none ends before.
+  def beam(self, features, beams, length):
+    """Beam search for captions of exactly `length` words.
 
     f32[B, L, D] -> i64[B, K, T], the best first, and their log-probabilities
     f32[B, K].
     """
-    *context, constant = self.prepare(grids)
-    state = self.start(grids)
-    tokens = torch.full((len(grids), 1), BOS)
-    captions = torch.zeros(len(grids), 1, 0, dtype=torch.long)
-    scores = torch.zeros(len(grids), 1)
+    *context, constant = self.prepare(features)
+    state = self.start(features)
+    tokens = torch.full((len(features), 1), BOS)
+    captions = torch.zeros(len(features), 1, 0, dtype=torch.long)
+    scores = torch.zeros(len(features), 1)
     for _ in range(length):
       state = self.advance(state, self.read(tokens) + constant, *context)
       logits = self.output(state[-1])
@@ -106,11 +107,11 @@ class Att2in(Captioner):
     self.recurrent = nn.Linear(units, 5 * units, bias=False)
     self.candidate = nn.Linear(units, 2 * units)
 
-  def advance(self, state, drive, annotations, keys):
+  def advance(self, state, projected, annotations, keys):
     """(c, h) -> (c, h); the candidate is the larger of two halves."""
     memory, hidden = state
     seen = self.attend(hidden, annotations, keys)
-    gates, candidate = (drive + self.recurrent(hidden)).split(
+    gates, candidate = (projected + self.recurrent(hidden)).split(
       [3 * self.units, 2 * self.units], -1
     )
     i, f, o = gates.sigmoid().chunk(3, -1)
@@ -126,22 +127,22 @@ class UpDown(Captioner):
 
   def __init__(self, channels, vocabulary, units, attention):
     super().__init__(channels, vocabulary, units, attention)
-    self.picture = nn.Linear(channels, units)
-    # The gates of the first LSTM, from what is constant and from the states.
+    self.image = nn.Linear(channels, units)
+    # The gates of the first LSTM, from the constant image and from the states.
     self.constant = nn.Linear(units, 4 * units, bias=False)
     self.input = nn.Linear(units, 4 * units)
     self.looking = nn.Linear(2 * units, 4 * units, bias=False)
     self.speaking = nn.Linear(3 * units, 4 * units)
 
-  def prepare(self, grids):
-    """See `Captioner.prepare`; the mean drives the first LSTM."""
-    picture = self.dropout(functional.relu(self.picture(grids.mean(1))))
-    return *super().prepare(grids)[:2], self.constant(picture)[:, None]
+  def prepare(self, features):
+    """See `Captioner.prepare`; the mean is an input of the first LSTM."""
+    image = self.dropout(functional.relu(self.image(features.mean(1))))
+    return *super().prepare(features)[:2], self.constant(image)[:, None]
 
-  def advance(self, state, drive, annotations, keys):
+  def advance(self, state, projected, annotations, keys):
     """(c1, h1, c2, h2) -> (c1, h1, c2, h2)."""
     memory1, hidden1, memory2, hidden2 = state
-    gates = drive + self.looking(torch.cat([hidden2, hidden1], -1))
+    gates = projected + self.looking(torch.cat([hidden2, hidden1], -1))
     memory1, hidden1 = lstm(memory1, gates)
     seen = self.attend(hidden1, annotations, keys)
     gates = self.speaking(torch.cat([seen, hidden1, hidden2], -1))
@@ -158,7 +159,7 @@ def lstm(memory, gates):
 class PlainSoftAttention(nn.Module):
   """Show, Attend and Tell (Xu et al. 2015) as tutorials write it.
 
-  At every step the annotations are projected again, and the words predicted.
+  Every step projects the annotations again and predicts the words.
   """
 
   def __init__(self, channels, vocabulary, units, attention):
@@ -174,9 +175,9 @@ class PlainSoftAttention(nn.Module):
     self.output = nn.Linear(units, vocabulary)
     self.dropout = nn.Dropout(0.5)
 
-  def start(self, grids):
+  def start(self, features):
     """f32[B, L, D] -> (h, c)."""
-    mean = grids.mean(1)
+    mean = features.mean(1)
     return self.first_hidden(mean), self.first_memory(mean)
 
   def weigh(self, hidden, keys):
@@ -189,18 +190,18 @@ class PlainSoftAttention(nn.Module):
     return self.output(self.dropout(hidden))
 
   def advance(self, state, word, seen):
-    """(h, c), f32[B, H], what was attended to f32[B, D] -> (h, c)."""
+    """(h, c), word f32[B, H], attended features f32[B, D] -> (h, c)."""
     seen = self.beta(state[0]).sigmoid() * seen
     return self.cell(torch.cat([word, seen], 1), state)
 
-  def forward(self, grids, captions):
+  def forward(self, features, captions):
     """f32[B, L, D], i64[B, T + 1] with BOS -> f32[B, T, V], f32[B, T, L]."""
-    state = self.start(grids)
+    state = self.start(features)
     words = self.words(captions[:, :-1])
     logits, attention = [], []
     for t in range(words.shape[1]):
-      weights = self.weigh(state[0], self.keys(grids))
-      seen = (grids * weights[:, :, None]).sum(1)
+      weights = self.weigh(state[0], self.keys(features))
+      seen = (features * weights[:, :, None]).sum(1)
       state = self.advance(state, words[:, t], seen)
       logits.append(self.predict(state[0]))
       attention.append(weights)
@@ -208,30 +209,30 @@ class PlainSoftAttention(nn.Module):
 
 
 class SoftAttention(PlainSoftAttention):
-  """The same at its best."""
+  """Show, Attend and Tell at its best: nothing is computed twice."""
 
-  def forward(self, grids, captions):
+  def forward(self, features, captions):
     """See `PlainSoftAttention.forward`."""
-    state = self.start(grids)
+    state = self.start(features)
     words = self.words(captions[:, :-1])
-    keys = self.keys(grids)
+    keys = self.keys(features)
     hidden, attention = [], []
     for t in range(words.shape[1]):
       weights = self.weigh(state[0], keys)
-      seen = torch.einsum('bl,bld->bd', weights, grids)
+      seen = torch.einsum('bl,bld->bd', weights, features)
       state = self.advance(state, words[:, t], seen)
       hidden.append(state[0])
       attention.append(weights)
     return self.predict(torch.stack(hidden, 1)), torch.stack(attention, 1)
 
   @torch.no_grad()
-  def beam(self, grids, beams, length):
-    """See `Captioner.beam`; here a caption may end before."""
-    size, (vocabulary, units) = len(grids), self.words.weight.shape
+  def beam(self, features, beams, length):
+    """See `Captioner.beam`; here a caption may end earlier."""
+    size, (vocabulary, units) = len(features), self.words.weight.shape
     bos, eos = vocabulary - 2, vocabulary - 1
-    keys = self.keys(grids)[:, None]
+    keys = self.keys(features)[:, None]
     hidden, memory = (
-      x[:, None].expand(size, beams, units) for x in self.start(grids)
+      x[:, None].expand(size, beams, units) for x in self.start(features)
     )
     scores = torch.full((size, beams), -1e9)
     scores[:, 0] = 0
@@ -240,7 +241,7 @@ class SoftAttention(PlainSoftAttention):
     ended = torch.zeros(size, beams, dtype=torch.bool)
     for t in range(length):
       weights = self.weigh(hidden, keys)
-      seen = self.beta(hidden).sigmoid() * torch.bmm(weights, grids)
+      seen = self.beta(hidden).sigmoid() * torch.bmm(weights, features)
       hidden, memory = self.cell(
         torch.cat([self.words(tokens), seen], -1).flatten(0, 1),
         (hidden.reshape(-1, units), memory.reshape(-1, units)),
@@ -252,13 +253,13 @@ class SoftAttention(PlainSoftAttention):
       log_probs = torch.where(ended[:, :, None], only_eos, log_probs)
       scores, chosen = (scores[:, :, None] + log_probs).flatten(1).topk(beams)
       parents, tokens = chosen // vocabulary, chosen % vocabulary
-      of_units = parents[:, :, None].expand(size, beams, units)
+      state_indices = parents[:, :, None].expand(size, beams, units)
       hidden, memory = (
-        x.reshape(size, beams, units).gather(1, of_units)
+        x.reshape(size, beams, units).gather(1, state_indices)
         for x in (hidden, memory)
       )
-      of_words = parents[:, :, None].expand(size, beams, length)
-      captions = captions.gather(1, of_words)
+      word_indices = parents[:, :, None].expand(size, beams, length)
+      captions = captions.gather(1, word_indices)
       captions[:, :, t] = tokens
       ended = ended.gather(1, parents) | (tokens == eos)
     return captions, scores
@@ -281,13 +282,13 @@ class PlainUpDown(nn.Module):
     self.output = nn.Linear(units, vocabulary)
     self.dropout = nn.Dropout(0.5)
 
-  def forward(self, grids, captions):
+  def forward(self, features, captions):
     """f32[B, L, D], i64[B, T + 1] with BOS -> f32[B, T, V], None."""
-    image = self.dropout(functional.relu(self.image(grids.mean(1))))
-    annotations = self.dropout(functional.relu(self.annotation(grids)))
+    image = self.dropout(functional.relu(self.image(features.mean(1))))
+    annotations = self.dropout(functional.relu(self.annotation(features)))
     keys = self.keys(annotations)
     words = self.dropout(functional.relu(self.words(captions[:, :-1])))
-    zeros = grids.new_zeros(len(grids), self.units)
+    zeros = features.new_zeros(len(features), self.units)
     hidden1 = memory1 = hidden2 = memory2 = zeros
     outputs = []
     for t in range(words.shape[1]):

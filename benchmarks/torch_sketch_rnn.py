@@ -1,7 +1,7 @@
-"""A conditional Sketch-RNN in PyTorch at its best, to time beside ours.
+"""A conditional Sketch-RNN in PyTorch at its best, to be timed against ours.
 
-For an environment with PyTorch and without the rest of the product: nn.LSTM,
-therefore without recurrent dropout.
+This module runs in an environment with PyTorch and without the rest of the
+project. It uses nn.LSTM, therefore it has no recurrent dropout.
 
 Axes: B drawings, T points, M mixtures.
 """

@@ -1,8 +1,8 @@
-"""A tracker and recognisers in PyTorch at its best, to time beside ours.
+"""A tracker and recognisers in PyTorch at its best, to be timed against ours.
 
-For an environment with PyTorch and without the rest of the product. The same
-mathematics as ours, eager. What goes on frame by frame looks at the part of a
-frame that its crops cover, and has boxes on the host.
+This module runs in an environment with PyTorch and without the rest of the
+project. The mathematics is that of ours, in eager mode. The tracker processes
+only the part of a frame that its crops cover, and keeps boxes on the host.
 
 Axes: N pairs of frames, H height, W width, S side of a crop; V classes.
 """
@@ -19,10 +19,10 @@ STD = torch.tensor([0.229, 0.224, 0.225])
 
 
 def strided(channels):
-  """Convolutions of 3 x 3 and stride 2, for pictures of even sides.
+  """Convolutions of 3 x 3 and stride 2, for images with even sides.
 
-  Flax pads them below and to the right, PyTorch on all sides: of pictures that
-  are mirrored both ways it comes to the same, and no step has to pad.
+  Flax pads below and to the right, PyTorch on all sides. For images mirrored in
+  both directions the result is the same, without a padding step.
   """
   return nn.ModuleList(
     nn.Conv2d(before, after, 3, 2, padding=1)
@@ -31,14 +31,14 @@ def strided(channels):
 
 
 def take_convolution(module, take, name, channels):
-  """Copies what `take(name, shape)` gives of Flax's layout, mirrored."""
+  """Copies the parameters `take(name, shape)` in Flax's layout, mirrored."""
   kernel = take(f'{name}/kernel', (*module.kernel_size, *channels))
   module.weight.copy_(kernel.permute(3, 2, 0, 1).flip(2, 3))
   module.bias.copy_(take(f'{name}/bias', channels[1:]))
 
 
 def take_dense(module, take, name, maps=()):
-  """Likewise a product; `maps` are the maps (H, W, C) that it reads, if any."""
+  """Copies a dense layer; `maps` are the shapes (H, W, C) of its inputs."""
   kernel = take(f'{name}/kernel', module.weight.shape[::-1])
   if maps:
     parts = kernel.split([math.prod(shape) for shape in maps])
@@ -54,10 +54,10 @@ def take_dense(module, take, name, maps=()):
 
 
 class Tracker(nn.Module):
-  """A small Re3 (Gordon et al. 2018), one thing in one video.
+  """A small Re3 (Gordon et al. 2018), for one target in one video.
 
-  A box is a tuple of x, y, width and height; the state is (memory, hidden,
-  those after the first frame, the frame before, its box, count of frames).
+  A box is a tuple of x, y, width and height. The state is (memory, hidden, both
+  after the first frame, the previous frame, its box, the number of frames).
   """
 
   def __init__(
@@ -80,23 +80,23 @@ class Tracker(nn.Module):
     self.slopes = nn.ModuleDict()
     self.maps = []
     for i, count in enumerate(filters):
-      places = side >> (i + 1)
+      size = side >> (i + 1)
       if skips and skips[i]:
         self.projections[str(i)] = nn.Conv2d(count, skips[i], 1)
         self.slopes[str(i)] = nn.PReLU()
-        self.maps.append((places, places, skips[i]))
-    self.maps.append((places, places, count))
+        self.maps.append((size, size, skips[i]))
+    self.maps.append((size, size, count))
     self.pair = nn.Linear(sum(map(math.prod, self.maps)), dense)
     self.gates = nn.Linear(dense + features, 4 * features)
     self.offsets = nn.Linear(features, 4)
     self.register_buffer('scale', (1 / (255 * STD))[:, None, None])
     self.register_buffer('shift', (-MEAN / STD)[:, None, None])
-    places = (torch.arange(side) + 0.5) / side - 0.5
-    self.register_buffer('places', places.flip(0)[:, None])
+    positions = (torch.arange(side) + 0.5) / side - 0.5
+    self.register_buffer('positions', positions.flip(0)[:, None])
 
   @torch.no_grad()
   def load(self, take):
-    """Parameters f32 of `take(name, shape)`, in Flax's names and layout."""
+    """Loads parameters f32 `take(name, shape)`, in Flax's names and layout."""
     for i, module in enumerate(self.convolutions):
       channels = module.in_channels, module.out_channels
       take_convolution(module, take, f'convolutions_{i}', channels)
@@ -117,25 +117,25 @@ class Tracker(nn.Module):
     bias[width // 4 : width // 2] += 1  # Of the forget gates.
     self.gates.bias.copy_(bias)
     take_dense(self.offsets, take, 'offsets')
-    # Convolutions take a fifth less time.
+    # Reduces the time of convolutions by a fifth.
     self.convolutions.to(memory_format=torch.channels_last)
 
   def begin(self, frame, box):
-    """uint8[H, W, 3], a box in it -> the state after it."""
+    """Starts at a frame uint8[H, W, 3] and a box; returns the state."""
     box = tuple(x / self.reduction for x in box)
     zeros = frame.new_zeros(
       1, self.offsets.in_features, dtype=self.offsets.weight.dtype
     )
-    carry = self.remember((zeros, zeros), self.see(frame, frame, box))
+    carry = self.update((zeros, zeros), self.encode(frame, frame, box))
     return *carry, *carry, frame, box, 0
 
   def step(self, state, frame):
-    """uint8[H, W, 3] one frame later -> the state, and the box."""
+    """Advances by one frame uint8[H, W, 3]; returns the state and the box."""
     *carry, first_memory, first_hidden, before, search, count = state
     if self.reset_every and count and count % self.reset_every == 0:
       carry = first_memory, first_hidden
-    seen = self.see(before, frame, search)
-    memory, hidden = self.remember(carry, seen)
+    seen = self.encode(before, frame, search)
+    memory, hidden = self.update(carry, seen)
     dx, dy, dw, dh = (
       min(max(x, -2.0), 2.0) for x in self.offsets(hidden)[0].tolist()
     )
@@ -150,26 +150,23 @@ class Tracker(nn.Module):
     state = memory, hidden, first_memory, first_hidden, frame, box, count + 1
     return state, tuple(x * self.reduction for x in box)
 
-  def see(self, before, frame, search):
+  def encode(self, before, frame, search):
     """Features of two frames around a box: f32[1, D]."""
     x, y, width, height = search
     rows, columns = (n // self.reduction for n in frame.shape[:2])
     top, bottom, across = self.coverage(y, height, rows)
     left, right, along = self.coverage(x, width, columns)
     parts = torch.stack(
-      [
-        self.cut(picture, top, bottom, left, right)
-        for picture in (before, frame)
-      ]
+      [self.crop(image, top, bottom, left, right) for image in (before, frame)]
     )
     parts = parts.permute(0, 3, 1, 2).contiguous()
     crops = across @ (parts * self.scale + self.shift) @ along.T
     crops = crops.flatten(0, 1)[None]
     crops = crops.contiguous(memory_format=torch.channels_last)
-    return functional.relu(self.pair(self.describe(crops)))
+    return functional.relu(self.pair(self.features(crops)))
 
-  def describe(self, x):
-    """Two mirrored crops f32[N, 6, S, S] -> f32[N, what `pair` reads]."""
+  def features(self, x):
+    """Features of two mirrored crops: f32[N, 6, S, S] -> inputs of `pair`."""
     parts = []
     for i, convolution in enumerate(self.convolutions):
       x = convolution(x).relu_()
@@ -180,23 +177,23 @@ class Tracker(nn.Module):
     return torch.cat(parts, 1)
 
   def coverage(self, start, extent, length):
-    """The first pixel that a crop covers, the last, and weights f32[S, n]."""
+    """The range of the pixels of a crop on one axis, and weights f32[S, n]."""
     centre, extent = start + extent / 2, extent * self.context
     first = max(math.floor(centre - extent / 2) - 1, 0)
     last = min(math.ceil(centre + extent / 2) + 1, length)
     width = max(extent / self.side, 1.0)
-    places = self.places * extent + (centre - first)
+    positions = self.positions * extent + (centre - first)
     pixels = torch.arange(last - first, dtype=torch.float32)
-    weights = torch.minimum(places + width / 2, pixels + 1)
-    weights -= torch.maximum(places - width / 2, pixels)
+    weights = torch.minimum(positions + width / 2, pixels + 1)
+    weights -= torch.maximum(positions - width / 2, pixels)
     return first, last, weights.clamp_(0).div_(width)
 
-  def cut(self, frame, top, bottom, left, right):
-    """A part of a frame that is reduced by a whole number: uint8[h, w, 3]."""
+  def crop(self, frame, top, bottom, left, right):
+    """Crops a frame, reduced by an integer factor: uint8[h, w, 3]."""
     times = self.reduction
     if times == 1:
       return frame[top:bottom, left:right]
-    # A pixel more around it, which its own are made of, too.
+    # One more pixel around it, since the filter reads beyond the crop.
     above, before = min(top, 1), min(left, 1)
     part = frame[
       (top - above) * times : (bottom + 1) * times,
@@ -210,7 +207,7 @@ class Tracker(nn.Module):
     )[0].permute(1, 2, 0)
     return part[above : above + bottom - top, before : before + right - left]
 
-  def remember(self, carry, seen):
+  def update(self, carry, seen):
     """One step of the LSTM: (c, h), f32[1, D] -> (c, h)."""
     memory, hidden = carry
     return torch_captioners.lstm(
@@ -219,13 +216,13 @@ class Tracker(nn.Module):
 
 
 class FrameCNN(nn.Module):
-  """Small pictures to vectors, mirrored: f32[N, C, S, S] -> f32[N, D]."""
+  """A CNN for small mirrored images: f32[N, C, S, S] -> f32[N, D]."""
 
   def __init__(self, side, channels, features):
     super().__init__()
     self.convolutions = strided(channels)
-    places = side >> (len(channels) - 1)
-    self.map = places, places, channels[-1]
+    size = side >> (len(channels) - 1)
+    self.map = size, size, channels[-1]
     self.layer = nn.Linear(math.prod(self.map), features)
 
   def load(self, take):
@@ -243,7 +240,7 @@ class FrameCNN(nn.Module):
 
 
 def take_gru(module, take, name):
-  """Copies a GRU of the product to an `nn.GRUCell`."""
+  """Copies one of our GRUs to an `nn.GRUCell`."""
   units = module.hidden_size
   shape = module.input_size, 3 * units
   module.weight_ih.copy_(take(f'{name}/input/kernel', shape).T)
@@ -256,7 +253,7 @@ def take_gru(module, take, name):
 
 
 class GestureStream(nn.Module):
-  """A CNN of each grey picture and a GRU: what does it show now?"""
+  """A CNN of each grey frame and a GRU, which classifies every frame."""
 
   def __init__(self, side, channels, encoded, features, classes):
     super().__init__()
@@ -272,16 +269,16 @@ class GestureStream(nn.Module):
     take_dense(self.output, take, 'output')
 
   def online(self, frames):
-    """uint8[H, W, 1] as they come; yields probabilities f32[V] of each."""
+    """Reads frames uint8[H, W, 1]; yields probabilities f32[V] of each."""
     state = None
     for frame in frames:
-      picture = frame.permute(2, 0, 1)[None].flip(2, 3) / 127.5 - 1
-      state = self.cell(self.encoder(picture), state)
+      image = frame.permute(2, 0, 1)[None].flip(2, 3) / 127.5 - 1
+      state = self.cell(self.encoder(image), state)
       yield self.output(state)[0].softmax(0)
 
 
 class Skeletons(nn.Module):
-  """GRUs on joints and their motion, with attention over what was seen."""
+  """GRUs on joints and their motion, with attention over the past frames."""
 
   def __init__(self, joints, origin, difference, features, attention, classes):
     super().__init__()
@@ -302,7 +299,7 @@ class Skeletons(nn.Module):
       take_dense(getattr(self, name), take, name)
 
   def online(self, frames):
-    """f32[D] as they come; yields probabilities f32[V] after each."""
+    """Reads frames f32[D]; yields probabilities f32[V] after each."""
     before, states, largest = None, [None] * len(self.cells), -math.inf
     total = weighted = 0.0
     for frame in frames:

@@ -120,7 +120,7 @@ class Captioner:
 
   @property
   def attends(self) -> bool:
-    """Whether captions come with attention."""
+    """True if captions come with attention."""
     return bool(self.members[0].network.decoder.attends)
 
   def compile(self):

@@ -444,8 +444,8 @@ def clip_captioning() -> ml_collections.ConfigDict:
       instead of the stored ones.
     difference: factor of the change since the frame before, which stands
       beside each frame; 0 leaves it out.
-    frame_labels: number of labels of a frame, which are learnt besides; 0 for
-      none.
+    frame_labels: number of classes of a frame, an additional training target; 0
+      for none.
     dtype: of the products of matrices; parameters are float32.
     loss: `label_smoothing`, share of the target that is spread over the
       vocabulary; and `frame_labels`, weight of the labels' cross-entropy.

@@ -25,7 +25,7 @@ _ATTENDS = dict(
   annotation_features=512,
   dropout_rate=0.5,
 )
-# One sampled location is noise enough: with a dropout of 0.5 besides, CIDEr on
+# One sampled location is noise enough: with dropout 0.5 as well, CIDEr on
 # the validation split was 2.59 instead of 2.94 at step 400 of 1,000, and 3.06
 # instead of 3.33 at the end (seed 0).
 _HARD = dict(_ATTENDS, hard=True, dropout_rate=0.2)

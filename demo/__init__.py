@@ -1,1 +1,1 @@
-"""A page to draw with, and to have photographs described: the demo."""
+"""The demo: a web page for drawing with a model and captioning images."""

@@ -4,9 +4,9 @@
   python -m demo --workdir=runs/dog --workdir=runs/kanji --workdir=runs/coco
   python -m demo --workdir=runs/dog --host=0.0.0.0 --name=studio.example
 
-A workdir is of sketch_rnn, captioning or video.caption. The default is the
-small models of `make demo-sketch` and `make demo`, which are trained first if
-they are absent; the page shows the progress.
+Each workdir is a run of sketch_rnn, captioning or video.caption. The defaults
+are the small models of `make demo-sketch` and `make demo`. If they are absent,
+they are trained first; the page shows the progress.
 
 Only this machine can open the page, unless --host is passed. There is no
 password: everybody who reaches the port can use it.
@@ -29,7 +29,7 @@ from demo import server
 from demo import studio as studio_lib
 from training import app
 
-# Workdirs by default, and how they are trained: as by `make`.
+# The default workdirs, and the commands that train them, as in the Makefile.
 DEFAULTS = (
   (
     pathlib.Path('runs/demo-sketch'),
@@ -40,7 +40,7 @@ DEFAULTS = (
     studio_lib.Training('captioning.main', 'configs/scenes.py'),
   ),
 )
-_MOST_CONNECTIONS = 1024
+_MAX_CONNECTIONS = 1024
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
   workdirs = [(pathlib.Path(path), None) for path in arguments.workdir]
   for workdir, _ in workdirs:
     try:
-      studio_lib.kind_of(workdir.absolute())
+      studio_lib.model_kind(workdir.absolute())
     except (FileNotFoundError, ValueError) as error:
       parser.error(str(error))
   if not 0 <= arguments.port <= 65535:
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
       application,
       ws='wsproto',
       ws_max_size=2**20,
-      limit_concurrency=_MOST_CONNECTIONS,
+      limit_concurrency=_MAX_CONNECTIONS,
       timeout_graceful_shutdown=2,
       log_level='warning',
       server_header=False,
@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     threading.Thread(
       target=_open_page, args=(running, address), daemon=True
     ).start()
-  with contextlib.suppress(KeyboardInterrupt):  # It has stopped in order.
+  with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down cleanly.
     running.run(sockets=[listening])
   return 0
 

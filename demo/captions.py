@@ -1,7 +1,6 @@
 """Captions the images and videos of requests.
 
-Files are checked before they are decoded: only a few kinds of a limited size
-are.
+Files are checked first: only a few formats of a limited size are decoded.
 
 Axes: H, W pixels, T words or frames, L locations.
 """
@@ -28,23 +27,23 @@ from video.captioning import inference as caption_inference
 from vision import images
 
 # Content-Type of a supported image -> Pillow's name.
-PHOTOS = {
+IMAGE_TYPES = {
   'image/bmp': 'BMP',
   'image/gif': 'GIF',
   'image/jpeg': 'JPEG',
   'image/png': 'PNG',
   'image/webp': 'WEBP',
 }
-# Content-Type of a supported video -> ending of its files.
-VIDEOS = {
+# Content-Type of a supported video -> file extension.
+VIDEO_TYPES = {
   'video/mp4': '.mp4',
   'video/quicktime': '.mov',
   'video/webm': '.webm',
   'video/x-matroska': '.mkv',
   'video/x-msvideo': '.avi',
 }
-_LEAST_BEAMS = 3  # So that there are alternatives.
-_MOST_SIDE = 8192  # Of a video's frame.
+_MIN_BEAMS = 3  # The page shows the alternatives.
+_MAX_SIDE = 8192  # Of a video frame, in pixels.
 
 
 class Images:
@@ -59,29 +58,29 @@ class Images:
     """
     devices = jax.local_device_count()
     self._captioner = inference.load(
-      workdir, min_beams=_LEAST_BEAMS, batch_sizes=(devices, 4 * devices)
+      workdir, min_beams=_MIN_BEAMS, batch_sizes=(devices, 4 * devices)
     )
 
   @property
   def attends(self) -> bool:
-    """Whether captions come with attention."""
+    """True if captions come with attention."""
     return self._captioner.attends
 
   @property
-  def most(self) -> int:
-    """Images of one call."""
+  def max_batch_size(self) -> int:
+    """Maximum number of images of one call."""
     return self._captioner.max_batch_size
 
   def compile(self):
-    """Computes once for every batch size."""
+    """Compiles every batch size."""
     self._captioner.compile()
 
   def preprocess(self, image: np.ndarray) -> np.ndarray:
     """The crop that the model reads: uint8[..., ..., 3] -> uint8[H, W, 3]."""
     return self._captioner.preprocess(image)
 
-  def shown(self, image: np.ndarray) -> dict[str, float]:
-    """The box of this crop, in shares of the image's width and height."""
+  def crop_box(self, image: np.ndarray) -> dict[str, float]:
+    """The box of the crop, as fractions of the image's width and height."""
     config = self._captioner.config.data
     height, width = image.shape[:2]
     short = min(height, width)
@@ -98,18 +97,18 @@ class Images:
   def __call__(
     self, images: list[np.ndarray]
   ) -> list[inference.CaptionedImage]:
-    """Captions at most `most` images of `preprocess`."""
+    """Captions up to `max_batch_size` outputs of `preprocess`."""
     return self._captioner.caption_with_attention(images, preprocessed=True)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-  """A video, decoded.
+  """A decoded video.
 
   Attributes:
     frames: uint8[T, H, W, 3].
-    rate: of them, in frames per second.
-    seconds: how long it lasts, as its file says; 0: it does not.
+    rate: frames per second of `frames`.
+    seconds: duration according to the file; 0 if unknown.
   """
 
   frames: np.ndarray
@@ -124,27 +123,27 @@ class Videos:
     """Loads the best checkpoint.
 
     Raises:
-      FileNotFoundError: nothing was trained there.
+      FileNotFoundError: the workdir has no trained model.
     """
-    self._captioner = caption_inference.load(workdir, min_beams=_LEAST_BEAMS)
+    self._captioner = caption_inference.load(workdir, min_beams=_MIN_BEAMS)
     self._config = self._captioner.config.data
     self._rate = self._captioner.rate
 
   @property
-  def most(self) -> int:
-    """Clips of one call: one that cannot be captioned harms no other."""
+  def max_batch_size(self) -> int:
+    """Clips of one call: one, so that a failure affects no other request."""
     return 1
 
   def compile(self):
-    """Computes once."""
+    """Compiles the only batch size."""
     side = self._config.resize
     self([Clip(np.zeros((2, side, side, 3), np.uint8), 1.0, 2.0)])
 
   def read(self, path: pathlib.Path, limits: messages.Limits) -> 'Clip':
-    """The frames of a file, already as small as the model sees them.
+    """Decodes a file, with frames resized as the model reads them.
 
     Raises:
-      Problem: it cannot be decoded, or is too large.
+      Problem: the file cannot be decoded, or is too large.
     """
     try:
       seconds = _check_video(path)
@@ -159,7 +158,7 @@ class Videos:
           )
         frames.append(images.resize_short_side(frame, self._config.resize))
     except (ValueError, OSError, av.error.FFmpegError) as error:
-      # Neither where it was stored nor a number that means nothing to people.
+      # The temporary path and the error number mean nothing to the user.
       reason = str(error).replace(str(path), 'the video')
       raise messages.Problem(400, reason) from error
     return Clip(np.stack(frames), rate, seconds)
@@ -173,15 +172,15 @@ class Videos:
     )
 
 
-def decode_photo(contents: bytes, limits: messages.Limits) -> np.ndarray:
-  """Decodes an image, upright: uint8[H, W, 3].
+def decode_image(contents: bytes, limits: messages.Limits) -> np.ndarray:
+  """Decodes an image in its upright orientation: uint8[H, W, 3].
 
   Raises:
     Problem: the file is not an image, or too large.
   """
   try:
     with PIL.Image.open(
-      io.BytesIO(contents), formats=list(PHOTOS.values())
+      io.BytesIO(contents), formats=list(IMAGE_TYPES.values())
     ) as image:
       width, height = image.size
   except (
@@ -189,18 +188,18 @@ def decode_photo(contents: bytes, limits: messages.Limits) -> np.ndarray:
     PIL.Image.DecompressionBombWarning,
   ) as error:
     raise _too_large(limits) from error
-  except Exception as error:  # Pillow raises almost anything.
+  except Exception as error:  # Pillow raises errors of many types.
     raise messages.Problem(
       400,
-      'this is no picture that can be read: send a JPEG, PNG, WebP, GIF or BMP',
+      'this is not a readable image: send a JPEG, PNG, WebP, GIF or BMP',
     ) from error
-  if width * height > limits.photo_pixels:
+  if width * height > limits.image_pixels:
     raise _too_large(limits)
-  if not min(width, height) or max(width, height) > limits.photo_ratio * min(
+  if not min(width, height) or max(width, height) > limits.image_ratio * min(
     width, height
   ):
     raise messages.Problem(
-      400, f'the picture of {width} x {height} pixels is too narrow: crop it'
+      400, f'the image of {width} x {height} pixels is too narrow: crop it'
     )
   try:
     return images.decode(contents)
@@ -209,17 +208,17 @@ def decode_photo(contents: bytes, limits: messages.Limits) -> np.ndarray:
 
 
 def _too_large(limits: messages.Limits) -> messages.Problem:
-  millions = limits.photo_pixels / 1e6
+  millions = limits.image_pixels / 1e6
   return messages.Problem(
-    413, f'the picture has more than {millions:g} million pixels: shrink it'
+    413, f'the image has more than {millions:g} million pixels: shrink it'
   )
 
 
 def store_video(contents: bytes, directory: str | os.PathLike) -> pathlib.Path:
-  """Writes a video to a file with the ending of its format.
+  """Writes a video to a file with the extension of its format.
 
-  The decoder could otherwise take a text for a playlist, and open the files
-  that it names.
+  The format is read from the first bytes. Otherwise the decoder could take a
+  text for a playlist, and open the files that it names.
 
   Raises:
     Problem: the format is not supported.
@@ -232,7 +231,7 @@ def store_video(contents: bytes, directory: str | os.PathLike) -> pathlib.Path:
     ending = '.avi'
   else:
     raise messages.Problem(
-      400, 'this is no video that can be read: send an MP4, WebM, MKV or AVI'
+      400, 'this is not a readable video: send an MP4, WebM, MKV or AVI'
     )
   with tempfile.NamedTemporaryFile(
     dir=directory, suffix=ending, delete=False
@@ -242,16 +241,16 @@ def store_video(contents: bytes, directory: str | os.PathLike) -> pathlib.Path:
 
 
 def _check_video(path: pathlib.Path) -> float:
-  """Checks the header before anything is decoded; returns its duration."""
+  """Checks the header before decoding; returns the duration in seconds."""
   with av.open(str(path)) as container:
     if not container.streams.video:
-      raise messages.Problem(400, 'there are no pictures in the video')
+      raise messages.Problem(400, 'the video has no frames')
     codec = container.streams.video[0].codec_context
-    if max(codec.width, codec.height) > _MOST_SIDE:
+    if max(codec.width, codec.height) > _MAX_SIDE:
       raise messages.Problem(
         413,
-        f'the video is {codec.width} x {codec.height} pixels large, at most '
-        f'{_MOST_SIDE} are taken: shrink it',
+        f'the frames have {codec.width} x {codec.height} pixels; the maximum '
+        f'is {_MAX_SIDE} a side: shrink the video',
       )
     return (container.duration or 0) / av.time_base
 
@@ -259,7 +258,7 @@ def _check_video(path: pathlib.Path) -> float:
 def captions_to_json(
   captions: list[vocabulary_lib.Caption],
 ) -> list[dict[str, Any]]:
-  """Texts, words and probabilities."""
+  """Converts captions: text, words and probability of each."""
   return [
     {
       'text': caption.text,
@@ -272,10 +271,10 @@ def captions_to_json(
 
 
 def attention_to_json(
-  described: inference.CaptionedImage,
+  captioned: inference.CaptionedImage,
 ) -> dict[str, Any] | None:
-  """The weights of the words of the best caption, on a square grid."""
-  weights = _weights(described)
+  """Attention weights of the words of the best caption, on a square grid."""
+  weights = _weights(captioned)
   if weights is None:
     return None
   side = math.isqrt(weights.shape[1])
@@ -285,27 +284,27 @@ def attention_to_json(
 
 
 def times_to_json(
-  described: caption_inference.CaptionedClip,
+  captioned: caption_inference.CaptionedClip,
 ) -> dict[str, Any] | None:
-  """The weights of the words of the best caption, and seconds."""
-  weights = _weights(described)
+  """Attention weights of the words of the best caption, and frame times."""
+  weights = _weights(captioned)
   if weights is None:
     return None
   return {
-    'times': [round(float(time), 4) for time in described.times],
+    'times': [round(float(time), 4) for time in captioned.times],
     'weights': _rounded(weights),
   }
 
 
 def _weights(
-  described: inference.CaptionedImage | caption_inference.CaptionedClip,
+  captioned: inference.CaptionedImage | caption_inference.CaptionedClip,
 ) -> np.ndarray | None:
-  """The rows of the words alone: f32[T, L]."""
-  if described.attention is None:
+  """Attention weights of the words, without EOS: f32[T, L]."""
+  if captioned.attention is None:
     return None
-  text = described.captions[0].text
+  text = captioned.captions[0].text
   words = text.split(' ') if text else []
-  return np.asarray(described.attention, np.float32)[: len(words)]
+  return np.asarray(captioned.attention, np.float32)[: len(words)]
 
 
 def _rounded(weights: np.ndarray) -> list[list[float]]:

@@ -1,7 +1,7 @@
-"""Strokes over a WebSocket: drawings continue, point by point.
+"""Continues drawings over a WebSocket, point by point.
 
 A client sends {"id": ..., "model": ..., "lines": ...} and gets new points as
-they are drawn, [x, y, pen] in pixels, until {"id": ..., "done": true}.
+they are sampled, [x, y, pen] in pixels, until {"id": ..., "done": true}.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from demo import studio as studio_lib
 
 
 @dataclasses.dataclass(eq=False)
-class _Going:
-  """A drawing that a conversation continues."""
+class _Continuation:
+  """The continuation of one drawing, and its request once submitted."""
 
   request: queues.Request | None = None
 
 
 class Conversation:
-  """One WebSocket."""
+  """The requests and answers of one WebSocket."""
 
   def __init__(
     self,
@@ -39,8 +39,8 @@ class Conversation:
     self._limits = limits
     self._loop = asyncio.get_running_loop()
     self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    # By the client's id, until its last message is sent.
-    self._going: dict[int, _Going] = {}
+    # The client's id -> its continuation, until its last message is sent.
+    self._open: dict[int, _Continuation] = {}
 
   async def run(self):
     """Serves the client until it leaves."""
@@ -50,10 +50,10 @@ class Conversation:
         received = await self._socket.receive()
         if received['type'] == 'websocket.disconnect':
           break
-        self._hear(received.get('text') or received.get('bytes') or b'')
+        self._handle(received.get('text') or received.get('bytes') or b'')
     finally:
-      for going in self._going.values():
-        going.request.cancel()
+      for continuation in self._open.values():
+        continuation.request.cancel()
       sender.cancel()
       with contextlib.suppress(asyncio.CancelledError, Exception):
         await sender
@@ -63,23 +63,23 @@ class Conversation:
       message = await self._outbox.get()
       await self._socket.send_json(message)
       if 'done' in message or 'error' in message:
-        self._going.pop(message['id'], None)
+        self._open.pop(message['id'], None)
 
-  def _hear(self, text: str | bytes):
+  def _handle(self, text: str | bytes):
     number = None
     try:
       if len(text) > self._limits.message_bytes:
         raise messages.Problem(
-          413, f'more than {self._limits.message_bytes} bytes in a message'
+          413, f'the message has more than {self._limits.message_bytes} bytes'
         )
       message = messages.parse(text)
       if 'cancel' in message:
-        self._cancel(messages.integer(message, 'cancel', 0, messages.MOST_SEED))
+        self._cancel(messages.integer(message, 'cancel', 0, messages.MAX_SEED))
         return
-      number = messages.integer(message, 'id', 0, messages.MOST_SEED)
-      if number in self._going:
-        number = None  # The other one continues.
-        raise messages.Problem(400, 'this id is in use: count on')
+      number = messages.integer(message, 'id', 0, messages.MAX_SEED)
+      if number in self._open:
+        number = None  # The request with this id continues.
+        raise messages.Problem(400, 'this id is in use: send another one')
       self._begin(number, message)
     except messages.Problem as problem:
       self._outbox.put_nowait({'id': number, 'error': problem.text})
@@ -89,17 +89,17 @@ class Conversation:
       )
 
   def _cancel(self, number: int):
-    if (going := self._going.pop(number, None)) is not None:
-      going.request.cancel()
+    if (continuation := self._open.pop(number, None)) is not None:
+      continuation.request.cancel()
 
   def _begin(self, number: int, message: dict[str, Any]):
     messages.check_fields(
       message,
-      ('id', 'model', 'lines', 'count', 'most', 'pen_down', *messages.DRAWN),
+      ('id', 'model', 'lines', 'count', 'most', 'pen_down', *messages.SAMPLING),
     )
-    if len(self._going) >= self._limits.open:
+    if len(self._open) >= self._limits.open:
       raise queues.Busy(
-        f'{self._limits.open} drawings of yours are under way: cancel some'
+        f'{self._limits.open} of your drawings are in progress: cancel some'
       )
     model = messages.find(
       self._studio.sketchers, messages.text(message, 'model')
@@ -108,11 +108,11 @@ class Conversation:
     lines = messages.lines(message, 'lines', size, self._limits)
     pen_down = messages.flag(message, 'pen_down')
     beginning = messages.to_drawing(lines, size, pen_down=pen_down)
-    # There must be room for something new.
+    # At least one new point must fit.
     messages.check_length(beginning, length - 1)
     job = sketching.Sample(
       messages.integer(message, 'count', 1, self._limits.count, 1),
-      messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
+      messages.integer(message, 'seed', 0, messages.MAX_SEED, 0),
       messages.sampling(message),
       beginning=beginning,
       max_points=messages.integer(
@@ -121,22 +121,22 @@ class Conversation:
       label=messages.label(model.model.sketcher.classes, message),
       stream=True,
     )
-    # Exactly where the pen was; from nothing, the middle.
+    # Points continue exactly from the pen, or from the centre of the paper.
     last = lines[-1][-1] if lines else np.full(2, size / 2)
     ends = [last] * job.count
     first = [[*map(messages.rounded, last), 0]] if pen_down or not lines else []
-    going = _Going()
+    continuation = _Continuation()
 
     def send(event):
       """Queues the messages of an event; runs in this loop."""
       nonlocal first
-      # Cancelled: the number may mean another drawing by now.
-      if self._going.get(number) is not going:
+      # Cancelled: the id may belong to another drawing by now.
+      if self._open.get(number) is not continuation:
         return
       if isinstance(event, queues.Done):
         self._outbox.put_nowait({'id': number, 'done': True})
       elif isinstance(event, queues.Failed):
-        text = 'that failed here: the log of the server says why'
+        text = 'the request failed on the server: see its log'
         self._outbox.put_nowait({'id': number, 'error': text})
       else:
         points = []
@@ -151,8 +151,8 @@ class Conversation:
       with contextlib.suppress(RuntimeError):  # The loop is closed.
         self._loop.call_soon_threadsafe(send, event)
 
-    going.request = model.worker.submit(job, report)
-    self._going[number] = going
+    continuation.request = model.worker.submit(job, report)
+    self._open[number] = continuation
 
 
 def _absolute(

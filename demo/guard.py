@@ -1,9 +1,8 @@
-"""What stands before all routes: hosts, origins, and the headers of answers.
+"""Checks the host and origin of each request, and adds security headers.
 
-The server is for the person before it. A page of another origin, which that
-person may have open too, must neither use it (the origin is checked) nor pass
-for it by a name that it has given to this machine's address (the host is
-checked).
+The server is meant for its own page alone. Pages of other origins in the same
+browser must not use it: the origin is checked. They must not reach it by a host
+name that resolves to this machine either: the host is checked.
 """
 
 import ipaddress
@@ -40,23 +39,23 @@ LOOPBACK = ('localhost', '127.0.0.1', '::1')
 
 
 class Guard:
-  """An ASGI application around another one."""
+  """ASGI middleware that refuses requests from other hosts and origins."""
 
   def __init__(self, app: Any, *, hosts: Collection[str], addresses: bool):
-    """Says under which names the server is asked.
+    """Wraps an application.
 
     Args:
-      app: what answers.
-      hosts: names, without ports.
-      addresses: whether any IP address will do, too; nobody else can make a
-        name of one.
+      app: ASGI application.
+      hosts: allowed host names, without ports.
+      addresses: also allow every IP address; an attacker cannot register one as
+        a name.
     """
     self._app = app
     self._hosts = {host.lower() for host in hosts}
     self._addresses = addresses
 
   async def __call__(self, scope, receive, send):
-    """Answers a request, or refuses it."""
+    """Passes a request on, or refuses it with status 403."""
     if scope['type'] not in ('http', 'websocket'):
       await self._app(scope, receive, send)
       return
@@ -65,7 +64,7 @@ class Guard:
       if reason is None:
         await self._app(scope, receive, send)
       else:
-        # Before it is accepted: the handshake is answered with 403.
+        # Not accepted yet: the handshake is answered with 403.
         await receive()
         await send({'type': 'websocket.close', 'code': 1008, 'reason': reason})
       return
@@ -88,22 +87,22 @@ class Guard:
       await _refuse(send_with_headers, reason)
 
   def _reason(self, scope) -> str | None:
-    """Why a request is refused; None: it is not."""
+    """Returns the reason to refuse a request, or None."""
     host = _header(scope, b'host')
     if host is None or not self._knows(_name(host)):
       return (
-        'this server is not asked under this name: open the address that it '
-        'printed, or name this one with --name'
+        'unknown host name: open the address that the server printed, or start '
+        'it with --name=NAME'
       )
     origin = _header(scope, b'origin')
     if scope['type'] == 'websocket':
       wanted = {'ws': 'http', 'wss': 'https'}.get(scope['scheme'], 'http')
       if origin != f'{wanted}://{host}':
-        return 'this page is of another origin'
+        return 'the request comes from another origin'
     elif scope['method'] not in ('GET', 'HEAD'):
-      # Every browser tells the origin of these; who does not is no browser.
+      # All browsers send the origin with these methods; other clients need not.
       if origin is not None and origin != f'{scope["scheme"]}://{host}':
-        return 'this page is of another origin'
+        return 'the request comes from another origin'
     return None
 
   def _knows(self, name: str) -> bool:
@@ -119,13 +118,13 @@ class Guard:
 
 
 def _header(scope, name: bytes) -> str | None:
-  """The header; None where it is absent, or there several times."""
+  """The value of a header; None if it is absent or repeated."""
   values = [value for key, value in scope['headers'] if key == name]
   return values[0].decode('latin-1') if len(values) == 1 else None
 
 
 def _name(host: str) -> str:
-  """A Host header without the port and the brackets of IPv6."""
+  """The host name of a Host header, without port and IPv6 brackets."""
   if host.startswith('['):
     return host[1:].partition(']')[0].lower()
   return host.partition(':')[0].lower()

@@ -1,4 +1,4 @@
-"""Asks a running server for many drawings at once, and times the answers."""
+"""Requests many drawings from a running server at once, and times them."""
 
 import asyncio
 import dataclasses
@@ -15,13 +15,13 @@ from wsproto import events
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What came of one request.
+  """The outcome of one request.
 
   Attributes:
     first: seconds until the first points.
     last: seconds until the end.
-    endings: of each ending [x, y, pen] of all points.
-    error: what the server said, if it did not draw.
+    endings: [x, y, pen] of all points of each ending.
+    error: error message of the server; None if there was none.
   """
 
   first: float
@@ -31,10 +31,14 @@ class Answer:
 
 
 class Connection:
-  """A WebSocket to /api/draw. Use it as an asynchronous context."""
+  """A WebSocket to /api/draw, used as an asynchronous context manager."""
 
   def __init__(self, address: str):
-    """Takes the address of the page, http://HOST:PORT/."""
+    """Stores the address; the context manager connects.
+
+    Args:
+      address: address of the page, http://HOST:PORT/.
+    """
     self._address = urllib.parse.urlsplit(address)
     self._socket = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
     self._received: list[dict[str, Any]] = []
@@ -60,14 +64,14 @@ class Connection:
     self._writer.close()
 
   def send(self, message: dict[str, Any]):
-    """Sends JSON."""
+    """Sends a message as JSON."""
     self._write(events.TextMessage(json.dumps(message)))
 
   async def receive(self) -> dict[str, Any]:
-    """The next message of the server.
+    """Waits for the next message of the server and returns it.
 
     Raises:
-      ConnectionError: it has closed the connection.
+      ConnectionError: the server has closed the connection.
     """
     while not self._received:
       await self._read()
@@ -80,13 +84,15 @@ class Connection:
     endings: list[list[list[float]]] = [[] for _ in range(message['count'])]
     self.send(message)
     while True:
-      told = await self.receive()
-      passed = time.perf_counter() - start
-      first = passed if first is None else first
-      for ending, points in zip(endings, told.get('points', ()), strict=False):
+      answer = await self.receive()
+      seconds = time.perf_counter() - start
+      first = seconds if first is None else first
+      for ending, points in zip(
+        endings, answer.get('points', ()), strict=False
+      ):
         ending += points
-      if 'done' in told or 'error' in told:
-        return Answer(first, passed, endings, told.get('error'))
+      if 'done' in answer or 'error' in answer:
+        return Answer(first, seconds, endings, answer.get('error'))
 
   def _write(self, event: events.Event):
     self._writer.write(self._socket.send(event))
@@ -109,7 +115,7 @@ class Connection:
 async def draw_all(
   address: str, messages: Sequence[dict[str, Any]]
 ) -> list[Answer]:
-  """Each over a connection of its own, all sent at the same time."""
+  """Sends all requests at the same time, each over its own connection."""
   ready = asyncio.Barrier(len(messages))
 
   async def draw(message):
@@ -121,7 +127,7 @@ async def draw_all(
 
 
 def describe(answers: Sequence[Answer]) -> str:
-  """How many there are, and how long they took."""
+  """Summarises answers in one line: their number, errors and latencies."""
   lost = sum(answer.error is not None for answer in answers)
   parts = [f'{len(answers)} requests, {lost} lost']
   for name in ('first', 'last'):

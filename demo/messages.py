@@ -1,4 +1,4 @@
-"""Reads what a client sends: JSON, of which nothing is taken on trust.
+"""Parses and checks the JSON messages of clients.
 
 Axes: n points of a line, Z latent.
 """
@@ -15,25 +15,25 @@ import numpy as np
 from sketch_rnn import generation
 from sketch_rnn import strokes
 
-# A pen may leave the drawing space, but not get lost: in units of its size.
-_FARTHEST = 20.0
+# Maximum absolute coordinate, in units of the size of the drawing space.
+_MAX_COORDINATE = 20.0
 _REQUIRED = object()
-_DIGITS = 3  # Of coordinates: a thousandth of a pixel.
-MOST_SEED = 2**31 - 1
-# The fields that say how drawings are drawn.
-DRAWN = ('temperature', 'greedy', 'seed', 'category')
+_DIGITS = 3  # Decimals of coordinates in pixels.
+MAX_SEED = 2**31 - 1
+# The fields that control sampling.
+SAMPLING = ('temperature', 'greedy', 'seed', 'category')
 
 
 class Problem(Exception):
-  """What is wrong with a request, told to the client.
+  """An invalid request; its text is sent to the client.
 
   Attributes:
-    status: the HTTP status that fits.
-    text: what is wrong, and what to do.
+    status: HTTP status.
+    text: describes the error and what to do.
   """
 
   def __init__(self, status: int, text: str):
-    """Takes the two."""
+    """Stores the status and the text."""
     super().__init__(text)
     self.status = status
     self.text = text
@@ -41,21 +41,21 @@ class Problem(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-  """What one request may ask for.
+  """Upper limits on requests.
 
   Attributes:
-    points: of a drawing, as the pen gave them.
-    lines: of a drawing.
-    count: drawings at once.
-    open: drawings under way, of one WebSocket.
-    message_bytes: of JSON.
-    photo_bytes: of a picture's file.
-    photo_pixels: of a picture.
-    photo_ratio: of its longer side to the shorter.
-    video_bytes: of a video's file.
-    video_frames: that are looked at.
-    uploads: photographs and videos that arrive or are decoded at a time.
-    seconds: that a body may take to arrive.
+    points: points of a drawing, before simplification.
+    lines: lines of a drawing.
+    count: drawings of one request.
+    open: drawings in progress on one WebSocket.
+    message_bytes: size of a JSON message.
+    image_bytes: size of an image file.
+    image_pixels: pixels of an image.
+    image_ratio: ratio of the longer side of an image to the shorter.
+    video_bytes: size of a video file.
+    video_frames: decoded frames of a video.
+    uploads: images and videos received or decoded at the same time.
+    seconds: time to receive the body of a request.
   """
 
   points: int = 10_000
@@ -63,9 +63,9 @@ class Limits:
   count: int = 12
   open: int = 16
   message_bytes: int = 1_000_000
-  photo_bytes: int = 20_000_000
-  photo_pixels: int = 50_000_000
-  photo_ratio: float = 20.0
+  image_bytes: int = 20_000_000
+  image_pixels: int = 50_000_000
+  image_ratio: float = 20.0
   video_bytes: int = 50_000_000
   video_frames: int = 1_000
   uploads: int = 16
@@ -73,10 +73,10 @@ class Limits:
 
 
 def parse(text: str | bytes) -> dict[str, Any]:
-  """A JSON object.
+  """Parses a JSON object.
 
   Raises:
-    Problem: it is none, or has a NaN.
+    Problem: the text is not a JSON object, or contains NaN or Infinity.
   """
   try:
     message = json.loads(text, parse_constant=_no_constant)
@@ -88,47 +88,47 @@ def parse(text: str | bytes) -> dict[str, Any]:
 
 
 def _no_constant(name: str):
-  raise ValueError(f'{name} is not a number of JSON')
+  raise ValueError(f'{name} is not a JSON number')
 
 
 def check_fields(message: dict[str, Any], known: Sequence[str]):
-  """Raises a Problem where there is a field that means nothing."""
+  """Raises a Problem if a message has an unknown field."""
   for field in message:
     if field not in known:
       raise Problem(
-        400, f'no such field: {_shown(field)}; there are {", ".join(known)}'
+        400, f'no such field: {_shown(field)}; use {", ".join(known)}'
       )
 
 
 def integer(
   message: dict[str, Any],
   field: str,
-  least: int,
-  most: int,
+  minimum: int,
+  maximum: int,
   default: Any = _REQUIRED,
 ) -> Any:
-  """A whole number; `default` where the field is absent or null.
+  """Reads an integer; `default` if the field is absent or null.
 
   Raises:
-    Problem: it is missing, of another type, or out of bounds.
+    Problem: the field is missing, of another type, or out of bounds.
   """
   value = _value(message, field, default)
   if value is default:
     return default
-  if type(value) is not int or not least <= value <= most:
+  if type(value) is not int or not minimum <= value <= maximum:
     raise Problem(
       400,
-      f'{field} must be a whole number from {least} to {most}, not '
+      f'{field} must be a whole number from {minimum} to {maximum}, not '
       f'{_shown(value)}',
     )
   return value
 
 
 def flag(message: dict[str, Any], field: str) -> bool:
-  """True or false, which it is where it is absent.
+  """Reads a boolean; False if the field is absent or null.
 
   Raises:
-    Problem: it is something else.
+    Problem: the field is of another type.
   """
   value = _value(message, field, False)
   if type(value) is not bool:
@@ -137,10 +137,10 @@ def flag(message: dict[str, Any], field: str) -> bool:
 
 
 def text(message: dict[str, Any], field: str, default: Any = _REQUIRED) -> Any:
-  """A string; `default` where the field is absent or null.
+  """Reads a string; `default` if the field is absent or null.
 
   Raises:
-    Problem: it is missing, or of another type.
+    Problem: the field is missing, or of another type.
   """
   value = _value(message, field, default)
   if value is not default and not isinstance(value, str):
@@ -149,12 +149,13 @@ def text(message: dict[str, Any], field: str, default: Any = _REQUIRED) -> Any:
 
 
 def sampling(message: dict[str, Any]) -> generation.Sampling:
-  """How points are chosen: `temperature`, at 0 greedily, and `greedy`.
+  """Reads how points are sampled: `temperature` (0: greedily) and `greedy`.
 
-  As on the authors' page: at low temperatures, too, the pen is lifted.
+  Sampling is that of the authors' page, where the temperature does not keep the
+  pen from lifting.
 
   Raises:
-    Problem: there is no such temperature.
+    Problem: the temperature is missing or out of bounds.
   """
   temperature = _value(message, 'temperature', _REQUIRED)
   if type(temperature) not in (int, float) or not 0 <= temperature <= 2:
@@ -170,16 +171,16 @@ def sampling(message: dict[str, Any]) -> generation.Sampling:
 def lines(
   message: dict[str, Any], field: str, size: int, limits: Limits
 ) -> list[np.ndarray]:
-  """The lines of a drawing: f64[n, 2] each, n above 0.
+  """Reads the lines of a drawing: f64[n, 2] each, with n > 0.
 
   Args:
-    message: of a client.
-    field: that has them.
-    size: of the drawing space.
-    limits: how many there may be.
+    message: message of a client.
+    field: name of the field.
+    size: width and height of the drawing space.
+    limits: upper limits.
 
   Raises:
-    Problem: they are missing, malformed or too many.
+    Problem: the lines are missing, malformed or too many.
   """
   value = _value(message, field, _REQUIRED)
   if not isinstance(value, list) or not all(isinstance(x, list) for x in value):
@@ -187,29 +188,30 @@ def lines(
   if len(value) > limits.lines:
     raise Problem(
       400,
-      f'{field} has {len(value)} lines, at most {limits.lines} are taken: '
-      'begin a new drawing',
+      f'{field} has {len(value)} lines, the maximum is {limits.lines}: begin a '
+      'new drawing',
     )
   count = sum(map(len, value))
   if count > limits.points:
     raise Problem(
       400,
-      f'{field} has {count} points, at most {limits.points} are taken: begin '
-      'a new drawing',
+      f'{field} has {count} points, the maximum is {limits.points}: begin a '
+      'new drawing',
     )
+  bound = _MAX_COORDINATE * size
   found = []
   for i, line in enumerate(value):
     for point in line:
       if (
         not isinstance(point, list)
         or len(point) != 2
-        or not _is_number(point[0], _FARTHEST * size)
-        or not _is_number(point[1], _FARTHEST * size)
+        or not _is_number(point[0], bound)
+        or not _is_number(point[1], bound)
       ):
         raise Problem(
           400,
           f'{field}: line {i} has a point {_shown(point)}; it must be two '
-          f'numbers between -{_FARTHEST * size:g} and {_FARTHEST * size:g}',
+          f'numbers between -{bound:g} and {bound:g}',
         )
     if not line:
       raise Problem(400, f'{field}: line {i} has no points')
@@ -220,10 +222,10 @@ def lines(
 def vectors(
   message: dict[str, Any], field: str, length: int, limits: Limits
 ) -> np.ndarray:
-  """Some latent vectors: f32[n, Z], n above 0.
+  """Reads latent vectors: f32[n, Z], with n > 0.
 
   Raises:
-    Problem: they are missing, malformed or too many.
+    Problem: the vectors are missing, malformed or too many.
   """
   value = _value(message, field, _REQUIRED)
   if not isinstance(value, list) or not 1 <= len(value) <= limits.count:
@@ -238,8 +240,8 @@ def vectors(
     ):
       raise Problem(
         400,
-        f'{field}: vector {i} is not one of this model: {length} numbers '
-        'between -10000 and 10000',
+        f'{field}: vector {i} does not fit this model: it must have {length} '
+        'numbers between -10000 and 10000',
       )
   return np.array(value, np.float32)
 
@@ -247,14 +249,14 @@ def vectors(
 def to_drawing(
   lines: Sequence[np.ndarray], size: int, *, pen_down: bool = False
 ) -> np.ndarray:
-  """What a person drew, as the models know it: lines -> f32[N, 3].
+  """Converts lines to the format of the models: f32[N, 3].
 
-  Lines are simplified as QuickDraw's are, at the scale of this drawing space;
-  their ends stay.
+  Lines are simplified as in QuickDraw, at the scale of this drawing space; end
+  points are kept.
 
   Args:
     lines: f64[n, 2] each.
-    size: of the drawing space.
+    size: width and height of the drawing space.
     pen_down: the last line is not finished.
   """
   epsilon = strokes.EPSILON * size / strokes.SIZE
@@ -267,23 +269,23 @@ def to_drawing(
 
 
 def check_length(drawing: np.ndarray, length: int, what: str = 'the drawing'):
-  """Raises a Problem where a model cannot take a drawing in.
+  """Raises a Problem if a drawing is too long for a model.
 
   Args:
     drawing: f32[N, 3].
-    length: the most points that the model takes.
-    what: the drawing is.
+    length: maximum number of points of the model.
+    what: name of the drawing in the message.
   """
   if len(drawing) > length:
     raise Problem(
       400,
-      f'{what} has {len(drawing)} points, even simplified: this model has room '
-      f'for {length}. Undo some lines, or begin a new drawing',
+      f'{what} has {len(drawing)} points, even simplified: this model reads up '
+      f'to {length}. Undo some lines, or begin a new drawing',
     )
 
 
 def check_whole(drawing: np.ndarray, length: int, what: str):
-  """Raises a Problem where a drawing cannot be encoded; see `check_length`."""
+  """Raises a Problem if a drawing cannot be encoded; see `check_length`."""
   try:
     strokes.check(drawing)
   except ValueError as error:
@@ -300,23 +302,25 @@ def _value(message: dict[str, Any], field: str, default: Any) -> Any:
   return default
 
 
-def _is_number(value: Any, most: float) -> bool:
+def _is_number(value: Any, maximum: float) -> bool:
   return (
-    type(value) in (int, float) and abs(value) <= most and math.isfinite(value)
+    type(value) in (int, float)
+    and abs(value) <= maximum
+    and math.isfinite(value)
   )
 
 
 def _shown(value: Any) -> str:
-  """The beginning of a value that may be of any length."""
+  """A value as JSON, shortened to 60 characters."""
   shown = json.dumps(value, ensure_ascii=False, default=str)
   return shown if len(shown) <= 60 else f'{shown[:57]}...'
 
 
 def find(table: Mapping[str, Any], name: str | None) -> Any:
-  """The model of that name.
+  """Returns the model with a name.
 
   Raises:
-    Problem: no name is given, or there is no such model.
+    Problem: the name is missing, or no model has it.
   """
   if name is None:
     raise Problem(400, 'model is missing')
@@ -324,17 +328,18 @@ def find(table: Mapping[str, Any], name: str | None) -> Any:
   if model is None:
     raise Problem(
       404,
-      f'there is no such model here, or not yet; there are: '
-      f'{", ".join(table) or "none"}',
+      f'there is no such model; loaded are: {", ".join(table) or "none"}',
     )
   return model
 
 
 def label(classes: Sequence[str], message: dict[str, Any]) -> int | None:
-  """Of the category; the first where none is named, None without classes.
+  """Reads the label of the category; by default the first one.
+
+  Models without classes have the label None.
 
   Raises:
-    Problem: the model does not know the category.
+    Problem: the model has no such category.
   """
   category = text(message, 'category', None)
   if category is None:
@@ -342,11 +347,11 @@ def label(classes: Sequence[str], message: dict[str, Any]) -> int | None:
   if category not in classes:
     raise Problem(
       400,
-      f'category: this model knows {", ".join(classes) or "no categories"}',
+      f'category: this model has {", ".join(classes) or "no categories"}',
     )
   return classes.index(category)
 
 
 def rounded(value: float) -> float:
-  """A number as it is sent."""
+  """Rounds a number for sending."""
   return round(float(value), _DIGITS)

@@ -1,8 +1,8 @@
-"""A bounded queue, and a thread that computes what waits in it.
+"""A bounded queue of jobs, and a thread that computes them.
 
-The server's loop submits jobs; a thread for each model takes all that wait at
-once, so that its engine can make batches of them. What it says of a job is told
-from the thread, in order, and ends with a `Done` or a `Failed`.
+The event loop of the server submits jobs. One thread per model takes all
+waiting jobs at once, so that its engine can batch them. The thread reports the
+results of a job in order; the last one is a `Done` or a `Failed`.
 """
 
 import asyncio
@@ -14,67 +14,73 @@ from typing import Protocol
 
 from absl import logging
 
-MOST = 512  # Jobs that wait or are being worked on; beyond it: busy.
+MAX_REQUESTS = 512  # Requests waiting or in progress; beyond: `Busy`.
 
 
 class Busy(RuntimeError):
-  """There is more to do than is taken on."""
+  """The queue is full."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-  """The last that is told of a job that went well."""
+  """The last report of a job that succeeded."""
 
   value: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Failed:
-  """The last that is told of a job that did not."""
+  """The last report of a job that failed."""
 
   error: Exception
 
 
 class Request:
-  """A job, and what becomes of it.
+  """A job and the state of its answer.
 
   Attributes:
-    job: what the engine understands.
+    job: input of the engine.
   """
 
   def __init__(
     self,
     job: Any,
-    tell: Callable[[Any], None],
+    report: Callable[[Any], None],
     end: Callable[['Request'], None],
   ):
-    """Takes the job, who is told, and who wants to know that it has ended."""
+    """Creates a request.
+
+    Args:
+      job: input of the engine.
+      report: called with each result.
+      end: called once, with this request, when it has ended.
+    """
     self.job = job
-    self._tell = tell
+    self._report = report
     self._end = end
     self._cancelled = threading.Event()
     self._ended = False
 
   @property
   def cancelled(self) -> bool:
-    """Whether nobody waits for it any more."""
+    """True if nobody waits for the answer any more."""
     return self._cancelled.is_set()
 
   def cancel(self):
-    """Nothing more is told; the engine may leave the rest. Any thread."""
+    """Stops all reports; the engine may skip the rest. Any thread."""
     self._cancelled.set()
 
   def answer(self, value: Any):
-    """Tells a part of the answer. The engine's thread alone."""
+    """Reports a part of the answer. Only from the thread of the engine."""
     if not self._ended and not self.cancelled:
-      self._tell(value)
+      self._report(value)
 
   def finish(self, value: Any = None):
-    """Tells `Done`, once."""
+    """Reports `Done`, once."""
     self._close(Done(value))
 
   def fail(self, error: Exception):
-    """Tells `Failed`, once."""
+    """Reports `Failed`, once."""
     self._close(Failed(error))
 
   def _close(self, last: Done | Failed):
@@ -83,35 +89,37 @@ class Request:
     self._ended = True
     self._end(self)
     if not self.cancelled:
-      self._tell(last)
+      self._report(last)
 
 
 class Engine(Protocol):
-  """What a model does with requests, a little at a time."""
+  """Computes the requests of one model, step by step."""
 
   def accept(self, requests: list[Request]):
-    """Takes requests on, without computing."""
+    """Adds requests, without computing."""
 
   def advance(self) -> bool:
-    """Does a part of the work; whether there is more."""
+    """Computes one step; returns True if work is left."""
 
   def clear(self):
-    """Forgets all requests."""
+    """Drops all requests."""
 
 
 class Worker:
-  """One thread, one engine and the queue before it."""
+  """A thread that runs one engine, and its queue."""
 
-  def __init__(self, engine: Engine, *, name: str, most: int = MOST):
+  def __init__(
+    self, engine: Engine, *, name: str, max_requests: int = MAX_REQUESTS
+  ):
     """Starts the thread.
 
     Args:
-      engine: is used by this thread alone.
-      name: of the thread.
-      most: how many requests may be there, waiting or being worked on.
+      engine: used by this thread alone.
+      name: name of the thread.
+      max_requests: maximum number of requests, waiting or in progress.
     """
     self._engine = engine
-    self._most = most
+    self._max_requests = max_requests
     self._changed = threading.Condition()
     self._waiting: list[Request] = []
     self._open: set[Request] = set()
@@ -119,30 +127,30 @@ class Worker:
     self._thread = threading.Thread(target=self._run, name=name, daemon=True)
     self._thread.start()
 
-  def submit(self, job: Any, tell: Callable[[Any], None]) -> Request:
-    """Puts a job into the queue; any thread.
+  def submit(self, job: Any, report: Callable[[Any], None]) -> Request:
+    """Adds a job to the queue; from any thread.
 
     Args:
-      job: what the engine understands.
-      tell: is called in the worker's thread, and must not block.
+      job: input of the engine.
+      report: called in the thread of the worker; must not block.
 
     Raises:
       Busy: the queue is full.
     """
     with self._changed:
-      if self._stopped or len(self._open) >= self._most:
+      if self._stopped or len(self._open) >= self._max_requests:
         raise Busy(
-          f'{len(self._open)} requests are waiting already: try again in a '
+          f'{len(self._open)} requests are already waiting: try again in a '
           'moment'
         )
-      request = Request(job, tell, self._forget)
+      request = Request(job, report, self._forget)
       self._open.add(request)
       self._waiting.append(request)
       self._changed.notify()
     return request
 
   async def ask(self, job: Any) -> Any:
-    """The answer to a job that has only one; who stops waiting cancels it.
+    """Waits for the answer to a job; if the wait is cancelled, so is the job.
 
     Raises:
       Busy: the queue is full.
@@ -150,7 +158,7 @@ class Worker:
     loop = asyncio.get_running_loop()
     future = loop.create_future()
 
-    def hear(last):
+    def resolve(last):
       if future.done():
         return
       if isinstance(last, Failed):
@@ -159,7 +167,7 @@ class Worker:
         future.set_result(last.value)
 
     request = self.submit(
-      job, lambda last: loop.call_soon_threadsafe(hear, last)
+      job, lambda last: loop.call_soon_threadsafe(resolve, last)
     )
     try:
       return await future
@@ -167,7 +175,7 @@ class Worker:
       request.cancel()
 
   def stop(self):
-    """Ends the thread after the step that it is at; what is left fails."""
+    """Ends the thread after its current step; cancels all open requests."""
     with self._changed:
       self._stopped = True
       for request in self._open:
@@ -194,7 +202,7 @@ class Worker:
       try:
         self._engine.accept(taken)
         more = self._engine.advance()
-      except Exception as error:  # The thread goes on for those who come next.
+      except Exception as error:  # The thread continues with later requests.
         logging.exception('A request failed')
         more = False
         self._engine.clear()
@@ -204,18 +212,20 @@ class Worker:
           request.fail(error)
 
 
-class InBatches:
-  """An engine for jobs that are answered at once, a few at a time."""
+class BatchEngine:
+  """An engine that answers jobs in batches, each in one call."""
 
-  def __init__(self, compute: Callable[[list[Any]], list[Any]], most: int):
-    """Says how.
+  def __init__(
+    self, compute: Callable[[list[Any]], list[Any]], max_batch_size: int
+  ):
+    """Creates an engine.
 
     Args:
-      compute: from jobs to their answers.
-      most: jobs of one call.
+      compute: maps jobs to their answers.
+      max_batch_size: maximum number of jobs of one call.
     """
     self._compute = compute
-    self._most = most
+    self._max_batch_size = max_batch_size
     self._waiting: list[Request] = []
 
   def accept(self, requests: list[Request]):
@@ -225,7 +235,7 @@ class InBatches:
   def advance(self) -> bool:
     """See `Engine`."""
     chosen: list[Request] = []
-    while self._waiting and len(chosen) < self._most:
+    while self._waiting and len(chosen) < self._max_batch_size:
       request = self._waiting.pop(0)
       if request.cancelled:
         request.finish()

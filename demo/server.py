@@ -1,8 +1,8 @@
-"""The routes: the page, what it asks over HTTP, and strokes over a WebSocket.
+"""The routes of the server: the page, the HTTP API and the WebSocket.
 
-What is sent and answered is JSON but for pictures and videos, which come as
-they are. A drawing is a list of lines [[x, y], ...] in pixels of a model's
-drawing space, y downwards. An error is {"error": "what is wrong"}.
+Requests and answers are JSON, except images and videos, which are sent as they
+are. A drawing is a list of lines [[x, y], ...] in pixels of a model's drawing
+space, y downwards. An error is {"error": "message"}.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from sketch_rnn import latent
 from sketch_rnn import strokes
 
 PAGE = pathlib.Path(__file__).parent / 'page'
-# All that is ever sent of the page, and as what.
+# Extension of a file of the page -> its Content-Type; no others are sent.
 _TYPES = {
   '.css': 'text/css; charset=utf-8',
   '.html': 'text/html; charset=utf-8',
@@ -42,7 +42,7 @@ _TYPES = {
   '.svg': 'image/svg+xml',
   '.webmanifest': 'application/manifest+json',
 }
-_MOST_STEPS = 12
+_MAX_STEPS = 12
 
 
 def create(
@@ -53,14 +53,14 @@ def create(
   limits: messages.Limits | None = None,
   page: pathlib.Path = PAGE,
 ) -> guard.Guard:
-  """The ASGI application.
+  """Creates the ASGI application.
 
   Args:
-    studio: has the models. It is stopped when the server stops.
-    hosts: names under which the server may be asked.
-    addresses: whether IP addresses will do as well.
-    limits: what one request may ask for.
-    page: directory of the page's files.
+    studio: the models; stopped when the server stops.
+    hosts: allowed host names.
+    addresses: also allow IP addresses.
+    limits: upper limits on requests.
+    page: directory of the files of the page.
   """
   handlers = _Handlers(studio, limits or messages.Limits(), page)
 
@@ -84,10 +84,10 @@ def create(
       routing.WebSocketRoute('/api/draw', handlers.draw),
     ],
     exception_handlers={
-      messages.Problem: _tell_problem,
-      queues.Busy: _tell_busy,
-      exceptions.HTTPException: _tell_http,
-      Exception: _tell_failure,
+      messages.Problem: _problem_response,
+      queues.Busy: _busy_response,
+      exceptions.HTTPException: _http_response,
+      Exception: _failure_response,
     },
     lifespan=lifespan,
   )
@@ -95,35 +95,35 @@ def create(
   return guard.Guard(app, hosts=hosts, addresses=addresses)
 
 
-def _refusal(
+def _error_response(
   status: int, text: str, headers: Mapping[str, str] | None = None
 ) -> responses.JSONResponse:
   return responses.JSONResponse({'error': text}, status, headers)
 
 
-async def _tell_problem(_, problem):
-  return _refusal(problem.status, problem.text)
+async def _problem_response(_, problem):
+  return _error_response(problem.status, problem.text)
 
 
-async def _tell_busy(_, busy):
-  return _refusal(503, f'busy: {busy}', {'Retry-After': '1'})
+async def _busy_response(_, busy):
+  return _error_response(503, f'busy: {busy}', {'Retry-After': '1'})
 
 
-async def _tell_http(_, error):
+async def _http_response(_, error):
   text = {
     404: 'there is nothing at this address',
-    405: 'this address is not asked like this: see the protocol',
+    405: 'this address does not support the method: see demo/server.py',
   }.get(error.status_code, error.detail)
-  return _refusal(error.status_code, text, error.headers)
+  return _error_response(error.status_code, text, error.headers)
 
 
-async def _tell_failure(_, error):
-  del error  # It is in the log; what it says is no business of clients.
-  return _refusal(500, 'that failed here: the log of the server says why')
+async def _failure_response(_, error):
+  del error  # It is in the log; clients do not see it.
+  return _error_response(500, 'the request failed on the server: see its log')
 
 
 class _Handlers:
-  """What is done at each address."""
+  """The handlers of the routes."""
 
   def __init__(
     self,
@@ -133,7 +133,7 @@ class _Handlers:
   ):
     self._studio = studio
     self._limits = limits
-    # A fixed table: no name that a client sends is ever a path.
+    # A fixed table: names from clients are never used as paths.
     self._files = {
       path.name: path
       for path in (sorted(page.iterdir()) if page.is_dir() else ())
@@ -156,7 +156,7 @@ class _Handlers:
     path = self._files.get(name)
     if path is None:
       raise exceptions.HTTPException(404)
-    # The type as it is in the table: Starlette would add a charset to any text.
+    # Set as a header, since Starlette would add a charset to any text type.
     return responses.Response(
       path.read_bytes(),
       headers={
@@ -196,12 +196,12 @@ class _Handlers:
           'points': limits.points,
           'lines': limits.lines,
           'count': limits.count,
-          'steps': _MOST_STEPS,
-          'photo_bytes': limits.photo_bytes,
-          'photo_pixels': limits.photo_pixels,
-          'photo_types': list(captions.PHOTOS),
+          'steps': _MAX_STEPS,
+          'photo_bytes': limits.image_bytes,
+          'photo_pixels': limits.image_pixels,
+          'photo_types': list(captions.IMAGE_TYPES),
           'video_bytes': limits.video_bytes,
-          'video_types': list(captions.VIDEOS),
+          'video_types': list(captions.VIDEO_TYPES),
         },
       }
     )
@@ -221,7 +221,7 @@ class _Handlers:
   async def decode(self, request: requests.Request) -> responses.Response:
     """POST /api/decode."""
     message = await self._message(request)
-    messages.check_fields(message, ('model', 'z', *messages.DRAWN))
+    messages.check_fields(message, ('model', 'z', *messages.SAMPLING))
     model = self._sketcher(message, latent=True)
     z = messages.vectors(
       message, 'z', model.model.sketcher.model.latent, self._limits
@@ -232,9 +232,11 @@ class _Handlers:
     """POST /api/interpolate."""
     message = await self._message(request)
     fields = ('first', 'second')
-    messages.check_fields(message, ('model', *fields, 'steps', *messages.DRAWN))
+    messages.check_fields(
+      message, ('model', *fields, 'steps', *messages.SAMPLING)
+    )
     model = self._sketcher(message, latent=True)
-    steps = messages.integer(message, 'steps', 2, _MOST_STEPS)
+    steps = messages.integer(message, 'steps', 2, _MAX_STEPS)
     mean, _ = await self._encode(model, message, fields)
     return await self._drawings(model, message, latent.path(*mean, steps))
 
@@ -242,7 +244,7 @@ class _Handlers:
     """POST /api/analogy: A - B + C."""
     message = await self._message(request)
     fields = ('a', 'b', 'c')
-    messages.check_fields(message, ('model', *fields, *messages.DRAWN))
+    messages.check_fields(message, ('model', *fields, *messages.SAMPLING))
     model = self._sketcher(message, latent=True)
     (a, b, c), _ = await self._encode(model, message, fields)
     return await self._drawings(model, message, (a - b + c)[None])
@@ -265,41 +267,41 @@ class _Handlers:
   async def _drawings(
     self, model: studio_lib.Model, message: dict[str, Any], z: np.ndarray
   ) -> responses.Response:
-    """What f32[n, Z] decode to, each in the middle of the drawing space."""
-    drawn = await model.worker.ask(
+    """Decodes f32[n, Z]; centres each drawing in the drawing space."""
+    sampled = await model.worker.ask(
       sketching.Sample(
         len(z),
-        messages.integer(message, 'seed', 0, messages.MOST_SEED, 0),
+        messages.integer(message, 'seed', 0, messages.MAX_SEED, 0),
         messages.sampling(message),
         z=z,
         label=messages.label(model.model.sketcher.classes, message),
       )
     )
     return responses.JSONResponse(
-      {'drawings': [_centred(sketch, model.model.size) for sketch in drawn]}
+      {'drawings': [_centred(sketch, model.model.size) for sketch in sampled]}
     )
 
-  # Photographs and videos.
+  # Images and videos.
 
   async def caption(self, request: requests.Request) -> responses.Response:
     """POST /api/caption?model=NAME."""
     model = messages.find(
       self._studio.captioners, request.query_params.get('model')
     )
-    _check_type(request, captions.PHOTOS)
+    _check_type(request, captions.IMAGE_TYPES)
     with self._upload():
-      contents = await self._body(request, self._limits.photo_bytes)
+      contents = await self._body(request, self._limits.image_bytes)
       async with self._decoding:
-        photo = await asyncio.to_thread(
-          captions.decode_photo, contents, self._limits
+        full = await asyncio.to_thread(
+          captions.decode_image, contents, self._limits
         )
-        image = await asyncio.to_thread(model.model.preprocess, photo)
-    described = await model.worker.ask(image)
+        image = await asyncio.to_thread(model.model.preprocess, full)
+    captioned = await model.worker.ask(image)
     return responses.JSONResponse(
       {
-        'captions': captions.captions_to_json(described.captions),
-        'attention': captions.attention_to_json(described),
-        'shown': model.model.shown(photo),
+        'captions': captions.captions_to_json(captioned.captions),
+        'attention': captions.attention_to_json(captioned),
+        'shown': model.model.crop_box(full),
       }
     )
 
@@ -310,41 +312,41 @@ class _Handlers:
     model = messages.find(
       self._studio.video_captioners, request.query_params.get('model')
     )
-    _check_type(request, captions.VIDEOS)
+    _check_type(request, captions.VIDEO_TYPES)
     with self._upload(), tempfile.TemporaryDirectory() as directory:
       contents = await self._body(request, self._limits.video_bytes)
       path = captions.store_video(contents, directory)
       async with self._decoding:
         clip = await asyncio.to_thread(model.model.read, path, self._limits)
-    described = await model.worker.ask(clip)
+    captioned = await model.worker.ask(clip)
     return responses.JSONResponse(
       {
-        'captions': captions.captions_to_json(described.captions),
+        'captions': captions.captions_to_json(captioned.captions),
         'seconds': messages.rounded(clip.seconds),
-        'attention': captions.times_to_json(described),
+        'attention': captions.times_to_json(captioned),
       }
     )
 
-  # What requests hold.
+  # The contents of requests.
 
   async def _message(self, request: requests.Request) -> dict[str, Any]:
     _check_type(request, ('application/json',))
     return messages.parse(await self._body(request, self._limits.message_bytes))
 
-  async def _body(self, request: requests.Request, most: int) -> bytes:
-    """All of it, but never more than may be sent."""
+  async def _body(self, request: requests.Request, max_bytes: int) -> bytes:
+    """Reads the body; raises a Problem beyond the maximum size."""
     problem = messages.Problem(
-      413, f'more than {most} bytes: send something smaller'
+      413, f'more than {max_bytes} bytes: send a smaller file or message'
     )
-    said = request.headers.get('content-length', '0')
-    if said.isdecimal() and int(said) > most:
+    declared = request.headers.get('content-length', '0')
+    if declared.isdecimal() and int(declared) > max_bytes:
       raise problem
     body = bytearray()
     try:
       async with asyncio.timeout(self._limits.seconds):
         async for chunk in request.stream():
           body += chunk
-          if len(body) > most:
+          if len(body) > max_bytes:
             raise problem
     except TimeoutError as error:
       raise messages.Problem(
@@ -354,7 +356,7 @@ class _Handlers:
 
   @contextlib.contextmanager
   def _upload(self):
-    """Only so many bodies are in memory at a time."""
+    """Limits the number of uploads in memory at the same time."""
     if self._uploads >= self._limits.uploads:
       raise queues.Busy('other files are being read: try again in a moment')
     self._uploads += 1
@@ -377,7 +379,7 @@ class _Handlers:
   # Strokes.
 
   async def draw(self, socket: websockets.WebSocket):
-    """WebSocket /api/draw: drawings go on, point by point."""
+    """WebSocket /api/draw: continues drawings, point by point."""
     await socket.accept()
     await conversation.Conversation(socket, self._studio, self._limits).run()
 
@@ -391,7 +393,7 @@ def _check_type(request: requests.Request, known: Collection[str]):
 
 
 def _centred(sketch: np.ndarray, size: int) -> list[list[list[float]]]:
-  """The lines of f32[N, 3], in the middle of the drawing space."""
+  """The lines of a drawing f32[N, 3], centred in the drawing space."""
   lines = strokes.to_lines(sketch)
   if not lines:
     return []

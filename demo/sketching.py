@@ -1,7 +1,7 @@
-"""Sketch-RNN for the page: samples many drawings at the same time.
+"""Samples many drawings of Sketch-RNN at the same time, for the page.
 
-Requests that wait become one wave: a batch of one of a few fixed sizes, which
-are compiled at the start. Each drawing of a wave has its own temperature. Waves
+Waiting requests become one wave: a batch of one of a few fixed sizes, which are
+compiled at the start. Each drawing of a wave has its own temperature. Waves
 advance in alternation, a few points at a time and the newest first, so that a
 new request gets its first points at once, whatever else is being sampled.
 
@@ -27,10 +27,10 @@ from sketch_rnn import strokes
 from training import app
 
 SIZES = (1, 4, 12, 32)
-_MAX_WAVES = 8  # More would make each of them slower; the rest waits.
-_FIRST_POINTS = 4  # Of the first step of a wave, for which somebody waits.
+_MAX_WAVES = 8  # More waves would slow each down; further requests wait.
+_FIRST_POINTS = 4  # Of the first step of a wave: few, for a low latency.
 _POINTS = 8  # Of every other step.
-_MAX_ENCODED = 10  # Drawings, a batch of `Sketcher.encode`.
+_MAX_ENCODED = 10  # Drawings in one call of `Sketcher.encode`.
 _NOTHING = np.zeros((0, 3), np.float32)
 
 
@@ -83,12 +83,12 @@ def _sample_keys(seeds, indices, latent):
   def keys(seed, index):
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), index))
 
-  of_z, of_points = jax.vmap(keys, out_axes=1)(seeds, indices)
+  z_keys, point_keys = jax.vmap(keys, out_axes=1)(seeds, indices)
   if latent is None:
-    return None, of_points
+    return None, point_keys
   return jax.vmap(lambda key: jax.random.normal(key, (latent,)))(
-    of_z
-  ), of_points
+    z_keys
+  ), point_keys
 
 
 @jax.jit
@@ -105,7 +105,7 @@ class Sampler:
   """
 
   def __init__(self, sketcher: inference.Sketcher, *, size: int | None = None):
-    """Takes a model.
+    """Creates the engine of a model.
 
     Args:
       sketcher: the model.
@@ -120,17 +120,20 @@ class Sampler:
 
   @property
   def length(self) -> int:
-    """T."""
+    """T, the maximum number of points."""
     return self.sketcher.examples.length
 
   def rows(self, drawing: np.ndarray) -> np.ndarray:
-    """Pixels -> f32[T + 1, 5] in the model's units."""
+    """Converts f32[N, 3] in pixels to f32[T + 1, 5] in the model's units."""
     return strokes.to_stroke5(
       self.sketcher.examples.normalize(drawing), self.length
     )
 
   def pixels(self, rows: np.ndarray) -> np.ndarray:
-    """f32[N, 5] in the model's units -> f32[N, 3], without what has ended."""
+    """Converts f32[N, 5] in the model's units to f32[n, 3] in pixels.
+
+    Points after the end of the drawing are removed.
+    """
     points = strokes.to_stroke3(rows)
     points[:, :2] *= self.sketcher.examples.scale
     return points
@@ -157,7 +160,7 @@ class Sampler:
     report(total, total)
 
   def _at_once(self, job: Sample) -> list[np.ndarray]:
-    """The drawings of a job, without a queue."""
+    """Samples the drawings of a job, without the queue."""
     answers = []
     request = queues.Request(job, answers.append, lambda _: None)
     wave = _Wave(self, [request])
@@ -214,7 +217,7 @@ class Sampler:
       start = end
 
   def _next_wave(self) -> '_Wave | None':
-    """A wave of the first requests that fit into one, in their order."""
+    """Makes a wave of the first requests that fit into one, in order."""
     chosen, left, count = [], collections.deque(), 0
     while self._to_sample:
       request = self._to_sample.popleft()
@@ -234,7 +237,7 @@ class _Wave:
   """The drawings of some requests, sampled together point by point."""
 
   def __init__(self, sampler: Sampler, requests: list[queues.Request]):
-    """Takes requests; samples nothing yet."""
+    """Prepares the state of the requests; samples nothing yet."""
     self._sampler = sampler
     self._requests = requests
     jobs = [request.job for request in requests]
@@ -249,7 +252,7 @@ class _Wave:
     padded = np.minimum(np.arange(size), real - 1)
 
     def spread(values):
-      """One value for each request -> one for each row, with padding."""
+      """Repeats the value of each request for its rows, and pads."""
       return np.repeat(np.stack(values), counts, axis=0)[padded]
 
     self._samplings = [jobs[i].sampling for i in spread(np.arange(len(jobs)))]
@@ -344,7 +347,7 @@ class _Wave:
       request.finish(whole)
 
   def _stop(self, chosen):
-    """Ends these rows."""
+    """Marks rows as ended."""
     self._finished[chosen] = True
     self._state = self._state.replace(
       ended=_end(self._state.ended, self._finished)
@@ -374,9 +377,9 @@ def load(workdir: pathlib.Path) -> Sampler:
 
 
 def _known_size(config: ml_collections.ConfigDict) -> int | None:
-  """The size of drawings in pixels, if all of a data set have the same.
+  """The size of all drawings of a data set, in pixels; None if unknown.
 
-  That of QuickDraw is not known: the published models were not trained at the
+  That of QuickDraw is unknown: the published models were not trained at the
   size of the published files.
   """
   return strokes.SIZE if config.name == 'kanji' else None

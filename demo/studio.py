@@ -1,7 +1,7 @@
-"""The models that the page uses: loaded, compiled, and trained where absent.
+"""Loads and compiles the models of the page, and trains missing ones.
 
 A thread prepares them one after the other; each can be used as soon as it is
-there.
+ready.
 """
 
 import dataclasses
@@ -33,52 +33,52 @@ _LOAD = {
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """How a workdir comes to be, where there is none."""
+  """The command that trains a missing workdir."""
 
   module: str
   config: str
 
 
 @dataclasses.dataclass
-class Preparation:
-  """How far a workdir is.
+class Status:
+  """The state of preparing one model.
 
   Attributes:
-    name: of the model.
-    workdir: of the run.
-    training: what trains it if need be; None: it must be there.
-    what: is being done.
-    step: so much of it.
-    num_steps: all of it; 0: unknown.
-    error: what went wrong, if anything did.
+    name: name of the model.
+    workdir: workdir of the run.
+    training: command for a missing run; None if the run must exist.
+    phase: 'waiting', 'training', 'loading' or 'compiling'.
+    step: number of completed steps of the phase.
+    num_steps: number of steps of the phase; 0 if unknown.
+    error: error message, or None.
   """
 
   name: str
   workdir: pathlib.Path
   training: Training | None = None
-  what: str = 'waiting'
+  phase: str = 'waiting'
   step: int = 0
   num_steps: int = 0
   error: str | None = None
 
   def to_json(self) -> dict[str, Any]:
-    """For the page."""
-    told = {
+    """Converts the state for the page."""
+    fields = {
       'name': self.name,
-      'what': self.what,
+      'what': self.phase,
       'step': self.step,
       'num_steps': self.num_steps,
     }
-    return told if self.error is None else {**told, 'error': self.error}
+    return fields if self.error is None else {**fields, 'error': self.error}
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A model that is ready.
+  """A model that is ready for requests.
 
   Attributes:
     model: a `sketching.Sampler`, `captions.Images` or `captions.Videos`.
-    worker: of its thread.
+    worker: computes its requests.
   """
 
   model: Any
@@ -89,33 +89,33 @@ class Studio:
   """All models of a server.
 
   Attributes:
-    sketchers: by name.
-    captioners: by name.
-    video_captioners: by name.
-    preparations: of all of them, in their order.
+    sketchers: name -> model, of those that are ready.
+    captioners: likewise.
+    video_captioners: likewise.
+    statuses: state of each model, in the order of preparation.
   """
 
   def __init__(
     self,
     workdirs: Sequence[tuple[pathlib.Path, Training | None]],
     *,
-    most: int = queues.MOST,
+    max_requests: int = queues.MAX_REQUESTS,
   ):
-    """Says what there is to be, and touches nothing yet.
+    """Stores the workdirs; reads nothing yet.
 
     Args:
-      workdirs: and how each is trained if it is absent.
-      most: requests that may wait for one model.
+      workdirs: workdirs, each with the command that trains it if it is missing.
+      max_requests: maximum number of requests of one model.
     """
     self.sketchers: dict[str, Model] = {}
     self.captioners: dict[str, Model] = {}
     self.video_captioners: dict[str, Model] = {}
     names = _names([workdir for workdir, _ in workdirs])
-    self.preparations = [
-      Preparation(name, workdir.absolute(), training)
+    self.statuses = [
+      Status(name, workdir.absolute(), training)
       for name, (workdir, training) in zip(names, workdirs, strict=True)
     ]
-    self._most = most
+    self._max_requests = max_requests
     self._stopping = threading.Event()
     self._process: subprocess.Popen | None = None
     self._thread = threading.Thread(
@@ -125,22 +125,22 @@ class Studio:
 
   @property
   def ready(self) -> bool:
-    """Whether all is there that could be had."""
+    """True if every model is ready or has failed."""
     return all(
-      one.error is not None or one.name in self._done
-      for one in self.preparations
+      status.error is not None or status.name in self._done
+      for status in self.statuses
     )
 
   def start(self):
-    """Begins to prepare the models."""
+    """Starts to prepare the models."""
     self._thread.start()
 
   def wait(self):
-    """Returns when they are prepared."""
+    """Waits until every model is ready or has failed."""
     self._thread.join()
 
   def stop(self):
-    """Ends all threads and what is being trained, which can go on later."""
+    """Ends all threads and the training, which can be resumed later."""
     self._stopping.set()
     if (process := self._process) is not None:
       process.terminate()
@@ -151,97 +151,101 @@ class Studio:
         model.worker.stop()
 
   def progress(self) -> list[dict[str, Any]]:
-    """What is not ready yet, for the page."""
+    """The states of the models that are not ready, for the page."""
     return [
-      one.to_json() for one in self.preparations if one.name not in self._done
+      status.to_json()
+      for status in self.statuses
+      if status.name not in self._done
     ]
 
   def _prepare_all(self):
-    for one in self.preparations:
+    for status in self.statuses:
       if self._stopping.is_set():
         return
       try:
-        if one.training is not None and not _is_trained(one.workdir):
-          self._train(one)
-        self._load(one)
-        self._done.add(one.name)
-        logging.info('%s is ready', one.name)
-      except Exception as error:  # The others may still be of use.
+        if status.training is not None and not _is_trained(status.workdir):
+          self._train(status)
+        self._load(status)
+        self._done.add(status.name)
+        logging.info('%s is ready', status.name)
+      except Exception as error:  # The other models can still be used.
         if self._stopping.is_set():
           return
-        logging.exception('%s cannot be used', one.workdir)
-        one.error = str(error)
+        logging.exception('%s cannot be used', status.workdir)
+        status.error = str(error)
 
-  def _train(self, one: Preparation):
-    """Runs the main of a package in a process of its own, until it ends."""
-    if not pathlib.Path(one.training.config).exists():
+  def _train(self, status: Status):
+    """Trains a model in a process of its own, until it ends."""
+    if not pathlib.Path(status.training.config).exists():
       raise FileNotFoundError(
-        f'{one.training.config} is not here: start this in the folder of the '
-        'project, or pass --workdir of a trained model'
+        f'{status.training.config} does not exist: run this in the directory '
+        'of the project, or pass --workdir of a trained model'
       )
-    one.what = 'training'
+    status.phase = 'training'
     environment = dict(os.environ)
     environment.setdefault(
       'XLA_FLAGS', '--xla_force_host_platform_device_count=2'
     )
-    command = [sys.executable, '-m', one.training.module]
-    command += [f'--config={one.training.config}', f'--workdir={one.workdir}']
+    command = [sys.executable, '-m', status.training.module]
+    command += [f'--config={status.training.config}']
+    command += [f'--workdir={status.workdir}']
     logging.info('%s', ' '.join(command))
     self._process = subprocess.Popen(command, env=environment)
-    if self._stopping.is_set():  # `stop` may have come too early to see it.
+    if self._stopping.is_set():  # `stop` may have run just before.
       self._process.terminate()
     while True:
       try:
-        status = self._process.wait(timeout=1)
+        code = self._process.wait(timeout=1)
         break
       except subprocess.TimeoutExpired:
-        one.step, one.num_steps = _training_step(one.workdir)
+        status.step, status.num_steps = _training_step(status.workdir)
     self._process = None
-    if status or self._stopping.is_set():
+    if code or self._stopping.is_set():
       raise RuntimeError(
-        f'training ended with status {status}: see the log, or run '
+        f'training ended with status {code}: see the log, or run '
         f'{" ".join(command)}'
       )
 
-  def _load(self, one: Preparation):
-    one.what, one.step, one.num_steps = 'loading', 0, 0
-    kind = kind_of(one.workdir)
+  def _load(self, status: Status):
+    status.phase, status.step, status.num_steps = 'loading', 0, 0
+    kind = model_kind(status.workdir)
     try:
-      model = _LOAD[kind](one.workdir)
+      model = _LOAD[kind](status.workdir)
     except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(
-        f'{one.workdir} was written by another version of this code: {error}. '
-        'Train it again'
+        f'{status.workdir} was written by another version of this code: '
+        f'{error}. Train it again'
       ) from error
-    one.what = 'compiling'
+    status.phase = 'compiling'
     if kind == SKETCHER:
 
-      def tell(step, num_steps):
+      def report(step, num_steps):
         if self._stopping.is_set():
           raise app.Stopped
-        one.step, one.num_steps = step, num_steps
+        status.step, status.num_steps = step, num_steps
 
-      model.compile(tell)
+      model.compile(report)
       engine = model
     else:
       model.compile()
-      engine = queues.InBatches(model, model.most)
+      engine = queues.BatchEngine(model, model.max_batch_size)
     table = {
       SKETCHER: self.sketchers,
       CAPTIONER: self.captioners,
       VIDEO_CAPTIONER: self.video_captioners,
     }[kind]
-    table[one.name] = Model(
-      model, queues.Worker(engine, name=one.name, most=self._most)
+    table[status.name] = Model(
+      model,
+      queues.Worker(engine, name=status.name, max_requests=self._max_requests),
     )
 
 
-def kind_of(workdir: pathlib.Path) -> str:
-  """What was trained in a workdir, by its config.
+def model_kind(workdir: pathlib.Path) -> str:
+  """Returns the kind of the model of a workdir, from its config.
 
   Raises:
-    FileNotFoundError: nothing was.
-    ValueError: something that the page has no use for.
+    FileNotFoundError: the workdir has no config.
+    ValueError: the page does not support the model.
   """
   config = app.read_config(workdir)
   model = config.to_dict().get('model')
@@ -254,12 +258,12 @@ def kind_of(workdir: pathlib.Path) -> str:
     return SKETCHER
   raise ValueError(
     f'{workdir}: config.json is neither of sketch_rnn nor of a captioner: pass '
-    '--workdir of one of these'
+    'the --workdir of one of these'
   )
 
 
 def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
-  """The folders' names; of equal ones all but the first with a number."""
+  """The names of the directories; repeated names get a number."""
   names: list[str] = []
   for workdir in workdirs:
     name, count = workdir.absolute().name, 1
@@ -271,12 +275,12 @@ def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _is_trained(workdir: pathlib.Path) -> bool:
-  """Whether a run has come to its end."""
+  """Returns True if a run has ended."""
   return (workdir / 'results.json').exists()
 
 
 def _training_step(workdir: pathlib.Path) -> tuple[int, int]:
-  """How far a run is, as far as its files say."""
+  """The step and the number of steps of a run, from its files; or (0, 0)."""
   try:
     last = (workdir / 'metrics.jsonl').read_text().splitlines()[-1]
     config = json.loads((workdir / 'config.json').read_text())

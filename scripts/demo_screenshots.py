@@ -5,8 +5,8 @@ r"""Takes the screenshots of the demo that are in docs/images/.
   python scripts/demo_screenshots.py --workdir=runs/dog \
       --workdir=runs/demo-sketch --workdir=runs/demo
 
-The first workdir is of the model that completes a circle (a head); the last is
-of a captioner, which captions a test image of `scenes`. It needs Chromium
+The first workdir holds the model that completes a circle (a head). The last one
+holds a captioner, which captions a test image of `scenes`. It needs Chromium
 (scripts/install_chromium.sh).
 """
 
@@ -34,9 +34,9 @@ SIZES = {
   '': {'width': 1280, 'height': 800},
   '_phone': {'width': 360, 'height': 740},
 }
-# Centre and radius of the head; the rest of the dog needs space.
+# Centre and radius of the head, which leave space for the rest of the dog.
 HEADS = {'': (0.36, 0.42, 0.13), '_phone': (0.27, 0.42, 0.09)}
-PATIENCE = 600  # Seconds for compiling the models.
+PATIENCE = 600  # Maximum seconds for compiling the models.
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def serve(workdirs: Sequence[str]) -> Iterator[str]:
       said = process.stdout.readline()
       found = re.search(r'The page is at (\S+)', said)
       if not found:
-        raise SystemExit('the server did not start: see its messages')
+        raise SystemExit('the server did not start: see its output')
       deadline = time.monotonic() + PATIENCE
       while True:
         with urllib.request.urlopen(f'{found[1]}api/models') as answer:
@@ -71,7 +71,7 @@ def draw_circle(page: sync_api.Page, x: float, y: float, radius: float):
 
   Args:
     page: the page, with its drawing room open.
-    x: centre, as a share of the side of the central square of the paper.
+    x: centre, as a fraction of the side of the central square of the paper.
     y: likewise.
     radius: likewise.
   """
@@ -148,7 +148,7 @@ def main():
   )
   parser.add_argument('--seed', type=int, default=8, help='random seed')
   parser.add_argument(
-    '--temperature', type=float, default=0.2, help='of the sampling'
+    '--temperature', type=float, default=0.2, help='temperature of the sampling'
   )
   parser.add_argument(
     '--ending',

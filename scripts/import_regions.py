@@ -41,11 +41,11 @@ def main():
     }
   except (ValueError, OSError) as error:
     parser.exit(1, f'{error}\n')
-  for split, grids in splits.items():
-    print(f'{split}: {len(grids)}')
+  for split, features in splits.items():
+    print(f'{split}: {len(features)}')
   print(
-    f'At most {grids.max_locations} regions of {grids.shape[1]} features: '
-    f'{directory}'
+    f'At most {features.max_locations} regions of {features.shape[1]} '
+    f'features: {directory}'
   )
 
 

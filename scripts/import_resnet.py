@@ -33,7 +33,7 @@ def squeeze(image: np.ndarray) -> np.ndarray:
   return images.center_crop(np.asarray(resized), 224)
 
 
-# Published accuracies use one of these; the first is torchvision's.
+# Name -> preprocessing of published accuracies; the first is torchvision's.
 PREPROCESSING = {
   'short side to 256': images.for_evaluation,
   'both sides to 256': squeeze,
@@ -44,14 +44,14 @@ def accuracy(
   network: resnet.ResNet,
   variables: dict[str, Any],
   classifier: dict[str, np.ndarray],
-  folder: pathlib.Path,
+  directory: pathlib.Path,
   preprocess: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[float, float]:
-  """Top-1 and top-5 accuracy on the images of a folder."""
-  paths = sorted(p for p in folder.iterdir() if p.name[:1].isdigit())
+  """Top-1 and top-5 accuracy on the images of a directory."""
+  paths = sorted(p for p in directory.iterdir() if p.name[:1].isdigit())
   if not paths:
     raise ValueError(
-      f'{folder} has no images named as 0207_dog.jpg: rename them'
+      f'{directory} has no images named as 0207_dog.jpg: rename them'
     )
   labels = np.array([int(p.name.split('_')[0]) for p in paths])
 
@@ -95,7 +95,7 @@ def main():
   args = parser.parse_args()
   network = pretrained.architecture(args.weights)
   variables = pretrained.load(args.weights, network.depth)
-  print(f'ResNet-{network.depth}, width {network.width}: every tensor in place')
+  print(f'ResNet-{network.depth}, width {network.width}: all tensors found')
   classifier = pretrained.load_classifier(args.weights)
   if args.check:
     if classifier is None:

@@ -1,4 +1,4 @@
-r"""Makes the workdir of a published Sketch-RNN model, for sampling.
+r"""Writes the workdir of a published Sketch-RNN model, for sampling.
 
   python scripts/import_sketch_rnn.py --weights=dog.gen.json \
       --workdir=runs/published_dog
@@ -25,7 +25,7 @@ from training import parallel
 def make_config(
   arguments: dict[str, Any], info: dict[str, Any]
 ) -> ml_collections.ConfigDict:
-  """The config fields that sampling and evaluation read."""
+  """Makes the config fields that sampling and evaluation read."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.model = arguments
@@ -90,7 +90,7 @@ def main():
     parser.exit(1, f'{error}\n')
   print(
     f'{info["name"]}, {arguments["decoder"]} decoder of '
-    f'{arguments["decoder_features"]} units, every blob in place: {workdir}'
+    f'{arguments["decoder_features"]} units, all tensors found: {workdir}'
   )
 
 

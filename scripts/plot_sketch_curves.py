@@ -24,7 +24,7 @@ _OURS, _PUBLISHED = '#d1495b', '#8d95a5'
 
 
 def read_run(workdir: pathlib.Path) -> list[dict[str, float]]:
-  """The evaluations of a run, each with its step and its metrics."""
+  """Reads the evaluations of a run, each with its step and its metrics."""
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   return [row for row in rows if 'validation/reconstruction' in row]

@@ -1,1 +1,1 @@
-"""The tables of the papers: our rows beside what was published."""
+"""The tables of the papers: measured scores beside published ones."""

@@ -67,7 +67,7 @@ UCF101 = DataSet(
   ),
 )
 
-# Scores of trackers: the numbers that are easily confused.
+# Scores of trackers, which are easily confused.
 _TRACKING = {
   'success AUC': 'success_auc',
   'SR@0.5': 'success_rate_50',
@@ -449,7 +449,7 @@ def _ucf101() -> Table:
 
 
 def tables() -> tuple[Table, ...]:
-  """All of them."""
+  """Returns all tables of this module."""
   return (
     _ordered_motion(),
     _gesture_stream(),

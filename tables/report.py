@@ -1,4 +1,4 @@
-"""Measured beside published scores: as Markdown, JSON and a plot."""
+"""Reports measured and published scores as Markdown, JSON and a plot."""
 
 import collections
 import dataclasses
@@ -155,7 +155,7 @@ def markdown(
   seeds: Sequence[int],
   reasons: Reasons,
 ) -> str:
-  """The table, its notes, and the commands of the missing runs."""
+  """Returns the table, its notes and the commands of the missing runs."""
   table = table_runs.table
   names = list(table.columns.values())
   lines = [
@@ -181,7 +181,7 @@ def markdown(
       cells = [''] * (len(names) + 2)
       for i, name in enumerate(names):
         if name in row.scores:
-          known = row.origin_of(name) != rows_lib.MEMORY
+          known = row.score_origin(name) != rows_lib.MEMORY
           # 67 -> 67.0, 17.87 -> 17.87
           number = f'{row.scores[name]:.2f}'.removesuffix('0')
           cells[i] = number if known else f'{number}{_MARK}'
@@ -240,7 +240,7 @@ def _legend(table: Table, measured: Sequence[Measured]) -> list[str]:
     lines[0] += ' ± sample standard deviation'
   lines[0] += ', scores times 100.' if table.scale == 100 else '.'
   recalled = any(
-    row.origin_of(name) == rows_lib.MEMORY
+    row.score_origin(name) == rows_lib.MEMORY
     for found in measured
     for row in found.row.published
     for name in row.scores
@@ -275,7 +275,7 @@ def to_json(
   seeds: Sequence[int],
   reasons: Reasons,
 ) -> dict[str, Any]:
-  """The same for other programs."""
+  """Returns the contents of the report as JSON values."""
   return {
     'table': table_runs.table.name,
     'title': table_runs.table.title,
@@ -316,7 +316,7 @@ def _points(found: Measured) -> Iterator[tuple[str, str, float, float | None]]:
   """Points of a row: score, kind, value, standard deviation."""
   for row in found.row.published:
     for score, value in row.scores.items():
-      recalled = row.origin_of(score) == rows_lib.MEMORY
+      recalled = row.score_origin(score) == rows_lib.MEMORY
       kind = 'published, from memory' if recalled else 'published'
       yield score, kind, value, None
   for score, aim in found.row.aims.items():

@@ -155,7 +155,7 @@ def _tracks(config: ml_collections.ConfigDict) -> int:
 
 
 def _synthetic(name: str) -> int:
-  """Of a SYNTHETIC data set, which is generated at first use, not now."""
+  """The count of a SYNTHETIC data set, without generating it."""
   return builders.SYNTHETIC[name].module.SIZES['train']
 
 

@@ -1,6 +1,6 @@
 """The parts of a table: rows, published scores, aims.
 
-Numbers are as tables print them: scores times 100, losses as they are. The
+Numbers are as tables print them: scores times 100, losses unscaled. The
 origin of a published score is one of
 
   CODE    the README or the model list of the published code
@@ -23,10 +23,10 @@ class Published:
   source: str
   scores: Mapping[str, float]
   origin: str
-  recalled: tuple[str, ...] = ()  # Scores that are MEMORY nevertheless.
+  recalled: tuple[str, ...] = ()  # Scores with the origin MEMORY.
 
-  def origin_of(self, score: str) -> str:
-    """CODE, READ or MEMORY, for a score."""
+  def score_origin(self, score: str) -> str:
+    """The origin of a score: CODE, READ or MEMORY."""
     return MEMORY if score in self.recalled else self.origin
 
 
@@ -45,7 +45,7 @@ def published(
 
 @dataclasses.dataclass(frozen=True)
 class Aim:
-  """A bound for the mean of a score over the seeds; one of the two."""
+  """A bound for the mean of a score over the seeds: a minimum or a maximum."""
 
   at_least: float | None = None
   at_most: float | None = None
@@ -87,7 +87,7 @@ class Row:
   """One experiment; its runs differ in the seed.
 
   Attributes:
-    name: in the names of the workdirs.
+    name: part of the names of the workdirs.
     label: printed name.
     config: file, and its argument after a colon.
     data: data set of the config.
@@ -118,13 +118,13 @@ class Table:
   """Rows with the same columns, trained by the same command.
 
   Attributes:
-    name: on the command line.
+    name: name on the command line.
     title: the heading.
     about: how the measured rows differ from the published ones.
     module: module of the command that trains.
     columns: heading -> name of a score in `results.json`.
     scale: factor of the measured scores.
-    decimals: of the measured scores.
+    decimals: number of decimals of the measured scores.
     rows: rows that others start from, or are trained as, come first.
   """
 
@@ -138,5 +138,5 @@ class Table:
   rows: tuple[Row, ...]
 
   def row(self, name: str) -> Row:
-    """The row of that name."""
+    """Returns the row with a name."""
     return {row.name: row for row in self.rows}[name]

@@ -112,7 +112,7 @@ def load_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
   """Reads the config of a command line as a `main` does.
 
   Args:
-    arguments: of a command; only --config and --config.NAME are used.
+    arguments: those of a command; only --config and --config.NAME are used.
 
   Raises:
     ValueError: the config or one of the fields does not exist.
@@ -137,7 +137,7 @@ def select(
 
   Args:
     all_runs: runs of the tables; several may have a row of the same name.
-    names: of rows; none for all.
+    names: names of rows; none for all.
 
   Raises:
     ValueError: no table has such a row.
@@ -177,7 +177,7 @@ class Processes:
 
   @contextlib.contextmanager
   def listening(self) -> Iterator[None]:
-    """Forwards SIGTERM meanwhile, instead of ending this process."""
+    """Forwards SIGTERM in this context, instead of ending this process."""
 
     def stop(*_):
       self.stopped = True
@@ -263,9 +263,9 @@ def run_missing(
   """Runs the missing runs whose requirements are met.
 
   Args:
-    rows: of `select`; those that others start from come first.
+    rows: result of `select`; rows that others start from come first.
     seeds: all rows of the first, then all rows of the next.
-    missing_requirements: of a row; see `requirements.missing`.
+    missing_requirements: returns those of a row; see `requirements.missing`.
     jobs: number of runs at once. Each of several has a core of its own, where
       the system supports it, and writes a log beside its workdir.
     processes: runs the commands.

@@ -24,7 +24,7 @@ ARGUMENTS = (
 
 
 def find() -> str:
-  """Where Chromium is; without it the test is skipped, or fails in CI."""
+  """The path of Chromium; without it the test is skipped, or fails in CI."""
   found = next(filter(None, map(shutil.which, NAMES)), None)
   if found:
     return found

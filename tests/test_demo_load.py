@@ -1,4 +1,4 @@
-"""Two hundred at the same time, over a real server's sockets."""
+"""Two hundred requests at the same time, over the sockets of a real server."""
 
 import asyncio
 import json
@@ -78,16 +78,16 @@ def test_two_hundred_at_the_same_time_and_none_lost(server):
 
 
 def test_beyond_the_queue_it_is_busy_and_goes_on(server):
-  """A thousand from a few sockets: each is drawn or told so."""
+  """A thousand requests from a few sockets: each is answered or refused."""
 
   async def flood(connection):
     for number in range(100):
       connection.send(request(number))
     ended = {}
     while len(ended) < 100:
-      told = await connection.receive()
-      if 'done' in told or 'error' in told:
-        ended[told['id']] = told
+      answer = await connection.receive()
+      if 'done' in answer or 'error' in answer:
+        ended[answer['id']] = answer
     return ended.values()
 
   async def flood_all():
@@ -95,7 +95,7 @@ def test_beyond_the_queue_it_is_busy_and_goes_on(server):
       tasks = []
       for _ in range(10):
         tasks.append(group.create_task(one()))
-    return [told for task in tasks for told in task.result()]
+    return [answer for task in tasks for answer in task.result()]
 
   async def one():
     async with load.Connection(server) as connection:
@@ -103,9 +103,9 @@ def test_beyond_the_queue_it_is_busy_and_goes_on(server):
 
   ended = asyncio.run(flood_all())
   assert len(ended) == 1000
-  refused = [told for told in ended if 'error' in told]
+  refused = [answer for answer in ended if 'error' in answer]
   assert all(
-    told['busy'] and 'cancel some' in told['error'] for told in refused
+    answer['busy'] and 'cancel some' in answer['error'] for answer in refused
   )
   assert 0 < len(refused) < 1000
   (answer,) = asyncio.run(load.draw_all(server, [request(1)]))

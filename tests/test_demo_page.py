@@ -100,7 +100,7 @@ def visit(chromium, server, room='draw', **context):
 
 
 def place(page, x, y):
-  """Where a point of the paper is on the screen."""
+  """The position of a point of the paper on the screen."""
   box = page.locator('#paper').bounding_box()
   side = min(box['width'], box['height'])
   return (
@@ -209,7 +209,7 @@ def test_temperature_is_how_much_endings_differ(chromium, server):
     assert len(set(first)) == 1
     page.get_by_role('button', name='Again').click()
     assert endings(page) == first
-    # The model goes on anew when it is told to be wilder.
+    # A higher temperature makes the model continue anew.
     page.locator('[name=temperature]').fill('1.5')
     wild = endings(page)
     assert len(set(wild)) == len(wild) > 1
@@ -442,7 +442,7 @@ def photographs(tmp_path_factory):
 
 
 def ask(server, path, file, kind):
-  """What the server says of a file."""
+  """The answer of the server to a file."""
   request = urllib.request.Request(
     f'{server}api/{path}', file.read_bytes(), {'Content-Type': kind}
   )
@@ -536,7 +536,7 @@ def drop(page, size, name, kind):
 @pytest.mark.parametrize(
   ('name', 'kind', 'status', 'message'),
   [
-    ('torn.jpg', 'image/jpeg', 400, 'no picture that can be read'),
+    ('torn.jpg', 'image/jpeg', 400, 'not a readable image'),
     ('notes.txt', 'text/plain', 415, 'Content-Type must be one of'),
   ],
 )
@@ -691,7 +691,7 @@ class Fingers:
 
 
 def moved(page):
-  """How far the page is scrolled, and how large it is shown."""
+  """The scroll position and the scale of the page."""
   return page.evaluate('[scrollY, visualViewport.scale]')
 
 
@@ -947,7 +947,7 @@ def test_a_photograph_waits_for_a_lost_server(
 
 
 def test_a_busy_server_is_asked_again(chromium, server, photographs, tmp_path):
-  """What it says then is in the tests of the server."""
+  """The error messages are in the tests of the server."""
   answer = ask(server, 'caption?model=photographs', photographs[0], 'image/png')
   refused = []
 
@@ -994,7 +994,7 @@ def test_a_busy_server_is_asked_again(chromium, server, photographs, tmp_path):
 
 
 def fits(page):
-  """Whether nothing is cut off at the right, but in lists that scroll."""
+  """True if nothing is cut off at the right, except in lists that scroll."""
   return page.evaluate("""() =>
     document.documentElement.scrollWidth <= innerWidth &&
     [...document.querySelectorAll('button, select, input, label, p, canvas')]

@@ -1,4 +1,4 @@
-"""The queue before a model: its bound, its order, what becomes of failures."""
+"""The queue of a model: its bound, its order and its failures."""
 
 import asyncio
 import threading
@@ -10,8 +10,8 @@ from demo import queues
 PATIENCE = 60
 
 
-class Told(list):
-  """What is told of a request; `last` waits for its end."""
+class Reports(list):
+  """The reports of a request; `last` waits for its end."""
 
   def __init__(self):
     super().__init__()
@@ -52,16 +52,19 @@ def gate():
 
 @pytest.fixture
 def worker(gate):
-  worker = queues.Worker(queues.InBatches(gate, 3), name='test', most=6)
+  worker = queues.Worker(
+    queues.BatchEngine(gate, 3), name='test', max_requests=6
+  )
   yield worker
   gate.open.set()
   worker.stop()
 
 
 def submit(worker, *jobs):
-  found = [Told() for _ in jobs]
+  found = [Reports() for _ in jobs]
   requests = [
-    worker.submit(job, told) for job, told in zip(jobs, found, strict=True)
+    worker.submit(job, reports)
+    for job, reports in zip(jobs, found, strict=True)
   ]
   return found, requests
 
@@ -71,7 +74,7 @@ def test_what_waits_becomes_batches_in_order(worker, gate):
   assert gate.begun.wait(PATIENCE)
   more, _ = submit(worker, 2, 3, 4, 5)
   gate.open.set()
-  assert [told.last for told in [*found, *more]] == [
+  assert [reports.last for reports in [*found, *more]] == [
     queues.Done(job * job) for job in (1, 2, 3, 4, 5)
   ]
   assert gate.batches == [[1], [2, 3, 4], [5]]
@@ -79,25 +82,25 @@ def test_what_waits_becomes_batches_in_order(worker, gate):
 
 def test_a_full_queue_is_busy_and_then_no_more(worker, gate):
   found, _ = submit(worker, *range(6))
-  with pytest.raises(queues.Busy, match='6 requests are waiting'):
+  with pytest.raises(queues.Busy, match='6 requests are already waiting'):
     worker.submit(6, print)
   gate.open.set()
-  assert [told.last.value for told in found] == [0, 1, 4, 9, 16, 25]
-  (told,), _ = submit(worker, 6)
-  assert told.last == queues.Done(36)
+  assert [reports.last.value for reports in found] == [0, 1, 4, 9, 16, 25]
+  (reports,), _ = submit(worker, 6)
+  assert reports.last == queues.Done(36)
 
 
-def test_what_fails_is_told_and_the_thread_goes_on(worker, gate):
+def test_failures_are_reported_and_the_thread_continues(worker, gate):
   found, _ = submit(worker, 1)
   assert gate.begun.wait(PATIENCE)
   failing, _ = submit(worker, 2, -1)
   gate.open.set()
   assert found[0].last == queues.Done(1)
-  for told in failing:
-    assert str(told.last.error) == 'negative'
+  for reports in failing:
+    assert str(reports.last.error) == 'negative'
   for i in range(10):  # Nothing of the failed ones is left.
-    (told,), _ = submit(worker, i)
-    assert told.last == queues.Done(i * i)
+    (reports,), _ = submit(worker, i)
+    assert reports.last == queues.Done(i * i)
 
 
 def test_who_cancels_is_not_computed_and_makes_room(worker, gate):
@@ -111,12 +114,12 @@ def test_who_cancels_is_not_computed_and_makes_room(worker, gate):
   assert not more[0]
   assert gate.batches == [[1], [3]]
   many, _ = submit(worker, *range(6))
-  assert [told.last.value for told in many] == [i * i for i in range(6)]
+  assert [reports.last.value for reports in many] == [i * i for i in range(6)]
 
 
 def test_after_the_stop_nothing_is_taken_on(gate):
   gate.open.set()
-  worker = queues.Worker(queues.InBatches(gate, 3), name='test')
+  worker = queues.Worker(queues.BatchEngine(gate, 3), name='test')
   worker.stop()
   with pytest.raises(queues.Busy):
     worker.submit(1, print)

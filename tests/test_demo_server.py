@@ -34,8 +34,8 @@ LIMITS = messages.Limits(
   lines=9,
   open=3,
   message_bytes=30_000,
-  photo_bytes=60_000,
-  photo_pixels=10_000,
+  image_bytes=60_000,
+  image_pixels=10_000,
   video_bytes=100_000,
   video_frames=40,
 )
@@ -69,7 +69,7 @@ def studio(workdirs):
   studio = studio_lib.Studio([(path, None) for path in workdirs.values()])
   studio.start()
   studio.wait()
-  assert [one.error for one in studio.preparations] == [None] * 4
+  assert [one.error for one in studio.statuses] == [None] * 4
   yield studio
   studio.stop()
 
@@ -112,14 +112,14 @@ def draw(client, *requests):
       socket.send_json(one)
     waiting = set(found)
     while waiting:
-      told = socket.receive_json()
-      assert 'error' not in told, told
+      received = socket.receive_json()
+      assert 'error' not in received, received
       for ending, points in zip(
-        found[told['id']], told.get('points', ()), strict=False
+        found[received['id']], received.get('points', ()), strict=False
       ):
         ending += points
-      if 'done' in told:
-        waiting.remove(told['id'])
+      if 'done' in received:
+        waiting.remove(received['id'])
   return [found[one['id']] for one in requests]
 
 
@@ -140,7 +140,7 @@ def simplified(lines):
 
 
 def places(drawing, given, start):
-  """Where the new points of f32[N, 3] are, from the last that was given."""
+  """Positions of the new points of f32[N, 3], from the last given one."""
   return np.asarray(start) + np.cumsum(drawing[given:, :2], axis=0)
 
 
@@ -239,15 +239,15 @@ def test_no_more_new_points_than_asked_for(client):
 def test_points_come_in_several_messages_in_order(client):
   with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
     socket.send_json(request(8, count=1, lines=BOX))
-    told = [socket.receive_json()]
-    while 'done' not in told[-1]:
-      told.append(socket.receive_json())
-  assert len(told) > 2
-  assert [set(one) for one in told] == [
-    *[{'id', 'points'}] * (len(told) - 1),
+    received = [socket.receive_json()]
+    while 'done' not in received[-1]:
+      received.append(socket.receive_json())
+  assert len(received) > 2
+  assert [set(one) for one in received] == [
+    *[{'id', 'points'}] * (len(received) - 1),
     {'id', 'done'},
   ]
-  assert 1 <= len(told[0]['points'][0]) <= 4  # The first come soon.
+  assert 1 <= len(received[0]['points'][0]) <= 4  # The first come soon.
 
 
 @pytest.fixture
@@ -279,11 +279,11 @@ def test_who_cancels_hears_no_more_of_it(client, held):
     socket.send_json({'id': 2})
     assert socket.receive_json()['id'] == 2
     opened.set()
-    ending, told = [], {}
-    while 'done' not in told:
-      told = socket.receive_json()
-      assert told['id'] == 1
-      for points in told.get('points', ()):
+    ending, received = [], {}
+    while 'done' not in received:
+      received = socket.receive_json()
+      assert received['id'] == 1
+      for points in received.get('points', ()):
         ending += points
   (((wanted,)),) = draw(client, request(1, lines=BOX, count=1))
   np.testing.assert_allclose(ending, wanted, atol=0.01)
@@ -293,10 +293,13 @@ def test_numbers_in_use_and_too_many_at_a_time(client, held):
   with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
     for number in (1, 2, 3, 2, 4):
       socket.send_json(request(number))
-    told = [socket.receive_json() for _ in range(2)]
-  assert told[0] == {'id': None, 'error': 'this id is in use: count on'}
-  assert told[1]['id'] == 4 and told[1]['busy'] is True
-  assert 'cancel some' in told[1]['error']
+    received = [socket.receive_json() for _ in range(2)]
+  assert received[0] == {
+    'id': None,
+    'error': 'this id is in use: send another one',
+  }
+  assert received[1]['id'] == 4 and received[1]['busy'] is True
+  assert 'cancel some' in received[1]['error']
 
 
 def test_a_full_queue_is_busy(client, studio, held):
@@ -315,8 +318,8 @@ def test_a_full_queue_is_busy(client, studio, held):
     assert response.json()['error'].startswith('busy')
     with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
       socket.send_json(request(1))
-      told = socket.receive_json()
-    assert told['busy'] is True and told['id'] == 1
+      received = socket.receive_json()
+    assert received['busy'] is True and received['id'] == 1
   finally:
     opened.set()
   # And then it is not any more.
@@ -488,7 +491,7 @@ def test_photographs_together_are_described_as_each_alone(studio):
   model = studio.captioners['photos'].model
   pictures = [
     model.preprocess(images.decode(png(20, 24, seed)))
-    for seed in range(model.most - 1)
+    for seed in range(model.max_batch_size - 1)
   ]
   together = model(pictures)
   for picture, found in zip(pictures, together, strict=True):
@@ -508,8 +511,8 @@ def header_of(width, height):
 @pytest.mark.parametrize(
   ('contents', 'kind', 'status', 'message'),
   [
-    (b'', 'image/png', 400, 'no picture'),
-    (b'GIF89a but not really', 'image/gif', 400, 'no picture'),
+    (b'', 'image/png', 400, 'not a readable image'),
+    (b'GIF89a but not really', 'image/gif', 400, 'not a readable image'),
     (png(40, 60)[:60], 'image/png', 400, 'cannot decode'),
     (png(40, 60), 'image/tiff', 415, 'image/jpeg'),
     (png(40, 60), 'text/html', 415, 'Content-Type'),
@@ -522,9 +525,7 @@ def header_of(width, height):
     (bytes(60_001), 'image/png', 413, '60000 bytes'),
   ],
 )
-def test_what_is_no_photograph_is_told_so(
-  client, contents, kind, status, message
-):
+def test_unreadable_images_are_refused(client, contents, kind, status, message):
   response = send_photo(client, contents, kind)
   assert response.status_code == status
   assert message in response.json()['error']
@@ -580,7 +581,7 @@ def test_a_video_is_captioned_as_by_video(client, workdirs, tmp_path):
 def test_words_of_a_video_have_the_weights_of_the_model(
   workdirs, count, every, places
 ):
-  """As the captioner itself tells of its words, one after the other."""
+  """Weights equal those of the captioner, stepped word by word."""
   captioner = caption_inference.load(workdirs['clips'])
   captioner.config.data.every = every
   clip = np.random.default_rng(2).integers(0, 256, (count, 20, 18, 3), np.uint8)
@@ -617,20 +618,20 @@ def video(tmp_path, count):
 @pytest.mark.parametrize(
   ('change', 'kind', 'status', 'message'),
   [
-    (lambda _: b'', 'video/mp4', 400, 'no video'),
+    (lambda _: b'', 'video/mp4', 400, 'not a readable video'),
     # FFmpeg would read it as a playlist, and open what it names.
     (
       lambda _: b'#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n',
       'video/mp4',
       400,
-      'no video',
+      'not a readable video',
     ),
     (lambda good: good[:40] + bytes(300), 'video/mp4', 400, 'the video'),
     (lambda good: good, 'application/x-mpegurl', 415, 'video/mp4'),
     (lambda good: good + bytes(100_000), 'video/mp4', 413, 'bytes'),
   ],
 )
-def test_what_is_no_video_is_told_so(
+def test_unreadable_videos_are_refused(
   client, tmp_path, change, kind, status, message
 ):
   response = client.post(
@@ -707,22 +708,22 @@ DRAW = request()
       'draw',
       {**DRAW, 'lines': [[[x, 200 * (x % 2)] for x in range(100)]]},
       400,
-      'points, even simplified: this model has room for 59',
+      'points, even simplified: this model reads up to 59',
     ),
   ],
 )
-def test_bad_messages_are_told_what_is_wrong(
+def test_bad_messages_are_answered_with_the_reason(
   client, path, message, status, reason
 ):
   if path == 'draw':
     with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
       socket.send_json(message)
-      told = socket.receive_json()
-      assert told['id'] == 1
-      assert reason in told['error']
+      received = socket.receive_json()
+      assert received['id'] == 1
+      assert reason in received['error']
       socket.send_json(request(2, count=1))  # It goes on as if nothing were.
-      told = socket.receive_json()
-      assert told['id'] == 2 and 'error' not in told
+      received = socket.receive_json()
+      assert received['id'] == 2 and 'error' not in received
   else:
     response = post(client, f'/api/{path}', **message)
     assert response.status_code == status
@@ -742,7 +743,7 @@ def test_bad_messages_are_told_what_is_wrong(
     ('1' * 30_001, '30000 bytes'),
   ],
 )
-def test_what_is_not_json_is_told_so(client, text, reason):
+def test_messages_that_are_not_json_are_refused(client, text, reason):
   response = client.post('/api/encode', content=text, headers=JSON)
   assert response.status_code in (400, 413)
   assert reason in response.json()['error']
@@ -751,9 +752,9 @@ def test_what_is_not_json_is_told_so(client, text, reason):
       socket.send_bytes(text)
     else:
       socket.send_text(text)
-    told = socket.receive_json()
-    assert told['id'] is None
-    assert reason in told['error']
+    received = socket.receive_json()
+    assert received['id'] is None
+    assert reason in received['error']
 
 
 def test_json_of_another_type_is_refused(client):
@@ -789,7 +790,7 @@ def test_a_failure_says_nothing_of_the_inside(client, studio, monkeypatch):
 # Files, headers, hosts and origins.
 
 
-def test_models_are_told(client):
+def test_models_are_listed(client):
   assert client.get('/api/models').json() == {
     'ready': True,
     'progress': [],

@@ -49,7 +49,7 @@ class Asked:
 
   @property
   def parts(self):
-    """What was streamed, joined: f32[N, 3] of each drawing."""
+    """The streamed points, joined: f32[N, 3] of each drawing."""
     assert isinstance(self.answers[-1], queues.Done)
     count = self.request.job.count
     streamed = [parts for parts in self.answers[:-1]]

@@ -60,7 +60,9 @@ def wait_for(happened):
 
 
 def test_kinds_are_told_apart_and_equal_names_numbered(trained, tmp_path):
-  assert {name: studio_lib.kind_of(path) for name, path in trained.items()} == {
+  assert {
+    name: studio_lib.model_kind(path) for name, path in trained.items()
+  } == {
     'sketcher': studio_lib.SKETCHER,
     'captioner': studio_lib.CAPTIONER,
     'video': studio_lib.VIDEO_CAPTIONER,
@@ -72,10 +74,10 @@ def test_kinds_are_told_apart_and_equal_names_numbered(trained, tmp_path):
     'clips',
   ]
   with pytest.raises(FileNotFoundError, match='does not exist'):
-    studio_lib.kind_of(tmp_path)
+    studio_lib.model_kind(tmp_path)
   (tmp_path / 'config.json').write_text('{"model": "unknown"}')
   with pytest.raises(ValueError, match='neither of sketch_rnn nor'):
-    studio_lib.kind_of(tmp_path)
+    studio_lib.model_kind(tmp_path)
 
 
 def test_what_cannot_be_used_does_not_stop_the_others(trained, tmp_path):
@@ -121,23 +123,23 @@ def test_what_is_absent_is_trained_first(trains, tmp_path):
   studio.stop()
 
 
-def test_training_that_fails_is_told(trains, tmp_path):
+def test_failed_training_is_reported(trains, tmp_path):
   trains.write_text('fail')
   studio = studio_lib.Studio([(tmp_path / 'new', TRAINING)])
   studio.start()
   studio.wait()
-  (told,) = studio.progress()
-  assert 'training ended with status 3' in told['error']
+  (state,) = studio.progress()
+  assert 'training ended with status 3' in state['error']
   assert studio.ready
   studio.stop()
 
 
-def test_training_without_the_configs_is_told(tmp_path, monkeypatch):
+def test_training_without_the_configs_is_reported(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   studio = studio_lib.Studio([(tmp_path / 'new', TRAINING)])
   studio.start()
   studio.wait()
-  assert 'folder of the project' in studio.progress()[0]['error']
+  assert 'directory of the project' in studio.progress()[0]['error']
   studio.stop()
 
 

@@ -353,7 +353,7 @@ def test_the_workdir_holds_the_model(tmp_path, weights):
     f'--workdir={tmp_path / "dog"}',
   ]
   done = subprocess.run(command, check=True, capture_output=True, text=True)
-  assert 'dog, lstm decoder of 512 units, every blob in place' in done.stdout
+  assert 'dog, lstm decoder of 512 units, all tensors found' in done.stdout
   config = app.read_config(tmp_path / 'dog')
   variables, extras, step = checkpoints.load(
     tmp_path / 'dog', best_metric=config.best_metric, mode=config.best_mode

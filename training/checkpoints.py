@@ -102,7 +102,7 @@ class Checkpoints:
 
     Args:
       state: saved under its own step.
-      extras: JSON values that inference needs besides the model.
+      extras: JSON values that inference needs in addition to the model.
       metrics: those of this step's evaluation, which rank the checkpoint.
     """
     # Copies to numpy: the next step reuses the state's buffers. On several

@@ -218,7 +218,7 @@ def start(
     state: the state before the first step.
     batches: batches of examples, each with its `id`, by number of the step.
     learning_rate: learning rate by step, for the reports.
-    extras: JSON values that inference needs besides the model.
+    extras: JSON values that inference needs in addition to the model.
   """
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(

@@ -158,7 +158,7 @@ def train_step(
       (metrics, model_state))`. The loss is this batch's share of the global
       mean, step i32[] the number of completed updates (for annealing), metrics
       a `clu.metrics.Collection` of Averages, model_state the updated
-      collections besides `params` ({} if there are none).
+      collections except `params` ({} if there are none).
     count_fn: `batch -> counts`, a pytree of the denominators of the means. They
       are summed over devices before `loss_fn` gets any part of the batch.
     optimizer: as in `create_state`.

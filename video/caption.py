@@ -191,7 +191,6 @@ def main():
   as_json = flags.DEFINE_bool(
     'json', False, 'For clips: print JSON instead of lines.'
   )
-  as_json = flags.DEFINE_bool('json', False, 'Print JSON.')
   app.run(
     train_and_evaluate,
     use=lambda workdir, paths: caption_files(

@@ -1,4 +1,4 @@
-// A - B + C, as a sum of pictures.
+// A - B + C, shown as a sum of drawings.
 
 import {picture} from './pictures.js';
 

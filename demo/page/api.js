@@ -1,14 +1,14 @@
-// What the server is asked over HTTP, and what it says when it refuses.
+// The HTTP requests to the server, and the messages of its errors.
 
 import {settle} from './notices.js';
 import {warn} from './notices.js';
 
-const WAIT = 1000;  // Milliseconds until it is asked again when it is busy.
+const WAIT = 1000;  // Milliseconds until a busy server is asked again.
 const LONGEST = 4000;
 
 export const BUSY = 'The server is busy. The page asks again by itself.';
 
-// Hears 'lost' where the server does not answer.
+// Dispatches 'lost' when the server does not answer.
 export const connection = new EventTarget();
 export const lose = () => connection.dispatchEvent(new Event('lost'));
 
@@ -37,7 +37,7 @@ async function answer(path, options) {
 
 export const models = () => answer('/api/models', {cache: 'no-store'});
 
-// Asks again, after growing waits, while the server is busy.
+// Retries, after growing waits, while the server is busy.
 async function insist(path, options) {
   for (let wait = WAIT; ; wait *= 2) {
     try {

@@ -1,5 +1,5 @@
-// Where the model looked, as captioning/figures.py shades: the brighter, the
-// more weight. What it did not see at all is dark.
+// Shades an image by attention, as captioning/figures.py does: the brighter,
+// the more weight. Pixels outside the crop of the model are dark.
 
 const LARGEST = 800;  // Pixels of the longer side.
 const DARK = 0.35;
@@ -12,7 +12,7 @@ function bicubic(x) {
   return 0;
 }
 
-// For each of `size` pixels, the weights of `count` cells.
+// Weights of `count` cells for each of `size` pixels.
 function taps(size, count) {
   const scale = count / size;
   const reach = Math.max(scale, 1);
@@ -25,7 +25,7 @@ function taps(size, count) {
   });
 }
 
-// Weights of rows * columns cells -> those of pixels, 1 at the most.
+// Resizes the weights of rows * columns cells to pixels, with maximum 1.
 function heatOf(weights, rows, columns, width, height) {
   const across = taps(width, columns);
   const down = taps(height, rows);
@@ -48,7 +48,7 @@ function heatOf(weights, rows, columns, width, height) {
   return heat.map((value) => value / most);
 }
 
-// The rectangle that the model saw, in pixels of a canvas.
+// The crop that the model read, in pixels of a canvas.
 function seen(canvas, shown) {
   const left = Math.round(shown.x * canvas.width);
   const top = Math.round(shown.y * canvas.height);
@@ -64,7 +64,7 @@ export function fit(canvas, picture) {
   canvas.height = Math.max(Math.round(height * factor), 1);
 }
 
-// The picture as it is, but for what the model did not see.
+// Draws the image, darkened outside the crop.
 export function showWhole(canvas, shown) {
   const context = canvas.getContext('2d', {willReadFrequently: true});
   const {left, top, width, height} = seen(canvas, shown);
@@ -74,7 +74,7 @@ export function showWhole(canvas, shown) {
   context.clearRect(left, top, width, height);
 }
 
-// The picture in the light of a word's weights, f[rows * columns].
+// Draws the image shaded by the weights of a word, f[rows * columns].
 export function showWeights(canvas, picture, shown, {rows, columns}, weights) {
   const context = canvas.getContext('2d', {willReadFrequently: true});
   const {left, top, width, height} = seen(canvas, shown);
@@ -91,7 +91,7 @@ export function showWeights(canvas, picture, shown, {rows, columns}, weights) {
   context.putImageData(pixels, left, top);
 }
 
-// In words, for who does not see it.
+// Describes the shading in words, for screen readers.
 export function place({rows, columns}, weights) {
   const most = weights.indexOf(Math.max(...weights));
   const row = Math.floor(most / columns) + 1;

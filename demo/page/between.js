@@ -1,5 +1,5 @@
-// What a model with a latent space can do with whole drawings. Its parts are
-// asked one after the other, and each shows the answer to the last question.
+// Latent-space operations on whole drawings. The parts send requests one after
+// the other, and each shows the answer to its last request.
 
 import {analogy} from './analogy.js';
 import {ask} from './api.js';
@@ -25,7 +25,7 @@ export function between(settings, paper) {
   const context = {
     filled: (names) => [...names].every((name) => slots.get(name)),
 
-    // The lines in a slot, as the model wants them.
+    // The lines in a slot, in the units of the model.
     lines: (name) => toPixels(
       slots.get(name).map(({points}) => points), settings.model.size),
 
@@ -33,7 +33,7 @@ export function between(settings, paper) {
 
     drawing: (name) => slots.get(name),
 
-    // The answer with its drawings as lines on the paper.
+    // The answer, with its drawings converted to lines on the paper.
     async ask(name, question) {
       const {size} = settings.model;
       const answer = await ask(name, {...settings.who, ...question});
@@ -44,7 +44,7 @@ export function between(settings, paper) {
       };
     },
 
-    // A picture that goes to the paper when it is clicked.
+    // A button with a drawing, which is put on the paper when clicked.
     tile(lines, label) {
       const tile = document.createElement('button');
       tile.type = 'button';
@@ -59,7 +59,7 @@ export function between(settings, paper) {
     },
   };
 
-  // A part of the panel: `show` asks, and fills what is hidden until then.
+  // A part of the panel: `show` sends a request and fills the hidden result.
   function part(name, needs, show) {
     const card = document.getElementById(name);
     const it = {
@@ -98,14 +98,14 @@ export function between(settings, paper) {
 
   let model = null;
   return {
-    // A model was chosen.
+    // Called when a model was chosen.
     offer() {
       panel.hidden = !settings.model?.latent;
       if (settings.model !== model) update();
       model = settings.model;
     },
     again: () => update(),
-    // What the server was lost at.
+    // Repeats the requests that failed when the server was lost.
     resume() {
       for (const it of parts) if (it.lost) it.refresh();
     },

@@ -1,4 +1,4 @@
-// Photographs from the camera, which is on only when asked for.
+// Images from the camera, which is on only after the user turned it on.
 
 export class Camera {
   #view;
@@ -23,7 +23,7 @@ export class Camera {
         ? 'The browser was not allowed to use the camera.'
         : `There is no camera to use (${error.name}).`);
     }
-    if (asked !== this.#asked) {  // Stopped meanwhile.
+    if (asked !== this.#asked) {  // The camera was turned off meanwhile.
       for (const track of stream.getTracks()) track.stop();
       return false;
     }
@@ -33,7 +33,7 @@ export class Camera {
     return true;
   }
 
-  // What it sees now, as a JPEG.
+  // The current frame, as a JPEG.
   shoot() {
     const canvas = document.createElement('canvas');
     canvas.width = this.#view.videoWidth;

@@ -1,4 +1,4 @@
-// The room of captions: photographs, the camera and videos, and what was said.
+// The room of captions: images, the camera, videos and their captions.
 
 import {show} from './api.js';
 import {Camera} from './camera.js';
@@ -17,7 +17,7 @@ const KINDS = {
   },
 };
 
-const TRIES = 3;  // Of asking a server that is lost meanwhile.
+const TRIES = 3;  // Number of attempts when the server is lost meanwhile.
 
 const part = (name) => document.getElementById(name);
 const room = document.querySelector('#caption .room');
@@ -46,7 +46,7 @@ export function offer(captioners, films, given) {
   part('video-choice').hidden = !films.length;
 }
 
-// After the server was lost, it is shown what it has not seen.
+// Sends unanswered files again after the server was lost.
 export function resume() {
   for (const entry of entries)
     if (!entry.answer) queue = queue.then(() => describe(entry));
@@ -57,7 +57,7 @@ export function leave() {
   part('clip').pause();
 }
 
-/* Pictures come. */
+/* Adding files. */
 
 function take(blobs) {
   forgive();
@@ -134,7 +134,7 @@ function thumbnail(entry) {
   return button;
 }
 
-/* One is looked at. */
+/* Showing one entry. */
 
 async function open(entry) {
   current = entry;
@@ -160,13 +160,13 @@ async function open(entry) {
     clip.pause();
     if (photograph.src !== entry.url) photograph.src = entry.url;
     photograph.alt = entry.answer?.captions[0]?.text ?? entry.name;
-    // A browser may not know what the server does.
+    // A browser may not support a format that the server does.
     await photograph.decode().catch(() => {});
   }
   if (entry === current) showResult(entry.answer ?? null);
 }
 
-// With another model, it is looked at again.
+// Captions the entry again with another model.
 for (const {models} of Object.values(KINDS))
   part(models).addEventListener('change', () => {
     if (!current || KINDS[current.kind].models !== models) return;
@@ -176,7 +176,7 @@ for (const {models} of Object.values(KINDS))
     queue = queue.then(() => describe(entry));
   });
 
-/* Where pictures come from. */
+/* Sources of files. */
 
 for (const name of ['photographs', 'videos'])
   part(name).addEventListener('change', ({target}) => {

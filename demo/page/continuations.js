@@ -1,5 +1,5 @@
-// Continuations of a drawing, point by point, over the WebSocket. Only the
-// last question is answered: a new one cancels the one before.
+// Continuations of a drawing, point by point, over the WebSocket. Only the last
+// request is answered: a new one cancels the one before.
 
 import {lose} from './api.js';
 
@@ -9,7 +9,7 @@ const LONGEST = 8000;
 export class Continuations {
   #socket = null;
   #id = 0;
-  #asked = null;  // The question that is not answered yet.
+  #asked = null;  // The request that is not answered yet.
   #listener;
   #wait = WAIT;
   #again = 0;
@@ -20,7 +20,7 @@ export class Continuations {
     this.open();
   }
 
-  // While there is no connection, the question waits for one.
+  // Without a connection, the request waits for one.
   ask(question) {
     this.cancel();
     this.#asked = {...question, id: ++this.#id};

@@ -3,7 +3,7 @@
 import {latest} from './latest.js';
 import {complain} from './notices.js';
 
-const SHOWN = 12;  // Of the dimensions, those that A says most about.
+const SHOWN = 12;  // Number of dimensions: those with the smallest σ.
 const REACH = 3;  // Standard deviations of the prior, either way.
 
 export function dimensions(context) {
@@ -13,7 +13,7 @@ export function dimensions(context) {
   const recenter = document.getElementById('recenter');
   let mean = [];
   let z = [];
-  let seed = 0;  // The same while ranges move: what changes is z.
+  let seed = 0;  // The same while ranges move, so that only z changes.
 
   const decode = latest(async () => {
     try {

@@ -1,4 +1,4 @@
-// The room to draw in: a person's strokes, and how the model goes on.
+// The drawing room: the strokes of the user and their continuations.
 
 import {BUSY} from './api.js';
 import {between} from './between.js';
@@ -22,7 +22,7 @@ import {download} from './save.js';
 import {toSvg} from './save.js';
 import {Settings} from './settings.js';
 
-const REACH = 8;  // CSS pixels from an ending that are still at it.
+const REACH = 8;  // Maximum distance to a pointed-at ending, in CSS pixels.
 const CALM = 120;  // Milliseconds after the last change of a setting.
 
 const room = document.querySelector('#draw .room');
@@ -31,10 +31,10 @@ const button = (name) => document.getElementById(name);
 
 let continuations = null;
 let calm = 0;
-let stroke = null;  // The points of the person's pen, while it is down.
-let pen = null;  // {at, down}, that of the keyboard.
-let chosen = null;  // Which of the fan's endings.
-let turn = false;  // Whether the fan is the model's turn.
+let stroke = null;  // The points of the user's pen, while it is down.
+let pen = null;  // {at, down}: the pen that the keyboard moves.
+let chosen = null;  // Index of the chosen ending, or null.
+let turn = false;  // True while the model draws its own part.
 let replayed = null;  // {lines, stop} while the drawing is replayed.
 
 const history = new History(() => arrange());
@@ -60,7 +60,7 @@ const latent = between(settings, {
 });
 const endings = new Endings(room.querySelector('.endings'), {choose, keep});
 
-// `found` is called when there is a connection.
+// Calls `found` when the connection is open.
 export function offer(sketchers, limits, found) {
   room.hidden = !sketchers.length;
   if (!sketchers.length) return;
@@ -85,14 +85,14 @@ export function offer(sketchers, limits, found) {
   arrange();
 }
 
-// After the server was lost, what it had not said yet is asked anew.
+// Repeats the unanswered request after the server was lost.
 export function resume() {
   if (!fan.whole) goOn();
   continuations.open();
   latent.resume();
 }
 
-/* The model's part. */
+/* Continuations of the model. */
 
 function goOn() {
   forget();
@@ -113,7 +113,7 @@ function goOn() {
   arrange();
 }
 
-// Away with what the model would add.
+// Removes the continuations.
 function forget() {
   stopReplay();
   continuations?.cancel();
@@ -125,7 +125,7 @@ function forget() {
   arrange();
 }
 
-// The fan has changed.
+// Called when the fan has changed.
 function progress() {
   paper.refresh();
   if (turn) {
@@ -152,7 +152,7 @@ function takeTurn() {
   say(added.length ? 'Your turn.' : 'The model has nothing to add. Your turn.');
 }
 
-// What the model has drawn of its turn so far stays when it is interrupted.
+// Keeps the lines that the model has drawn when it is interrupted.
 function interrupt() {
   const begun = turn ? visible(fan.endings[0]?.lines ?? []) : [];
   forget();
@@ -187,7 +187,7 @@ function endingAt(point) {
   return turn ? null : nearest[1];
 }
 
-/* The person's part. */
+/* Strokes of the user. */
 
 const hand = {
   begin(point) {
@@ -230,7 +230,7 @@ const hand = {
 usePointers(canvas, paper, hand);
 useKeys(canvas, paper, hand);
 
-/* What is on the paper. */
+/* Rendering. */
 
 function render() {
   const lines = replayed?.lines ?? history.lines;
@@ -266,7 +266,7 @@ function arrange() {
 
 /* Buttons. */
 
-// Afterwards the model goes on from what is there, but takes no turn.
+// Afterwards the model suggests endings, but does not draw by itself.
 function step(way) {
   forget();
   history[way]();

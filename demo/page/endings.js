@@ -1,4 +1,4 @@
-// The fan's endings beside each other: buttons that keep them.
+// The endings side by side, as buttons that keep one.
 
 import {byModel} from './pictures.js';
 import {picture} from './pictures.js';
@@ -31,7 +31,7 @@ export class Endings {
     return this.#list.querySelectorAll('button');
   }
 
-  // In other modes they have no place.
+  // Hidden in other modes.
   set offered(value) {
     this.#card.hidden = !value;
   }
@@ -60,7 +60,7 @@ export class Endings {
   }
 
   clear() {
-    // Who chose by keyboard is back at the paper.
+    // Returns the focus to the paper after a choice by keyboard.
     const focused = this.#list.contains(document.activeElement);
     this.#fill(false);
     this.#list.replaceChildren();

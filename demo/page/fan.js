@@ -1,4 +1,4 @@
-// Endings that arrive point by point, and are shown a little at a time.
+// Endings that arrive point by point and are shown gradually.
 //
 // An ending's points are [x, y, pen] in pixels of the model; with pen 1 a line
 // ends. The first joins the last line of the drawing if it is where that ends.
@@ -6,11 +6,11 @@
 import {unitsOf} from './geometry.js';
 
 const reduced = matchMedia('(prefers-reduced-motion: reduce)');
-const HURRY = 12;  // Frames in which what waits is to be shown.
+const HURRY = 12;  // Number of frames in which all waiting points are shown.
 
 export class Fan {
   endings = [];  // Each {lines, waiting, open}.
-  whole = true;  // Whether the model has said all.
+  whole = true;  // True when all points have arrived.
   #changed;
   #frame = 0;
 
@@ -44,7 +44,7 @@ export class Fan {
     if (!this.#frame) this.#changed();
   }
 
-  // Shows so many of the points that wait, of each ending.
+  // Shows a number of the waiting points of each ending.
   reveal(most) {
     for (const ending of this.endings)
       for (const point of ending.waiting.splice(0, most))
@@ -52,7 +52,7 @@ export class Fan {
     this.#changed();
   }
 
-  // Whether all that the model said is shown.
+  // True when all points are shown.
   get shown() {
     return this.whole && this.endings.every((it) => !it.waiting.length);
   }
@@ -70,5 +70,5 @@ function put(ending, [x, y, pen], units) {
   ending.open = pen !== 1;
 }
 
-// Those that leave a trace.
+// The lines that are visible.
 export const visible = (lines) => lines.filter((line) => line.length > 1);

@@ -1,13 +1,13 @@
 // Points [x, y] on the paper, and lines, which are lists of them.
 
-// The paper's units: the square in the middle of it has sides of so many.
+// Side of the central square of the paper, in its units.
 export const SIDE = 1000;
 
-// Units for a pixel of a model whose drawings fill a square of `size` pixels:
-// there is to be room around a drawing.
+// Units per pixel of a model whose drawings fill a square of `size` pixels.
+// It leaves a margin around a drawing.
 export const unitsOf = (size) => 0.8 * SIDE / size;
 
-// Lines on the paper as the model wants them, and back.
+// Converts lines from the paper to pixels of the model, and back.
 export const toPixels = (lines, size) => scale(lines, 1 / unitsOf(size));
 export const toPaper = (lines, size) => scale(lines, unitsOf(size));
 
@@ -26,7 +26,7 @@ export function length(line) {
   return sum;
 }
 
-// From a point to the nearest of a line's.
+// Distance from a point to the nearest point of a line.
 export function distanceToLine(point, line) {
   let least = Infinity;
   for (let i = 1; i < line.length; i++) {
@@ -40,7 +40,7 @@ export function distanceToLine(point, line) {
   return least;
 }
 
-// {x, y, width, height} of a square around lines, or of the paper if none.
+// {x, y, width, height} of a square around lines; the whole paper if empty.
 export function frame(lines, margin = 0.08) {
   const points = lines.flat();
   if (!points.length) return {x: 0, y: 0, width: SIDE, height: SIDE};

@@ -1,5 +1,5 @@
-// A drawing and its past. A drawing is a list of {author, points} that is
-// replaced, never changed; the author is 'person' or 'model'.
+// A drawing and its undo history. A drawing is a list of {author, points} that
+// is replaced, never changed; the author is 'person' or 'model'.
 
 export class History {
   #past = [];

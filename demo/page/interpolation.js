@@ -1,4 +1,4 @@
-// From A to B in steps: a strip of drawings.
+// Interpolation from A to B: a strip of drawings.
 
 export function interpolation(context, changed) {
   const steps = document.querySelector('#interpolation input');

@@ -1,4 +1,4 @@
-// One call at a time; of those that come meanwhile, only the last is made.
+// Runs one call at a time; of the calls made meanwhile, only the last.
 
 export function latest(run) {
   let running = false;

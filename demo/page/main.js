@@ -1,4 +1,4 @@
-// The page: its rooms, and the models that are in them.
+// The page: its rooms and their models.
 
 import {connection} from './api.js';
 import {lose} from './api.js';
@@ -11,8 +11,8 @@ import {warn} from './notices.js';
 import {showProgress} from './preparing.js';
 import {tabs} from './tabs.js';
 
-const WAIT = 1000;  // Milliseconds between looks at models in training.
-const LONGEST = 16_000;  // Between looks for a server that is lost.
+const WAIT = 1000;  // Milliseconds between requests while models are prepared.
+const LONGEST = 16_000;  // Maximum while the server is lost.
 const SAFE = 'What you have made here is safe, and the page goes on by itself.';
 const ROOMS = ['draw', 'caption'];
 
@@ -26,7 +26,7 @@ addEventListener('hashchange', () => enter(asked() ?? ROOMS[0]));
 
 let offered = '';
 let wait = WAIT;
-let soon = 0;  // The next look, when the server is lost.
+let soon = 0;  // Timer of the next request, when the server is lost.
 let lost = false;
 
 connection.addEventListener('lost', () => {
@@ -57,7 +57,7 @@ async function look() {
     caption: captioners.length + films.length > 0,
   };
   showProgress(answer);
-  // Of a server that has just started, some models are still to come.
+  // A server that has just started still prepares some models.
   if (lost && offered && !ready) {
     warn(`The server is back, and loads its models. ${SAFE}`);
     setTimeout(look, WAIT);

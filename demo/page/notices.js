@@ -1,4 +1,4 @@
-// Messages: errors in sight, and what only readers of the screen need.
+// Messages: visible errors, and announcements for screen readers.
 
 const alerts = document.getElementById('alerts');
 const spoken = document.getElementById('spoken');
@@ -9,12 +9,12 @@ export function say(text) {
 
 let trouble = null;
 
-// What was tried has failed. That the server does not answer is told already.
+// Shows an error, except that of a lost server, which is shown already.
 export function complain(error) {
   if (error.status !== 0) show(error.message ?? error);
 }
 
-// What lasts: it is told until `settle`, or until it is read.
+// Shows a lasting message until `settle`, or until it is dismissed.
 export function warn(message) {
   trouble = message;
   show(message);

@@ -1,4 +1,4 @@
-// The paper: a canvas of any size, whose middle square is SIDE units wide.
+// The paper: a canvas of any size, whose central square is SIDE units wide.
 
 import {SIDE} from './geometry.js';
 
@@ -9,11 +9,11 @@ export class Paper {
   #context;
   #render;
   #asked = 0;
-  #scale = 1;  // Pixels of the canvas for a unit.
+  #scale = 1;  // Pixels of the canvas per unit.
   #origin = [0, 0];  // In pixels of the canvas.
   #colors = {};
 
-  // `render` is called with the paper when it must be drawn.
+  // Calls `render` with the paper when it must be drawn.
   constructor(canvas, render) {
     this.#canvas = canvas;
     this.#context = canvas.getContext('2d');
@@ -23,12 +23,12 @@ export class Paper {
     this.#resize();
   }
 
-  // Draws before the next frame is shown.
+  // Requests a redraw in the next frame.
   refresh() {
     this.#asked ||= requestAnimationFrame(() => this.#draw());
   }
 
-  // Where a pointer is, in units.
+  // The position of a pointer, in units.
   locate({clientX, clientY}) {
     const box = this.#canvas.getBoundingClientRect();
     const ratio = this.#canvas.width / box.width;
@@ -38,12 +38,12 @@ export class Paper {
     ];
   }
 
-  // How many units a CSS pixel is.
+  // Units per CSS pixel.
   get unit() {
     return this.#canvas.width / this.#canvas.clientWidth / this.#scale;
   }
 
-  // The corners of what is seen, in units.
+  // The visible area, in units.
   get view() {
     const [x, y] = this.#origin.map((origin) => -origin / this.#scale);
     return {
@@ -66,7 +66,7 @@ export class Paper {
     context.stroke();
   }
 
-  // A pen that the keyboard moves, filled when it is down.
+  // Draws the pen that the keyboard moves, filled when it is down.
   pen([x, y], down) {
     const context = this.#context;
     context.globalAlpha = 1;
@@ -86,7 +86,7 @@ export class Paper {
 
   #resize() {
     const {clientWidth, clientHeight} = this.#canvas;
-    if (!clientWidth) return;  // In the room that is not seen.
+    if (!clientWidth) return;  // The room is hidden.
     const ratio = devicePixelRatio || 1;
     this.#canvas.width = Math.round(clientWidth * ratio);
     this.#canvas.height = Math.round(clientHeight * ratio);

@@ -2,13 +2,13 @@
 //
 // `listener` has begin(point), extend(points), end() and abandon(); hover(point
 // or null) when a pointer passes without drawing; tap(point) when one is put
-// down and lifted at the same place; pen(point or null, down) of the keyboard.
+// down and lifted at the same position; pen(point or null, down): the keyboard.
 
 import {SIDE} from './geometry.js';
 import {distance} from './geometry.js';
 
-const STILL = 4;  // CSS pixels that a hand moves without meaning to.
-const NEAR = 1.5;  // CSS pixels between points that are worth a point.
+const STILL = 4;  // Movement in CSS pixels that still counts as a tap.
+const NEAR = 1.5;  // Minimum distance between points, in CSS pixels.
 
 export function usePointers(canvas, paper, listener) {
   let down = null;  // {id, type, start, last, drawing}
@@ -17,7 +17,7 @@ export function usePointers(canvas, paper, listener) {
 
   canvas.addEventListener('pointerdown', (event) => {
     if (event.button !== 0) return;
-    // A hand may rest on the paper before its pen does.
+    // A resting hand may touch the paper before the pen.
     if (down && !(down.type === 'touch' && event.pointerType === 'pen')) return;
     if (down?.drawing) listener.abandon();
     canvas.setPointerCapture(event.pointerId);
@@ -30,7 +30,7 @@ export function usePointers(canvas, paper, listener) {
       listener.hover(paper.locate(event));
     if (!isOurs(event)) return;
     const unit = paper.unit;
-    // All that happened since the last frame, where the browser tells.
+    // All positions since the last frame, if the browser has them.
     const coalesced = event.getCoalescedEvents?.() ?? [];
     const points = [];
     for (const moved of coalesced.length ? coalesced : [event]) {
@@ -59,7 +59,7 @@ export function usePointers(canvas, paper, listener) {
     down = null;
     if (drawing) listener.abandon();
   });
-  // A finger or pen that is held still.
+  // A long press of a finger or pen.
   canvas.addEventListener('contextmenu', (event) => {
     if (down) event.preventDefault();
   });

@@ -1,4 +1,4 @@
-// Small pictures of drawings, as SVG.
+// Small drawings, as SVG.
 
 import {frame} from './geometry.js';
 import {round} from './geometry.js';
@@ -9,7 +9,7 @@ export function path(line) {
   return 'M' + line.map(([x, y]) => `${round(x)} ${round(y)}`).join('L');
 }
 
-// Of lines {author, points}.
+// Takes lines {author, points}.
 export function picture(lines) {
   const box = frame(lines.map(({points}) => points));
   const svg = document.createElementNS(SVG, 'svg');

@@ -1,9 +1,9 @@
-// How far the models are that are still being trained.
+// Progress of the models that are not ready.
 
 import {complain} from './notices.js';
 
 const section = document.getElementById('preparing');
-const told = new Set();  // Whose failures.
+const reported = new Set();  // Models whose failures were shown.
 
 export function showProgress({ready, progress}) {
   section.hidden = ready;
@@ -13,7 +13,7 @@ export function showProgress({ready, progress}) {
     const label = document.createElement('label');
     const bar = document.createElement('progress');
     bar.max = it.num_steps || 1;
-    // Without a value it shows that something happens.
+    // Without a value the bar shows unknown progress.
     if (it.num_steps || it.what === 'waiting') bar.value = it.step;
     const count = document.createElement('span');
     count.textContent = it.error ?? (it.num_steps
@@ -23,8 +23,8 @@ export function showProgress({ready, progress}) {
     return item;
   }));
   for (const {name, error} of progress) {
-    if (!error || told.has(name)) continue;
-    told.add(name);
+    if (!error || reported.has(name)) continue;
+    reported.add(name);
     complain(`${name}: ${error}`);
   }
 }

@@ -1,15 +1,15 @@
-// Drawing it again, at an even pace; line by line where motion is unwelcome.
+// Replays a drawing at an even pace; line by line with reduced motion.
 
 import {distance} from './geometry.js';
 import {length} from './geometry.js';
 
 const reduced = matchMedia('(prefers-reduced-motion: reduce)');
-const SPEED = 0.9;  // Units for a millisecond.
-const LONGEST = 8000;  // Milliseconds.
-const PAUSE = 500;  // Between lines, without motion.
+const SPEED = 0.9;  // Units per millisecond.
+const LONGEST = 8000;  // Maximum duration, in milliseconds.
+const PAUSE = 500;  // Milliseconds between lines, with reduced motion.
 
-// Calls `draw` with the lines so far, and with null at the end. Returns what
-// stops it.
+// Calls `draw` with the lines so far, and with null at the end. Returns a
+// function that stops the replay.
 export function replay(lines, draw) {
   const total = lines.reduce((sum, {points}) => sum + length(points), 0);
   const speed = Math.max(SPEED, total / LONGEST);

@@ -1,5 +1,5 @@
-// What a captioner said: its best sentence, whose words show where it looked,
-// and the alternatives with their probabilities.
+// The result of a captioner: its best sentence, whose words show their
+// attention, and the alternatives with their probabilities.
 
 import {fit} from './attention.js';
 import {place} from './attention.js';

@@ -1,11 +1,11 @@
-// A drawing as an SVG file, on white paper whatever the screen's colours are.
+// Saves a drawing as an SVG file, on white paper in every colour scheme.
 
 import {frame} from './geometry.js';
 import {path} from './pictures.js';
 
 const COLORS = {person: '#3457d5', model: '#c8410b'};
 
-// `lines` of {author, points}; `endings`, lists of lines, lie over them.
+// `lines` are {author, points}; `endings`, lists of lines, are drawn over them.
 export function toSvg(lines, endings, title) {
   const box = frame(
     [...lines.map(({points}) => points), ...endings.flat()], 0.05);

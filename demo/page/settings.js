@@ -1,4 +1,4 @@
-// What is chosen about the model: a form whose ranges show their values.
+// The settings of sampling: a form whose ranges show their values.
 
 const HINTS = {
   fan: 'The model goes on from where you stopped, in several ways at once.',
@@ -11,7 +11,7 @@ export class Settings {
   #sketchers = [];
   #changed;
 
-  // `changed` is called with the name of what was changed.
+  // Calls `changed` with the name of a changed setting.
   constructor(form, changed) {
     this.#form = form;
     this.#changed = changed;
@@ -50,19 +50,19 @@ export class Settings {
     return this.#form.elements.turn.valueAsNumber;
   }
 
-  // Whether the model goes on with the person's line.
+  // True if the model continues the unfinished line.
   get joined() {
     return this.#form.elements.joined.checked;
   }
 
-  // What every question says.
+  // The fields of every request.
   get who() {
     const {name, categories} = this.model;
     if (!categories.length) return {model: name};
     return {model: name, category: this.#form.elements.category.value};
   }
 
-  // How drawings are drawn, with a seed of their own.
+  // The fields that control sampling, with a seed of their own.
   get how() {
     return {
       temperature: this.#form.elements.temperature.valueAsNumber,
@@ -88,7 +88,7 @@ export function fill(select, values, chosen) {
   if (values.includes(chosen)) select.value = chosen;
 }
 
-// Beside each range of an element, its value.
+// Shows the value of each range of an element beside it.
 export function showValues(element) {
   const show = (input) => {
     const output = input.closest('label').querySelector('output');

@@ -1,4 +1,4 @@
-// Three places for drawings: A, B and C.
+// Three slots for drawings: A, B and C.
 
 import {picture} from './pictures.js';
 
@@ -8,7 +8,7 @@ export class Slots {
   #kept = {};
   #buttons = [];
 
-  // `current` gives the drawing on the paper; `changed` is called with a name.
+  // `current` returns the drawing on the paper; calls `changed` with a name.
   constructor(list, current, changed) {
     for (const name of NAMES) {
       const item = document.createElement('li');

@@ -1,4 +1,4 @@
-// Tabs: one stop of the Tab key, arrows go from one to the next.
+// Tabs: one stop of the Tab key; arrow keys move between them.
 
 export function tabs(list, chosen) {
   const all = [...list.querySelectorAll('[role=tab]')];

@@ -1,5 +1,5 @@
-// When in a video the model looked: a bar for each frame that it saw, the
-// taller, the more weight. The tallest of a word says in words how much it is.
+// Attention over the frames of a video: a bar for each frame that the model
+// read, the taller, the more weight. The tallest bar has a label.
 
 import {say} from './notices.js';
 
@@ -9,20 +9,21 @@ const caption = strip.querySelector('figcaption');
 const list = strip.querySelector('ol');
 const head = strip.querySelector('.head');
 const clip = document.getElementById('clip');
-// Seconds. Numbers are rounded, and just before a frame is the one before it.
+// Seconds added to the time of a frame: times are rounded, and just before it
+// the player would show the frame before.
 const INTO = 0.005;
 
 let words = [];
-let frames = [];  // {time, places, bar}: which of the weights are its own.
+let frames = [];  // {time, places, bar}; places: indices of its weights.
 let attention = null;
 let duration = 1;
 
-// What was said of a video; null takes the bars away.
+// Shows the attention of a video; null removes the bars.
 export function showTimeline(found) {
   strip.hidden = !found;
   if (!found) return;
   ({attention, captions: [{words}]} = found);
-  // A frame of a short video is seen several times.
+  // A frame of a short video is read several times.
   const places = new Map();
   attention.times.forEach((time, i) =>
     places.set(time, [...places.get(time) ?? [], i]));
@@ -43,7 +44,7 @@ export function showTimeline(found) {
   pointAtTime(null);
 }
 
-// Shows the weights of a word, or of none, and goes there in the video.
+// Shows the weights of a word, or none, and moves the video to their maximum.
 export function pointAtTime(i, who) {
   const weights = i === null ? frames.map(() => 0) : weightsOf(i);
   const most = Math.max(...weights);
@@ -61,7 +62,7 @@ export function pointAtTime(i, who) {
   const where = `at ${seconds(time)}, ${Math.round(100 * most)} %`;
   caption.textContent = `“${words[i]}”: most weight ${where}`;
   if (who === 'keyboard') say(`Most weight ${where}`);
-  // Where the browser can show it.
+  // If the browser can play the video.
   if (clip.readyState < HTMLMediaElement.HAVE_METADATA) return;
   clip.pause();
   clip.currentTime = Math.min(time + INTO, clip.duration);

@@ -1,4 +1,4 @@
-// A sentence whose words can be pointed at: one stop of the Tab key, arrows
+// A sentence whose words can be pointed at: one stop of the Tab key; arrow keys
 // move between the words.
 
 const STEPS = {
@@ -14,7 +14,7 @@ export class Words {
   #at = {mouse: null, keyboard: null};
   #shown = null;
 
-  // `changed(i or null, who)`: at which word the 'mouse' or 'keyboard' is.
+  // Calls `changed(i or null, who)` with the word of the 'mouse' or 'keyboard'.
   constructor(sentence, changed) {
     this.#sentence = sentence;
     this.#changed = changed;
@@ -32,8 +32,8 @@ export class Words {
       this.#move('keyboard', word(event));
     });
     sentence.addEventListener('focusout', () => this.#move('keyboard', null));
-    // A finger does not hover: its touch is a click, which gives the focus,
-    // in some browsers only when told to.
+    // A finger does not hover: its touch is a click, which must set the focus
+    // itself in some browsers.
     sentence.addEventListener('click', (event) => {
       if (word(event) !== null) event.target.focus();
     });
@@ -54,7 +54,7 @@ export class Words {
     return [...this.#sentence.querySelectorAll('.word')];
   }
 
-  // Words that can be pointed at, or else a sentence.
+  // Shows words that can be pointed at, or else a plain sentence.
   say(words, canPoint) {
     this.#at = {mouse: null, keyboard: null};
     this.#shown = null;
@@ -74,7 +74,7 @@ export class Words {
     else this.#sentence.textContent = words.join(' ');
   }
 
-  // The word that is pointed at, or else the one with the focus.
+  // The word under the mouse, or else the one with the focus.
   #move(who, i) {
     this.#at[who] = i;
     const shown = this.#at.mouse ?? this.#at.keyboard;

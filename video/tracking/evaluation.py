@@ -169,7 +169,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   frame, and the baselines.
 
   Args:
-    workdir: directory of the run; no config or data is needed besides.
+    workdir: directory of the run; no other config or data is needed.
     split: 'validation' or 'test'.
 
   Returns:
