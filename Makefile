@@ -5,6 +5,7 @@
 # The newest of 3.13, 3.12 and 3.11 that is found.
 PYTHON ?= $(shell scripts/find_python.sh)
 VENV ?= .venv
+EXTRAS ?= test
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 DEMO_SKETCH ?= runs/demo-sketch
@@ -31,7 +32,7 @@ help: ## List the targets
 $(VENV)/current: pyproject.toml
 	@echo 'Setting up $(VENV) (once, and when pyproject.toml changes)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(VENV)/current ## Train an image captioner on SYNTHETIC images; caption its test split
@@ -68,7 +69,8 @@ test: $(VENV)/current ## Run the tests, but the slow ones
 QUICK := tests/test_recurrent_*.py tests/test_training_*.py \
   tests/test_vision_*.py tests/test_configs.py tests/test_architecture.py \
   tests/test_captioning_losses.py tests/test_captioning_published.py \
-  tests/test_sketch_rnn_losses.py tests/test_sketch_rnn_published.py
+  tests/test_sketch_rnn_losses.py tests/test_sketch_rnn_published.py \
+  tests/test_captioning_data.py tests/test_video_data.py
 
 test-quick: $(VENV)/current ## Run a selection of the tests, for another Python
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(QUICK)
