@@ -57,7 +57,7 @@ class AdaptiveAttention(decoder.AttendingDecoder):
     self.output = nn.Dense(self.vocab_size, dtype=self.dtype)
 
   def prepare(self, annotations, mask, *, train):
-    """See `Decoder.prepare`; the mean drives the LSTM, once."""
+    """See `Decoder.prepare`; the mean enters the LSTM, once."""
     image = nn.relu(self.picture(decoder.mean(annotations, mask)))
     image = self.dropout(image, deterministic=not train)
     return Context(

@@ -249,7 +249,7 @@ def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
     f'| {i} | {found[0].text} | {references[i][0]} |'
     for i, found in itertools.islice(evaluation.captions.items(), 20)
   ]
-  head = ['| picture | caption | reference |', '|---|---|---|']
+  head = ['| image | caption | reference |', '|---|---|---|']
   return '\n'.join(head + rows)
 
 
@@ -353,7 +353,7 @@ def evaluate_best(
         scores=evaluation.scores,
         facts={
           'model': config.model,
-          'data': f'{config.data.name}, {split}, {len(source)} pictures',
+          'data': f'{config.data.name}, {split}, {len(source)} images',
           'step': str(entry['step']),
           'seed': str(config.seed),
           'commit': entry['commit'] or 'none',
@@ -371,7 +371,7 @@ def log_scores(entry: dict[str, Any], split: str):
   """Logs the scores of a split beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [
-    f'{split}: {entry["num_images"]} pictures, step {entry["step"]}',
+    f'{split}: {entry["num_images"]} images, step {entry["step"]}',
     f'{"":10} {"captioner":>10} {"most frequent caption":>22}',
   ]
   for name, value in entry['scores'].items():
@@ -380,7 +380,7 @@ def log_scores(entry: dict[str, Any], split: str):
       f'{name:10} {value:10.4f} {"" if other is None else f"{other:22.4f}"}'
     )
   lines += [
-    f'{metric:10} {value:10.4f} (over the captions of a picture)'
+    f'{metric:10} {value:10.4f} (over the captions of an image)'
     for metric, value in entry.get('diversity', {}).items()
   ]
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]

@@ -96,8 +96,8 @@ class Captioner:
         the number of devices. By default that number and `eval_batch_size`.
 
     Raises:
-      ValueError: the members are no ensemble, or `decoding` names a word that
-        the vocabulary lacks.
+      ValueError: the members do not form an ensemble, or `decoding` names a
+        word that the vocabulary lacks.
     """
     check_ensemble(members)
     self.members = tuple(members)
@@ -252,8 +252,8 @@ def load(
 
   Raises:
     FileNotFoundError: a workdir has no checkpoint.
-    ValueError: `decoding` names no field, a run has no encoder, or the runs
-      make no ensemble.
+    ValueError: `decoding` names an unknown field, a run has no encoder, or the
+      runs do not form an ensemble.
   """
   members = [restore(workdir) for workdir in (workdir, *others)]
   fields = app.change_fields(
@@ -398,7 +398,7 @@ def decode(
     Stopped: SIGTERM came.
   """
   return [
-    vocabulary.read(*beams)
+    vocabulary.to_captions(*beams)
     for beams in prediction.predict(step, tuple(variables), batches)
   ]
 

@@ -1,4 +1,4 @@
-r"""Trains an image captioner, evaluates it on the way and on the test split.
+r"""Trains an image captioner; evaluates it during training and at the end.
 
   python -m captioning.main --config=configs/coco.py --workdir=runs/coco
 

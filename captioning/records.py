@@ -37,13 +37,13 @@ class WithFeatures:
   largest N of the data set.
   """
 
-  def __init__(self, records: batching.Source, grids: features.Features):
+  def __init__(self, records: batching.Source, cached: features.Features):
     """Joins two sources of equal length and order."""
     self._records = records
-    self._grids = grids
+    self._features = cached
     self._constant = {}
-    if grids.max_locations is not None:
-      self._constant['max_locations'] = grids.max_locations
+    if cached.max_locations is not None:
+      self._constant['max_locations'] = cached.max_locations
 
   def __len__(self) -> int:
     """The number of images."""
@@ -52,7 +52,7 @@ class WithFeatures:
   def __getitem__(self, index: int) -> dict[str, Any]:
     """The record of image `index`."""
     record = self._records[index]
-    return {**record, **self._constant, 'features': self._grids[index]}
+    return {**record, **self._constant, 'features': self._features[index]}
 
 
 def open_split(
@@ -72,10 +72,10 @@ def open_split(
     )
   records = data.open_split(config.data.name, split, config.data.data_dir)
   if config.regions:
-    grids = regions.open_split(
+    cached = regions.open_split(
       config.data.name, config.regions, split, config.data.data_dir
     )
-    return WithFeatures(records, grids)
+    return WithFeatures(records, cached)
   if not config.cache_features:
     return records
   key = feature_cache.key(
@@ -191,8 +191,8 @@ def _encode(
 
   def encode_records(records):
     app.raise_if_stopping()
-    pictures = np.stack([examples.image(record) for record in records])
+    images = np.stack([examples.image(record) for record in records])
     padding = [(0, size - len(records))] + [(0, 0)] * 3
-    return encode(np.pad(pictures, padding))[: len(records)]
+    return encode(np.pad(images, padding))[: len(records)]
 
   return encode_records

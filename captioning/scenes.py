@@ -38,7 +38,7 @@ SEEN = tuple(
 
 SMALL_RADIUS = 6.5  # A shape of at most this radius is called small,
 LARGE_RADIUS = 11.0  # one of at least this radius large.
-MARGIN = 10  # What lies less to one side than this is not said to.
+MARGIN = 10  # Smaller offsets are not described as a side.
 
 # The share of its radius that a shape covers in all directions: what is drawn
 # inside it stays inside.

@@ -73,7 +73,9 @@ def load(
       captions, images, _read_lists(pathlib.Path(splits)), problems
     )
   files = _check(candidates, problems)
-  report = problems.settle(captions, len(files), skip_bad=skip_bad)
+  report = problems.raise_unless_skipped(
+    captions, len(files), skip_bad=skip_bad
+  )
   return files, report
 
 

@@ -57,7 +57,7 @@ class UpDown(decoder.AttendingDecoder):
     self.output = nn.Dense(self.vocab_size, dtype=self.dtype)
 
   def prepare(self, annotations, mask, *, train):
-    """See `Decoder.prepare`; the mean drives the first LSTM, once."""
+    """See `Decoder.prepare`; the mean enters the first LSTM, once."""
     image = decoder.mean(annotations, mask)
     if self.annotation_features:
       image = nn.relu(self.picture(image))

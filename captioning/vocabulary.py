@@ -112,7 +112,9 @@ class Vocabulary:
       words.append(self.words[i])
     return ' '.join(words)
 
-  def read(self, tokens: np.ndarray, log_probs: np.ndarray) -> list[Caption]:
+  def to_captions(
+    self, tokens: np.ndarray, log_probs: np.ndarray
+  ) -> list[Caption]:
     """The captions of the beams of a search: i32[K, T], f32[K] -> captions.
 
     If constraints leave fewer captions than beams, only these are returned;

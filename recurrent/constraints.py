@@ -131,8 +131,8 @@ class Constraints:
     if self.min_length or self.bad_endings or self.required:
       bad = [last == ending for ending in self.bad_endings]
       bad = functools.reduce(jnp.logical_or, bad, time < self.min_length)
-      goes_on = jnp.broadcast_to(bad | unmet, last.shape)
-      banned = (token == eos) & goes_on[..., None]
+      may_not_end = jnp.broadcast_to(bad | unmet, last.shape)
+      banned = (token == eos) & may_not_end[..., None]
       logits = jnp.where(banned, -jnp.inf, logits)
     if 0 < self.no_repeat_ngram < tokens.shape[-1]:
       logits = self._mask_repeats(logits, tokens, time)

@@ -220,7 +220,7 @@ def beam_search(
   eos: int,
   constraints: search.Constraints,
 ) -> search.Sequences:
-  """The likeliest sequences of a model, or of an ensemble.
+  """Runs `search.beam_search` for one model or an ensemble.
 
   Args:
     models: each with `begin` and `step`, as a `Decoder` has them.

@@ -390,7 +390,8 @@ def beam_search(
       goals = (sets[own, None] | meets).ravel()  # The sets that they meet.
       fits = goals == np.arange(num_sets)[:, None]
       scores = jnp.where(fits, scores.reshape(num_items, 1, -1), -jnp.inf)
-      # [B, S, W] indices of the M * N candidates.
+      # Prunes: keeps the `width` best candidates of each set, as indices of the
+      # M * N.
       scores, chosen = jax.lax.top_k(scores, width)
       scores, chosen = (x.reshape(num_items, -1) for x in (scores, chosen))
       parents = start + chosen // num_candidates

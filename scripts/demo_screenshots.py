@@ -70,7 +70,7 @@ def draw_circle(page: sync_api.Page, x: float, y: float, radius: float):
   """Draws a circle from the top, counterclockwise, as most people do.
 
   Args:
-    page: the page, with its drawing room open.
+    page: the page, with its drawing tab open.
     x: centre, as a fraction of the side of the central square of the paper.
     y: likewise.
     radius: likewise.
@@ -97,7 +97,7 @@ def take_all(
   image: pathlib.Path,
   arguments: argparse.Namespace,
 ):
-  """Takes both rooms in both colour schemes and both sizes."""
+  """Takes both tabs in both colour schemes and both sizes."""
   output = pathlib.Path(arguments.output)
   for (size, viewport), ending in zip(
     SIZES.items(), arguments.ending, strict=True
@@ -161,7 +161,7 @@ def main():
     '--word', type=int, default=3, help='index of the word that is pointed at'
   )
   parser.add_argument(
-    '--picture',
+    '--image',
     type=int,
     default=12,
     help='index of the image in the test split of scenes',
@@ -173,7 +173,7 @@ def main():
     sync_api.sync_playwright() as playwright,
   ):
     image = pathlib.Path(directory) / 'scene.png'
-    scenes.example('test', arguments.picture)[1].save(image)
+    scenes.example('test', arguments.image)[1].save(image)
     browser = playwright.chromium.launch(
       executable_path=shutil.which('chromium'),
       args=['--no-sandbox', '--disable-gpu'],

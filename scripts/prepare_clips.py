@@ -2,12 +2,13 @@ r"""Checks video files, frames or sequences and prepares them for training.
 
   python scripts/prepare_clips.py --name=clips/mine --input=mine/
   python scripts/prepare_clips.py --name=clips/ucf101 --layout=ucf101 \
-      --input=UCF-101 --lists=ucfTrainTestlist --resize=128 --rate=12
+      --input=UCF-101 --lists=ucfTrainTestlist --resize=256 --rate=12
   python scripts/prepare_clips.py --name=captioned_clips/msrvtt \
       --input=videos --captions train_val_videodatainfo.json \
       test_videodatainfo.json --resize=256 --rate=3
   python scripts/prepare_clips.py --name=captioned_clips/msvd \
-      --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists
+      --input=YouTubeClips --captions AllVideoDescriptions.txt --lists=lists \
+      --resize=256 --rate=3
   python scripts/prepare_clips.py --name=skeletons/utd_mhad \
       --layout=utd_mhad --input=UTD-MHAD
   python scripts/prepare_clips.py --name=clips/utd_mhad_depth \

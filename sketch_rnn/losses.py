@@ -1,10 +1,15 @@
 """The loss of Sketch-RNN, section 3.3 of Ha and Eck (2017).
 
-  L = L_R + w L_KL,  L_R = L_s + L_p    (equation 11)
+  L_R = L_s + L_p                                                (equation 9)
+  L_s = -1 / N_max sum_t log(sum_k w_k N(dx, dy | mu_k, Sigma_k))
+  L_p = -1 / N_max sum_t sum_k p_k log q_k
+  L_KL = -1 / (2 Z) sum (1 + presigma - mean^2 - exp(presigma))  (equation 10)
+  L = L_R + w L_KL                                               (equation 11)
 
-L_s is the loss of the offsets and L_p that of the pen (equation 9), L_KL the
-divergence of z from the prior (equation 10). In training the weight w is
-annealed with the step, and L_KL has a floor; see `create`.
+L_s is the loss of the offsets, L_p that of the pen, and L_KL the divergence of
+z from the prior. The log of sum_k w_k N is `mixture.log_prob` (equation 1). In
+training the weight w is annealed with the step, and L_KL has a floor; see
+`create`.
 
 Axes: B drawings, T points (N_max as published), Z latent, M mixtures.
 """
@@ -114,11 +119,9 @@ def drawing_losses(
 ) -> dict[str, jax.Array]:
   """The parts of the loss of each drawing: f32[B] each.
 
-    L_s = 1 / N_max sum_t offset_loss_t
-    L_p = 1 / N_max sum_t pen_loss_t       (equation 9)
-
-  Both sums are divided by N_max, the points of the longest drawing, however
-  short the drawing is. The published code does the same.
+  L_s sums `offset_loss`, L_p sums `pen_loss`. Both are divided by N_max, the
+  points of the longest drawing, however short the drawing is. The published
+  code does the same.
 
   Args:
     raw: f32[B, T, 6 * M + 3], the predictions.
@@ -147,10 +150,8 @@ def drawing_losses(
 def offset_loss(mixture: mixture_lib.Mixture, targets: jax.Array) -> jax.Array:
   """Minus log-density of the offsets: f32[B, T, 5] -> f32[B, T].
 
-    -log(sum_k w_k N(dx, dy | mu_k, Sigma_k) + 1e-6)    (equation 9, L_s)
-
-  It is 0 where the target is the end or padding. The 1e-6 is the published
-  code's.
+  The term of L_s, with 1e-6 added to the density, as in the published code. It
+  is 0 where the target is the end or padding.
 
   Args:
     mixture: leaves [B, T, ...].
@@ -166,7 +167,7 @@ def pen_loss(
 ) -> jax.Array:
   """Cross-entropy of the pen's state: f32[B, T, 5] -> f32[B, T].
 
-    -sum_k p_k log q_k    (equation 9, L_p)
+  The term of L_p.
 
   Args:
     mixture: leaves [B, T, ...].
@@ -181,9 +182,7 @@ def pen_loss(
 def kl_divergence(mean: jax.Array, presigma: jax.Array) -> jax.Array:
   """Divergence of z from N(0, 1), a mean over Z: [B, Z], [B, Z] -> f32[B].
 
-    L_KL = -1 / (2 Z) sum (1 + presigma - mean^2 - exp(presigma))
-
-  This is equation 10; the standard deviation is exp(presigma / 2).
+  Equation 10, L_KL; the standard deviation of z is exp(presigma / 2).
   """
   terms = 1 + presigma - jnp.square(mean) - jnp.exp(presigma)
   return -jnp.mean(terms, axis=-1) / 2

@@ -1,4 +1,4 @@
-"""Who may import whom: the table of rooms, checked on the source."""
+"""Who may import whom: the table of packages, checked on the source."""
 
 import ast
 import functools
@@ -28,10 +28,10 @@ MAY_IMPORT = {
 }
 # These run the rest and are imported by nothing but each itself.
 OUTSIDE = ('tests', 'scripts', 'benchmarks', 'tables')
-# Rooms of a package -> rooms beside them that they may import. Modules at the
-# package's top may import every room, and rooms may import those modules, but
-# for the commands.
-ROOMS = {
+# Subpackages -> those beside them that they may import. Modules at the top of a
+# package may import every subpackage, and subpackages may import those modules,
+# but for the commands.
+SUBPACKAGES = {
   'video.classification': ('video.synthetic',),
   'video.captioning': ('video.synthetic',),
   'video.tracking': ('video.sources', 'video.synthetic'),
@@ -126,26 +126,28 @@ def test_configs_import_the_defaults_alone():
   assert wrong == []
 
 
-@pytest.mark.parametrize('room', ROOMS)
-def test_rooms_import_what_they_may(room):
+@pytest.mark.parametrize('subpackage', SUBPACKAGES)
+def test_subpackages_import_what_they_may(subpackage):
   wrong = [
     f'{path.relative_to(ROOT)} imports {module}'
-    for path in files(room.replace('.', '/'))
+    for path in files(subpackage.replace('.', '/'))
     for module in modules(path)
-    for other in ROOMS
+    for other in SUBPACKAGES
     if f'{module}.'.startswith(f'{other}.')
-    and other not in (room, *ROOMS[room])
+    and other not in (subpackage, *SUBPACKAGES[subpackage])
   ]
   assert wrong == []
 
 
-def test_every_room_is_in_the_table():
-  rooms = {path.parent for path in ROOT.glob('[a-z]*/*/*.py')}
-  names = {'.'.join(path.relative_to(ROOT).parts) for path in rooms}
-  assert {name for name in names if not name.startswith('tests.')} == {*ROOMS}
+def test_every_subpackage_is_in_the_table():
+  directories = {path.parent for path in ROOT.glob('[a-z]*/*/*.py')}
+  names = {'.'.join(path.relative_to(ROOT).parts) for path in directories}
+  assert {name for name in names if not name.startswith('tests.')} == {
+    *SUBPACKAGES
+  }
 
 
-def test_the_rooms_are_of_a_size_to_live_in():
+def test_packages_are_of_a_readable_size():
   entries = [
     path for path in (ROOT / 'video').iterdir() if path.name != '__pycache__'
   ]

@@ -222,8 +222,8 @@ def test_the_filter_looks_at_captions_references_and_ids(chromium, three):
     ]:
       search.fill(text)
       assert ids(visited) == expected
-      count = visited.get_by_role('status').filter(has_text='pictures')
-      assert count.inner_text() == f'{len(expected)} of 3 pictures'
+      count = visited.get_by_role('status').filter(has_text='images')
+      assert count.inner_text() == f'{len(expected)} of 3 images'
     search.fill('dog')
     visited.get_by_label('worst first').check()
     assert ids(visited) == ['worst', 'best']
@@ -382,7 +382,7 @@ def test_what_strangers_write_is_text(chromium, tmp_path, attends):
     for place in ('.caption', '.references li'):
       assert visited.locator(place).inner_text() == STRANGE
     alternative = visited.locator('img').get_attribute('alt')
-    assert alternative == f'Picture {STRANGE}'
+    assert alternative == f'Image {STRANGE}'
 
 
 @pytest.mark.parametrize(

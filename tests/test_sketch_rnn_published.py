@@ -124,7 +124,7 @@ class Golden:
     }
 
   def cost(self, params):
-    """The loss_of, and all of `forward`."""
+    """The loss, and all of `forward`."""
     result = self.forward(params)
     result['cost'] = result['r_cost_train']
     if result['kl_raw'] is not None:

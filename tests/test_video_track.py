@@ -381,7 +381,7 @@ def test_the_embedded_default_trains(tmp_path, monkeypatch, cell):
     ('best_metric', 'iou', "best_metric='iou' is none of success_auc, "),
     ('data.name', 'otb', "data.name='otb' must be occlusion_track, "),
     ('model.cell', 'gru', "cell='gru' is none of lstm, peephole, none"),
-    ('data.height', 8, '32 pixels each way at least'),
+    ('data.height', 8, '32 x 32 pixels'),
     ('data.images', 'nowhere', "images='nowhere' is no"),
   ],
 )

@@ -125,7 +125,7 @@ def test_what_is_no_resnet_is_refused(tmp_path):
   np.savez(path, x=np.ones(3))
   with pytest.raises(ValueError, match="Use a ResNet in torchvision's naming"):
     pretrained.load(path, 18)
-  with pytest.raises(ValueError, match='has the blocks of no ResNet'):
+  with pytest.raises(ValueError, match='does not have the blocks of a ResNet'):
     pretrained.architecture(path)
 
 

@@ -30,7 +30,7 @@ class Problems(collections.defaultdict[str, list[str]]):
         lines.append(f'  and {len(items) - _MAX_LISTED} more')
     return '\n'.join(lines)
 
-  def settle(
+  def raise_unless_skipped(
     self, path: str | os.PathLike, remaining: int, *, skip_bad: bool
   ) -> str:
     """Returns the list of problems, or raises unless they may be skipped.

@@ -82,8 +82,8 @@ def architecture(source: str | os.PathLike) -> resnet.ResNet:
   depth = _depth(tensors)
   if depth is None:
     raise ValueError(
-      f'{source} has the blocks of no ResNet-{{18,34,50,101,152}}: use a '
-      "ResNet in torchvision's naming"
+      f'{source} does not have the blocks of a ResNet-18, -34, -50, -101 or '
+      "-152: use a ResNet in torchvision's naming"
     )
   return _network(tensors, depth)
 

@@ -70,7 +70,7 @@ function take(blobs) {
 
 function add(kind, blob) {
   const {limit, models} = KINDS[kind];
-  const name = blob.name ?? 'The picture';
+  const name = blob.name ?? 'The image';
   if (!part(models).value) {
     complain(`${name}: no model for a ${kind} is here.`);
     return;
@@ -149,7 +149,7 @@ async function open(entry) {
   room.querySelector('.result').setAttribute(
     'aria-busy', Boolean(entry && !entry.answer));
   room.querySelector('.waiting').textContent = entry
-    ? 'The model looks …' : 'Nothing yet: it has seen no picture.';
+    ? 'The model looks …' : 'Nothing yet: it has seen no image.';
   if (!entry) {
     showResult(null);
     return;
@@ -223,5 +223,5 @@ part('camera').addEventListener('click', async () => {
 part('stop').addEventListener('click', stopCamera);
 part('shoot').addEventListener('click', async () => {
   const blob = await camera.shoot();
-  take([new File([blob], 'Camera picture', {type: blob.type})]);
+  take([new File([blob], 'Camera image', {type: blob.type})]);
 });

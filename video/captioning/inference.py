@@ -150,7 +150,7 @@ class Captioner:
       times = self._examples.frame_indices(len(clip)) / rate
       if weights is not None:
         weights = np.asarray(weights)[:, : len(times)]
-      captions = self.vocabulary.read(*found)
+      captions = self.vocabulary.to_captions(*found)
       results.append(CaptionedClip(captions, times, weights))
     return results
 
@@ -265,7 +265,7 @@ def decode(
     Stopped: SIGTERM came.
   """
   return [
-    vocabulary.read(*beams)
+    vocabulary.to_captions(*beams)
     for beams in prediction.predict(step, variables, batches)
   ]
 

@@ -380,7 +380,9 @@ def _finish(
     for clip in clips
     if not clip.group or len(splits[clip.label, clip.group]) == 1
   ]
-  return clips, problems.settle(directory, len(clips), skip_bad=skip_bad)
+  return clips, problems.raise_unless_skipped(
+    directory, len(clips), skip_bad=skip_bad
+  )
 
 
 def _decoding_error(clip: Clip) -> str | None:

@@ -81,7 +81,9 @@ def otb(
   errors = problems_lib.find(_decoding_error, tracks, unit='sequences')
   problems['image that cannot be decoded'] += filter(None, errors)
   good = [t for t, e in zip(tracks, errors, strict=True) if e is None]
-  return good, problems.settle(directory, len(good), skip_bad=skip_bad)
+  return good, problems.raise_unless_skipped(
+    directory, len(good), skip_bad=skip_bad
+  )
 
 
 def _read_track(path: pathlib.Path, split: str) -> Track:

@@ -293,7 +293,9 @@ def _from_folder(
 
   errors = problems_lib.find(error_of, sorted(paths), unit='recordings')
   problems['file that cannot be read'] += filter(None, errors)
-  left_out = problems.settle(folder, len(found), skip_bad=skip_bad)
+  left_out = problems.raise_unless_skipped(
+    folder, len(found), skip_bad=skip_bad
+  )
   if len(found) < _NUM_PUBLISHED:
     logging.warning(
       '%s has %d of the %d recordings that are published',

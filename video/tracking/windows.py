@@ -131,9 +131,9 @@ class _Source(NamedTuple):
 
   read: slice  # The pixels with a weight, in the line.
   start: int  # The interval that is resized, in the pixels read.
-  stop: int
-  count: int  # Its length after resizing.
-  wanted: slice  # The part, in the resized pixels.
+  stop: int  # Its end, in the pixels read.
+  count: int  # Its length in the resized pixels.
+  wanted: slice  # The part, in the resized pixels of the interval.
 
 
 def _source(part: slice, length: int, reduced: int) -> _Source:
