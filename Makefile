@@ -2,8 +2,11 @@
 # Each sets up .venv first, unless it is current. All are safe to repeat.
 # The demos run on two devices, which on a CPU are two of its cores.
 
-PYTHON ?= python3
-BIN := .venv/bin
+# The newest of 3.13, 3.12 and 3.11 that is found.
+PYTHON ?= $(shell scripts/find_python.sh)
+VENV ?= .venv
+EXTRAS ?= test
+BIN := $(VENV)/bin
 DEMO ?= runs/demo
 DEMO_SKETCH ?= runs/demo-sketch
 STUDIO ?=
@@ -17,7 +20,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sketch studio video test test-slow lint bench
+.PHONY: help demo demo-sketch studio video test test-quick test-slow lint bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
@@ -26,13 +29,13 @@ help: ## List the targets
 	@echo "For another model: make studio STUDIO='--workdir=runs/dog'"
 	@echo 'In another directory: make demo DEMO=DIR'
 
-.venv/current: pyproject.toml
-	@echo 'Setting up .venv (once, and when pyproject.toml changes)'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+$(VENV)/current: pyproject.toml
+	@echo 'Setting up $(VENV) (once, and when pyproject.toml changes)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: .venv/current ## Train an image captioner on SYNTHETIC images; caption its test split
+demo: $(VENV)/current ## Train an image captioner on SYNTHETIC images; caption its test split
 	@echo 'Training a captioner on SYNTHETIC images in $(DEMO)'
 	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
 	  $(BIN)/python -m captioning.main --config=configs/scenes.py \
@@ -40,7 +43,7 @@ demo: .venv/current ## Train an image captioner on SYNTHETIC images; caption its
 	@echo 'Scores: $(DEMO)/results.json'
 	@echo 'Captions with attention: $(DEMO)/results/test.png'
 
-demo-sketch: .venv/current ## Train Sketch-RNN on Kanji; draw with it
+demo-sketch: $(VENV)/current ## Train Sketch-RNN on Kanji; draw with it
 	@echo 'Training Sketch-RNN on Kanji in $(DEMO_SKETCH)'
 	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
 	  $(BIN)/python -m sketch_rnn.main --config=configs/sketch_kanji.py \
@@ -48,28 +51,38 @@ demo-sketch: .venv/current ## Train Sketch-RNN on Kanji; draw with it
 	@echo 'Losses: $(DEMO_SKETCH)/results.json'
 	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
 
-studio: .venv/current ## Serve a web page for drawing and captioning with these models
+studio: $(VENV)/current ## Serve a web page for drawing and captioning with these models
 	$(BIN)/python -m demo $(STUDIO)
 
 # Runs that differ in the seed alone share one compilation.
-video: .venv/current ## Train the four SYNTHETIC tasks of video/; print their tables
+video: $(VENV)/current ## Train the four SYNTHETIC tasks of video/; print their tables
 	@echo 'Training on SYNTHETIC clips in $(TABLES), two runs at once'
 	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR-$(TABLES)/compiled}" \
 	  $(BIN)/python -m tables --table=$(VIDEO) \
 	  --rows=$(VIDEO_ROWS) --seeds=0,1,2 --workdirs=$(TABLES) --run --jobs=2
 
-test: .venv/current ## Run the tests, but the slow ones
+test: $(VENV)/current ## Run the tests, but the slow ones
 	scripts/install_chromium.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: .venv/current ## Run the slow tests
+# What depends most on the versions of Python and of the libraries.
+QUICK := tests/test_recurrent_*.py tests/test_training_*.py \
+  tests/test_vision_*.py tests/test_configs.py tests/test_architecture.py \
+  tests/test_captioning_losses.py tests/test_captioning_published.py \
+  tests/test_sketch_rnn_losses.py tests/test_sketch_rnn_published.py \
+  tests/test_captioning_data.py tests/test_video_data.py
+
+test-quick: $(VENV)/current ## Run a selection of the tests, for another Python
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(QUICK)
+
+test-slow: $(VENV)/current ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
 
-lint: .venv/current ## Check style and format
+lint: $(VENV)/current ## Check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: .venv/current ## Time training and inference, beside PyTorch where it is installed
+bench: $(VENV)/current ## Time training and inference, beside PyTorch where it is installed
 	$(BIN)/python benchmarks/benchmark_captioning.py --output=runs/benchmark.json
 	$(BIN)/python benchmarks/benchmark_sketch_rnn.py \
 	  --output=runs/benchmark_sketch_rnn.json

@@ -193,7 +193,7 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
       builder = scenes.Scenes(data_dir=data_dir)
     return builder
   if name == 'coco_captions':
-    builder = tfds.builder(name, data_dir=data_dir)
+    builder = datasets.published(name, data_dir)
     command = _PREPARE_COCO
   elif kind == 'captioned_images':
     builder = _images_builder(config, data_dir)

@@ -66,8 +66,9 @@ MAINS = (
 # What only one module may name -> those that do.
 ONE_PLACE = {
   'jax.pmap': {'training/parallel.py'},
-  'clu.metric_writers': {'training/report.py'},
-  'tensorflow': {'training/report.py'},
+  'tensorboardX': {'training/report.py'},
+  'clu.metric_writers': set(),  # They import TensorFlow.
+  'tensorflow': set(),
 }
 
 

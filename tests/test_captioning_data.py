@@ -304,6 +304,7 @@ def test_two_processes_may_ask_for_scenes_at_once(tmp_path):
 
 
 def test_coco_has_the_splits_of_karpathy(tmp_path):
+  pytest.importorskip('tensorflow', reason='TFDS prepares it with TensorFlow')
   save_picture(tmp_path / 'a.jpg')
   base = type(tfds.builder('coco_captions', data_dir=tmp_path))
   parts = {'train': 3, 'restval': 2, 'val': 1, 'test': 1}

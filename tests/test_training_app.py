@@ -3,6 +3,7 @@
 import logging as python_logging
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -158,3 +159,41 @@ def test_libraries_do_not_log_every_file(tmp_path):
   )
   logged = [line.partition('] ')[2] for line in run.stderr.splitlines()]
   assert logged == ['a broken file', 'ours']
+
+
+# The signals go to the process while it is in its main.
+_INTERRUPTED = """
+import os, signal, sys, time
+from training import app
+
+def main(config, workdir):
+  os.kill(os.getpid(), signal.SIGINT)
+  assert app.stopping(1)
+  if {twice}:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+  app.raise_if_stopping()
+
+app.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+  ('twice', 'status'), [(False, 130), (True, -signal.SIGINT)]
+)
+def test_ctrl_c_stops_as_sigterm_does_and_a_second_one_at_once(
+  tmp_path, twice, status
+):
+  (tmp_path / 'config.json').write_text('{"a": 5}')
+  run = subprocess.run(
+    [sys.executable, '-c', _INTERRUPTED.format(twice=twice), '--workdir=.'],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert run.returncode == status, run.stderr
+  assert 'Stopping after this step' in run.stderr
+  assert 'Traceback' not in run.stderr
+  assert ('Stopped by Ctrl-C' in run.stderr) == (not twice)

@@ -10,7 +10,6 @@ import numpy as np
 import PIL.Image
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
-from tensorboard.util import tensor_util
 
 from training import parallel
 from training import report as report_lib
@@ -161,17 +160,17 @@ def test_tensorboard_shows_what_was_written(tmp_path):
     report.images(6, {'picture': picture})
   events = event_accumulator.EventAccumulator(str(tmp_path / 'tensorboard'))
   events.Reload()
-  assert set(events.Tags()['tensors']) == {'train/loss', 'captions', 'picture'}
-
-  def values(tag):
-    return [
-      (event.step, tensor_util.make_ndarray(event.tensor_proto))
-      for event in events.Tensors(tag)
-    ]
-
-  assert values('train/loss') == [(3, 0.5), (6, 0.25)]
-  assert values('captions') == [(6, b'| a | b |')]
-  ((step, (width, height, encoded)),) = values('picture')
-  assert (step, width, height) == (6, b'5', b'6')
-  shown = np.asarray(PIL.Image.open(io.BytesIO(encoded)))
+  tags = events.Tags()
+  assert tags['scalars'] == ['train/loss']
+  assert tags['tensors'] == ['captions/text_summary']
+  assert tags['images'] == ['picture']
+  scalars = [
+    (event.step, event.value) for event in events.Scalars('train/loss')
+  ]
+  assert scalars == [(3, 0.5), (6, 0.25)]
+  (text,) = events.Tensors('captions/text_summary')
+  assert (text.step, text.tensor_proto.string_val) == (6, [b'| a | b |'])
+  (image,) = events.Images('picture')
+  assert (image.step, image.width, image.height) == (6, 5, 6)
+  shown = np.asarray(PIL.Image.open(io.BytesIO(image.encoded_image_string)))
   np.testing.assert_array_equal(shown, picture[0])

@@ -11,6 +11,7 @@ import ast
 import itertools
 import json
 import logging as python_logging
+import os
 import pathlib
 import signal
 import sys
@@ -36,11 +37,15 @@ _MIN_LEVELS = {
   'jax/_src/': logging.converter.STANDARD_WARNING,
 }
 
+# The exit status of what Ctrl-C has ended, as a shell gives it.
+_INTERRUPTED = 128 + signal.SIGINT
+
 _terminated = threading.Event()
+_interrupted = threading.Event()
 
 
 class Stopped(Exception):
-  """SIGTERM was received; the last checkpoint is being saved."""
+  """SIGTERM or Ctrl-C was received; the last checkpoint is being saved."""
 
 
 def run(
@@ -96,7 +101,10 @@ def run(
           'model: pass one of the two'
         )
       set_up_logging()
-      return use(directory, argv[1:])
+      try:
+        return use(directory, argv[1:])
+      except KeyboardInterrupt:
+        return _INTERRUPTED
     try:
       config = config_file.value or read_config(directory)
       renamed.check_config(config, '--config')
@@ -107,6 +115,7 @@ def run(
       start_hosts(coordinator.value, num_processes.value, process_id.value)
     if jax.process_count() == 1:  # Several hosts: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+    signal.signal(signal.SIGINT, _interrupt)
     logging.info(
       'Process %d of %d, devices: %s',
       jax.process_index(),
@@ -116,10 +125,20 @@ def run(
     try:
       main(config, directory)
     except Stopped:
-      logging.info('Stopped by SIGTERM; run the same command again to resume.')
-    return 0
+      name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
+      logging.info('Stopped by %s; run the same command again to resume.', name)
+    return _INTERRUPTED if _interrupted.is_set() else 0
 
   app.run(start, flags_parser=_parse_flags)
+
+
+def _interrupt(*_):
+  """Stops as SIGTERM does at the first Ctrl-C, and at once at the second."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+  _interrupted.set()
+  # Not through logging: what is interrupted may hold its lock.
+  os.write(2, b'\nStopping after this step; Ctrl-C again stops at once.\n')
+  os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

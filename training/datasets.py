@@ -35,6 +35,34 @@ def prepare_new(*builders: tfds.core.DatasetBuilder):
       _write(builder)
 
 
+def published(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+  """The builder of a data set that TFDS publishes, by its name there.
+
+  One that is prepared is read from its files, without the code that made them:
+  that of some data sets imports TensorFlow.
+
+  Args:
+    name: 'NAME' or 'NAME/CONFIG'.
+    data_dir: root of the data sets; None is the default of TFDS.
+
+  Raises:
+    ImportError: it is not prepared, and its code needs TensorFlow.
+  """
+  try:
+    return tfds.core.read_only_builder.builder_from_files(
+      name, data_dir=data_dir
+    )
+  except tfds.core.DatasetNotFoundError:
+    pass
+  try:
+    return tfds.builder(name, data_dir=data_dir)
+  except (ImportError, tfds.core.DatasetNotFoundError) as error:
+    raise ImportError(
+      f'{name} of TensorFlow Datasets needs TensorFlow to be prepared '
+      f"({error}): pip install -e '.[tensorflow]'"
+    ) from error
+
+
 def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
   """A hash of a data set's contents, of sixteen hexadecimal digits.
 

@@ -1,6 +1,6 @@
 """Writes metrics to the log, TensorBoard and metrics.jsonl.
 
-The only place that imports TensorFlow (through clu), apart from TFDS.
+Event files are written by tensorboardX: clu's writers would import TensorFlow.
 """
 
 import contextlib
@@ -14,16 +14,11 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+import tensorboardX
 from absl import logging
+from clu import parameter_overview
 
-# Without these TensorFlow prints a page of warnings.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-
-from clu import metric_writers  # noqa: E402
-from clu import parameter_overview  # noqa: E402
-
-from training import parallel  # noqa: E402
+from training import parallel
 
 
 class Report:
@@ -53,7 +48,7 @@ class Report:
     if jax.process_index() == 0:
       workdir.mkdir(parents=True, exist_ok=True)
       self._jsonl = _open_from(workdir / 'metrics.jsonl', start_step)
-      self._writer = metric_writers.SummaryWriter(str(workdir / 'tensorboard'))
+      self._writer = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
 
   def __enter__(self):
     return self
@@ -69,19 +64,22 @@ class Report:
     line = ', '.join(f'{name} {value:.4g}' for name, value in values.items())
     logging.info('step %d | %s', step, line)
     if self._writer:
-      self._writer.write_scalars(step, values)
+      for name, value in values.items():
+        self._writer.add_scalar(name, value, step)
       self._jsonl.write(json.dumps({'step': step, **values}) + '\n')
       self._jsonl.flush()
 
   def texts(self, step: int, texts: dict[str, str]):
     """Writes named texts (Markdown) to TensorBoard."""
     if self._writer:
-      self._writer.write_texts(step, texts)
+      for name, text in texts.items():
+        self._writer.add_text(name, text, step)
 
   def images(self, step: int, images: dict[str, np.ndarray]):
     """Writes named images uint8[N, H, W, 3] to TensorBoard."""
     if self._writer:
-      self._writer.write_images(step, images)
+      for name, image in images.items():
+        self._writer.add_images(name, image, step, dataformats='NHWC')
 
   def progress(self, step: int) -> dict[str, float]:
     """Logs the progress; returns the speeds since the last call."""

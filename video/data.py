@@ -342,10 +342,9 @@ def _open(name: str, data_dir) -> tfds.core.DatasetBuilder:
 
 def _published(kind: str, config: str, data_dir) -> tfds.core.DatasetBuilder:
   try:
-    return tfds.builder(f'{kind}/{config}', data_dir=data_dir)
-  except (ImportError, tfds.core.DatasetNotFoundError) as error:
+    return datasets.published(f'{kind}/{config}', data_dir)
+  except ImportError as error:
     raise ImportError(
-      f'{kind} of TensorFlow Datasets needs TensorFlow ({error}): install it, '
-      'or prepare files of yours with\n'
+      f'{error}, or prepare files of yours with\n'
       f'  python scripts/prepare_clips.py {_PUBLISHED[kind][2]}'
     ) from error
