@@ -117,7 +117,7 @@ class QuickdrawSketches(_Drawings):
         category,
         sketch.split,
       )
-      # A few of so many drawings are malformed.
+      # A few of the published drawings are malformed.
       for i, sketch in enumerate(file_formats.read(path, skip_bad=True))
     )
 
