@@ -151,7 +151,7 @@ def _network(settings: Settings) -> Network:
 def _batch(
   drawings: Sequence[np.ndarray], settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
-  """What the network reads: f32[B, T, 5], i32[B].
+  """The inputs of the network: f32[B, T, 5], i32[B].
 
   Positions are relative to the centre of the drawing's bounding box. Points
   after the first T are left out.
