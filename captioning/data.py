@@ -14,11 +14,13 @@ import json
 import os
 import pathlib
 import re
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from captioning import judge as judge_lib
 from captioning import scenes
 from captioning import sources
 from training import datasets
@@ -172,6 +174,11 @@ def directory(
 ) -> pathlib.Path:
   """The directory of a prepared data set, and of files derived from it."""
   return pathlib.Path(_open(name, data_dir).data_path)
+
+
+def judge(name: str) -> types.ModuleType | None:
+  """The module that says which captions of a data set are true, or None."""
+  return judge_lib if name == 'scenes' else None
 
 
 def _images_builder(name: str, data_dir, **kwargs) -> CaptionedImages:

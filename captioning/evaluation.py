@@ -6,6 +6,7 @@ import itertools
 import json
 import pathlib
 import time
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -37,12 +38,19 @@ from training import results
 
 # Scores that rank checkpoints: those that `Evaluator` computes every time.
 METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
+# Those of data sets whose captions can be judged; see `data.judge`.
+JUDGED_METRICS = ('true', 'complete')
 
 
-def check_metric(name: str):
-  """Raises a ValueError unless checkpoints can be ranked by this metric."""
-  if name not in METRICS:
-    raise ValueError(f'best_metric={name!r} is none of {", ".join(METRICS)}')
+def check_metric(config: ml_collections.ConfigDict):
+  """Raises a ValueError unless `best_metric` can rank checkpoints."""
+  names = METRICS
+  if data.judge(config.data.name) is not None:
+    names += JUDGED_METRICS
+  if config.best_metric not in names:
+    raise ValueError(
+      f'best_metric={config.best_metric!r} is none of {", ".join(names)}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,7 @@ class Evaluator:
     self._examples = examples
     self._attends = _shows_attention(captioners[0], config)
     self._max_length = config.decoding.max_length
+    self._judge = data.judge(config.data.name)
     self.references = {}
     for i in range(len(source)):
       record = source[i]
@@ -85,6 +94,7 @@ class Evaluator:
     self.batches = batching.evaluation_batches(
       source, examples.evaluation, batch_size=config.eval_batch_size
     )
+    self._batch_size = config.eval_batch_size
     self._decode = inference.decode_step(
       captioners, config.decoding, examples.vocabulary
     )
@@ -135,14 +145,13 @@ class Evaluator:
         strict=True,
       )
     )
+    texts = {i: found[0].text for i, found in captions.items()}
     result = metrics.score(
-      self.references,
-      {i: found[0].text for i, found in captions.items()},
-      meteor=meteor,
-      spice_jar=spice_jar,
+      self.references, texts, meteor=meteor, spice_jar=spice_jar
     )
     scores = {
       **result['corpus'],
+      **self._judged(texts),
       **tokens,
       'perplexity': float(jnp.exp(tokens['loss'])),
     }
@@ -155,34 +164,74 @@ class Evaluator:
     )
 
   def attention(
-    self, variables: Sequence[Any], evaluation: Evaluation
+    self,
+    variables: Sequence[Any],
+    evaluation: Evaluation,
+    batches: Iterable[dict[str, np.ndarray]],
   ) -> Iterator[np.ndarray | None]:
     """The first captioner's attention at each word of each best caption.
 
     Args:
       variables: of each captioner, replicated.
       evaluation: of these variables.
+      batches: the images.
 
     Yields:
-      f32[T, L] in the order of the images, or None where there is no attention
-      that can be drawn over an image.
+      f32[T, L] in the order of the images.
     """
-    if not self._attends:
-      yield from [None] * len(self.references)
-      return
     yield from inference.attend(
       self._attend,
       variables[0],
-      batching.read(self.batches),
+      batches,
       {i: beams[0].text for i, beams in evaluation.captions.items()},
       self._examples.vocabulary,
       max_length=self._max_length,
     )
 
+  def entries(
+    self,
+    variables: Sequence[Any],
+    evaluation: Evaluation,
+    indices: Sequence[int] | None = None,
+  ) -> Iterator[page.Entry]:
+    """Yields images with their captions, references, scores and attention.
+
+    Args:
+      variables: of each captioner, replicated.
+      evaluation: of these variables.
+      indices: of the images; None for all of the split.
+    """
+    batches = self.batches
+    if indices is None:
+      indices = range(len(self.records))
+    else:
+      batches = batching.evaluation_batches(
+        [self.records[n] for n in indices],
+        self._examples.evaluation,
+        batch_size=self._batch_size,
+      )
+    # No attention, or none that can be drawn over an image.
+    attention = itertools.repeat(None)
+    if self._attends:
+      attention = self.attention(variables, evaluation, batching.read(batches))
+    # The indices first: once they end, no attention is computed.
+    for n, weights in zip(indices, attention, strict=False):
+      record = self.records[n]
+      caption = evaluation.captions[record['id']][0]
+      yield page.Entry(
+        id=record['id'],
+        image=self._examples.image(record),
+        caption=caption.text,
+        log_prob=caption.log_prob,
+        references=self.references[record['id']],
+        scores=evaluation.per_image[record['id']],
+        attention=weights,
+      )
+
   def show(
     self, variables: Sequence[Any], evaluation: Evaluation, *, count: int
   ) -> dict[str, np.ndarray]:
-    """Figures of the first captions, with attention where there is any.
+    """Figures of images at equal distances in the split: not chosen.
 
     Args:
       variables: of each captioner, replicated.
@@ -192,48 +241,45 @@ class Evaluator:
     Returns:
       uint8[H, W, 3] by the id of the image.
     """
-    rows = zip(
-      range(count),
-      self.references.items(),
-      self.attention(variables, evaluation),
-      strict=False,
+    size = len(self.records)
+    indices = (
+      [n * size // count for n in range(count)] if size > count else None
     )
     return {
-      i: figures.caption(
-        self._examples.image(self.records[n]),
-        evaluation.captions[i][0].text,
-        attention,
-        references,
+      entry.id: figures.caption(
+        entry.image,
+        entry.caption,
+        entry.attention,
+        entry.references[:1],
+        verdict=self._verdict(entry.id, entry.caption),
       )
-      for n, (i, references), attention in rows
+      for entry in self.entries(variables, evaluation, indices)
     }
 
-  def entries(
-    self, variables: Sequence[Any], evaluation: Evaluation
-  ) -> Iterator[page.Entry]:
-    """Yields every image of the split, for its page; see `attention`."""
-    rows = self.attention(variables, evaluation)
-    for n, (i, attention) in enumerate(zip(self.references, rows, strict=True)):
-      caption = evaluation.captions[i][0]
-      yield page.Entry(
-        id=i,
-        image=self._examples.image(self.records[n]),
-        caption=caption.text,
-        log_prob=caption.log_prob,
-        references=self.references[i],
-        scores=evaluation.per_image[i],
-        attention=attention,
-      )
+  def _verdict(self, image_id: str, caption: str) -> bool | None:
+    """True or false where the data set says what is true."""
+    if self._judge is None:
+      return None
+    return self._judge.judge_image(image_id, caption).true
 
   def most_frequent_caption(self, training: batching.Source) -> dict[str, Any]:
     """The commonest training caption, given to every image, and its scores.
 
     A captioner that never reads the image would reach these.
     """
-    return metrics.most_frequent_caption(
+    result = metrics.most_frequent_caption(
       (c for i in range(len(training)) for c in training[i]['captions']),
       self.references,
     )
+    same = dict.fromkeys(self.references, result['caption'])
+    result['scores'] |= self._judged(same)
+    return result
+
+  def _judged(self, texts: dict[str, str]) -> dict[str, float]:
+    """Shares of true captions, where the data set says what is true."""
+    if self._judge is None:
+      return {}
+    return self._judge.score(texts)
 
 
 def _shows_attention(

@@ -286,6 +286,8 @@ def restore(
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
   )
+  # They are part of training alone.
+  variables['params'].pop('visual_words', None)
   vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
   network = model.create(config, len(vocabulary), with_encoder=with_encoder)
   if with_encoder and config.cache_features:

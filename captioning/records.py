@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from captioning import concepts
 from captioning import data
 from captioning import examples as examples_lib
 from captioning import feature_cache
@@ -128,6 +129,16 @@ def make_examples(
       vocabulary.save(path)
   logging.info('A vocabulary of %d words.', len(vocabulary))
   return examples_lib.Examples(vocabulary, config.data)
+
+
+def find_concepts(
+  training: batching.Source, vocabulary: vocabulary_lib.Vocabulary
+) -> np.ndarray:
+  """The concepts of the training captions; see concepts.py."""
+  captions = (training[i]['captions'] for i in range(len(training)))
+  found = concepts.find(captions, vocabulary)
+  logging.info('%d visual concepts.', found.max() + 1)
+  return found
 
 
 def count_frequencies(

@@ -60,7 +60,7 @@ def small_config(name='soft', **decoder):
     sizes['attention'] = 6
   with config.unlocked():
     config.decoder = {**sizes, **special, **decoder}
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.encoder = dict(depth=18, width=2, stem='whole')
   config.loss.attention_penalty = 0.3
   config.decoding.max_length = T
   return config

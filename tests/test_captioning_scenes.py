@@ -57,8 +57,8 @@ def check(scene, caption):
     found = [t for t in scene.things if (t.colour, t.shape) == (colour, shape)]
     assert len(found) == NUMBERS[number]
     for thing in found:
-      assert size not in ('small', 'little') or thing.radius < 7
-      assert size not in ('large', 'big') or thing.radius > 10.9
+      assert size not in ('small', 'little') or thing.radius < 9
+      assert size not in ('large', 'big') or thing.radius > 11
     named.append(found)
     return f'#{len(named) - 1}'
 
