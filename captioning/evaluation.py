@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from captioning import data
 from captioning import diversity
@@ -31,6 +30,7 @@ from recurrent import search
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
 from training import results
@@ -283,6 +283,7 @@ def evaluate_best(
     The entry of `results.json`.
   """
   name = name or split
+  console.state(f'scoring {name}')
   trained = [
     inference.restore(
       path, with_encoder=inference.encodes(app.read_config(path))
@@ -363,12 +364,14 @@ def evaluate_best(
     # Each batch of attention is gathered from all hosts: all must ask for it.
     collections.deque(entries, maxlen=0)
   results.add(workdir, name, entry)
-  log_scores(entry, name)
+  print_scores(entry, name)
+  if with_page:
+    console.result(f'Page of all images: {workdir}/results/{name}.html')
   return entry
 
 
-def log_scores(entry: dict[str, Any], split: str):
-  """Logs the scores of a split beside those of the most frequent caption."""
+def print_scores(entry: dict[str, Any], split: str):
+  """Prints the scores of a split beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [
     f'{split}: {entry["num_images"]} images, step {entry["step"]}',
@@ -385,4 +388,4 @@ def log_scores(entry: dict[str, Any], split: str):
   ]
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]
   lines.append(f'(most frequent caption: "{frequent["caption"]}")')
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))

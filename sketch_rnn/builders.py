@@ -22,7 +22,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 
 from sketch_rnn import categories as categories_lib
 from sketch_rnn import file_formats
@@ -131,10 +130,7 @@ class Kanji(_Drawings):
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     del dl_manager
-    return self._by_split(
-      kanji.read(path)
-      for path in tqdm.tqdm(kanji.paths(), desc='Kanji', unit=' characters')
-    )
+    return self._by_split(map(kanji.read, kanji.paths()))
 
 
 def split_of(sketch: file_formats.Sketch) -> str:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
@@ -29,6 +28,7 @@ from sketch_rnn import sheets
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import results
 
@@ -215,6 +215,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  console.state(f'scoring {split}')
   config = app.read_config(workdir)
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
   variables, extras, step = checkpoints.load(workdir, **best)
@@ -245,5 +246,5 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   results.add(workdir, split, entry)
   lines = [f'{split}: {entry["num_drawings"]} drawings, step {step}']
   lines += [f'{name:22} {x:9.4f}' for name, x in entry['scores'].items()]
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))
   return entry

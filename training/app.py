@@ -10,7 +10,6 @@ On several hosts the same command runs on each of them, with
 import ast
 import itertools
 import json
-import logging as python_logging
 import os
 import pathlib
 import signal
@@ -27,15 +26,10 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
+from training import console
 from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
-# Libraries that log every file or device -> the lowest level that is logged.
-_MIN_LEVELS = {
-  'orbax/': logging.converter.STANDARD_ERROR,
-  'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
-  'jax/_src/': logging.converter.STANDARD_WARNING,
-}
 
 # The exit status of what Ctrl-C has ended, as a shell gives it.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -111,22 +105,28 @@ def run(
     except (FileNotFoundError, ValueError) as error:
       raise app.UsageError(str(error)) from error
     set_up_logging()
+    process = 0
     if coordinator.value is not None:
       start_hosts(coordinator.value, num_processes.value, process_id.value)
-    if jax.process_count() == 1:  # Several hosts: see `start_hosts`.
+      process = jax.process_index()
+    if coordinator.value is None or jax.process_count() == 1:
+      # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     signal.signal(signal.SIGINT, _interrupt)
-    logging.info(
-      'Process %d of %d, devices: %s',
-      jax.process_index(),
-      jax.process_count(),
-      jax.local_devices(),
-    )
-    try:
-      main(config, directory)
-    except Stopped:
-      name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
-      logging.info('Stopped by %s; run the same command again to resume.', name)
+    with console.run(directory, process):
+      logging.info(
+        'Process %d of %d, devices: %s',
+        process,
+        jax.process_count(),
+        jax.local_devices(),
+      )
+      try:
+        main(config, directory)
+      except Stopped:
+        name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
+        console.notice(
+          'Stopped by %s; run the same command again to resume.', name
+        )
     return _INTERRUPTED if _interrupted.is_set() else 0
 
   app.run(start, flags_parser=_parse_flags)
@@ -137,7 +137,9 @@ def _interrupt(*_):
   signal.signal(signal.SIGINT, signal.SIG_DFL)
   _interrupted.set()
   # Not through logging: what is interrupted may hold its lock.
-  os.write(2, b'\nStopping after this step; Ctrl-C again stops at once.\n')
+  console.write_at_once(
+    '\nStopping after this step; Ctrl-C again stops at once.\n'
+  )
   os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -158,21 +160,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def set_up_logging():
-  """Logs to stderr from INFO up, but no line of a library for every file."""
+  """Logs to stderr from INFO up; see `training.console`."""
   if not flags.FLAGS.is_parsed():  # A command that has no flags of absl.
     flags.FLAGS.mark_as_parsed()
-  # The only handler: libraries that log while they are imported have left
-  # another one, which would log everything.
-  logging.use_absl_handler()
-  logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(_is_shown)
-
-
-def _is_shown(record: python_logging.LogRecord) -> bool:
-  return not any(
-    name in record.pathname and record.levelno < level
-    for name, level in _MIN_LEVELS.items()
-  )
+  console.set_up()
 
 
 def start_hosts(

@@ -46,6 +46,7 @@ class Checkpoints:
     """
     if mode not in ('max', 'min'):
       raise ValueError(f"best_mode={mode!r} must be 'max' or 'min'")
+    self._best_metric = best_metric
     policies = ocp.checkpoint_managers
     self._manager = ocp.CheckpointManager(
       _directory(workdir),
@@ -83,6 +84,13 @@ class Checkpoints:
   def latest_step(self) -> int | None:
     """The step of the newest checkpoint, None where there is none."""
     return self._manager.latest_step()
+
+  @property
+  def best_score(self) -> float | None:
+    """The score of the best checkpoint; None if none was evaluated."""
+    step = self._manager.best_step()
+    metrics = None if step is None else self._manager.metrics(step)
+    return None if metrics is None else metrics[self._best_metric]
 
   def evaluated(self, step: int) -> bool:
     """Checks whether the checkpoint of `step` exists and has metrics."""

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from captioning import metrics
 from captioning import vocabulary as vocabulary_lib
 from recurrent import likelihood
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
 from training import results
@@ -188,6 +188,7 @@ def evaluate_best(
     The entry of `results.json`.
   """
   name = f'{split}_shuffled' if shuffled else split
+  console.state(f'scoring {name}')
   captioner = inference.load(workdir)
   config = captioner.config
   source = examples_lib.open_split(config, workdir, split)
@@ -228,12 +229,12 @@ def evaluate_best(
       ],
     )
   results.add(workdir, name, entry)
-  _log(entry, name)
+  _print(entry, name)
   return entry
 
 
-def _log(entry: dict[str, Any], name: str):
-  """Logs the scores beside those of the most frequent caption."""
+def _print(entry: dict[str, Any], name: str):
+  """Prints the scores beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [f'{name}: {entry["num_clips"]} clips, step {entry["step"]}']
   for metric, value in entry['scores'].items():
@@ -243,4 +244,4 @@ def _log(entry: dict[str, Any], name: str):
     )
   lines += [f'{score}: absent. {why}' for score, why in entry['absent'].items()]
   lines.append(f'(on the right: always "{frequent["caption"]}")')
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))

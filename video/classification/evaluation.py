@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from absl import logging
 
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
 from training import results
@@ -213,6 +213,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  console.state(f'scoring {split}')
   classifier = inference.load(workdir)
   config = classifier.config
   name, data_dir = config.data.name, config.data.data_dir
@@ -250,7 +251,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     f'{split}: {entry["num_recordings"]} recordings, step {entry["step"]}'
   ]
   lines += [f'{name:22} {x:9.4f}' for name, x in scores.items()]
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))
   return entry
 
 

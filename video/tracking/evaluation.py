@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from training import batching
+from training import console
 from training import parallel
 from training import prediction
 from training import results
@@ -175,6 +175,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  console.state(f'scoring {split}')
   trained = inference.restore(workdir)
   config = trained.config
   source = examples.open_split(config, split)
@@ -202,7 +203,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     figures.save(strips, workdir / 'results' / f'{split}.png')
   results.add(workdir, split, entry)
   table = {TRACKER: entry['scores'], **found}
-  log_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
+  print_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
   return entry
 
 
@@ -219,9 +220,11 @@ def run_fields(
   }
 
 
-def log_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
-  """Logs a table with a column of scores for each tracker."""
-  lines = [heading, ' ' * 24 + ''.join(f'{name:>19}' for name in table)]
+def print_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
+  """Prints a table with a column of scores for each tracker."""
+  widths = {name: max(len(name), 5) + 2 for name in table}
+  head = ''.join(f'{name:>{width}}' for name, width in widths.items())
+  lines = [heading, ' ' * 24 + head]
   rows = dict.fromkeys(
     metric
     for found in table.values()
@@ -229,6 +232,9 @@ def log_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
     if isinstance(x, float)
   )
   for metric in rows:
-    numbers = (found.get(metric, float('nan')) for found in table.values())
-    lines.append(f'{metric:24}' + ''.join(f'{x:19.3f}' for x in numbers))
-  logging.info('%s', '\n'.join(lines))
+    row = f'{metric:24}'
+    for name, width in widths.items():
+      number = table[name].get(metric)
+      row += ' ' * width if number is None else f'{number:{width}.3f}'
+    lines.append(row)
+  console.result('\n'.join(lines))

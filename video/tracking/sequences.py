@@ -159,7 +159,7 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
     **entry['sequences'],
   }
   for name, table in tables.items():
-    evaluation.log_table(f'{name}, step {trained.step}', table)
+    evaluation.print_table(f'{name}, step {trained.step}', table)
   return entry
 
 
