@@ -55,8 +55,11 @@ demo-sketch: $(VENV)/current ## Train Sketch-RNN on Kanji; draw with it
 	  '--workdir=$(DEMO_SKETCH) --output=$(DEMO_SKETCH)/samples'
 	@echo "  make studio STUDIO='--workdir=$(DEMO_SKETCH)'"
 
-studio: $(VENV)/current ## Serve a web page for drawing and captioning with these models
-	$(BIN)/python -m demo $(STUDIO)
+# What was compiled is kept: the second start is faster.
+studio: $(VENV)/current ## Serve a web page for drawing and captioning with released models
+	@JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR-runs/compiled}" \
+	  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
+	  $(BIN)/python -m demo $(STUDIO)
 
 # Runs that differ in the seed alone share one compilation.
 video: $(VENV)/current ## Train the four SYNTHETIC tasks of video/; print their tables

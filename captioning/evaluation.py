@@ -33,6 +33,7 @@ from training import checkpoints
 from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 
 # Scores that rank checkpoints: those that `Evaluator` computes every time.
@@ -253,6 +254,22 @@ def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
   return '\n'.join(head + rows)
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  with_encoder = inference.encodes(app.read_config(workdir))
+  trained = inference.restore(workdir, with_encoder=with_encoder)
+  examples = examples_lib.Examples(trained.vocabulary, trained.config.data)
+  evaluate = Evaluator(source, examples, [trained.network], trained.config)
+  return evaluate([trained.variables]).scores
+
+
 def evaluate_best(
   workdir: pathlib.Path,
   split: str,
@@ -283,6 +300,7 @@ def evaluate_best(
     The entry of `results.json`.
   """
   name = name or split
+  output = released.output(workdir)
   console.state(f'scoring {name}')
   trained = [
     inference.restore(
@@ -331,7 +349,7 @@ def evaluate_best(
   entries = evaluate.entries(variables, evaluation)
   if jax.process_index() == 0:
     checkpoints.write_json(
-      workdir / 'results' / f'{name}.captions.json',
+      output / 'results' / f'{name}.captions.json',
       [
         {
           # COCO's own tools want its ids as numbers.
@@ -344,11 +362,11 @@ def evaluate_best(
     )
     figures.save(
       figures.stack(list(sheet.values())),
-      workdir / 'results' / f'{name}.png',
+      output / 'results' / f'{name}.png',
     )
     if with_page:
       page.write(
-        workdir / 'results' / f'{name}.html',
+        output / 'results' / f'{name}.html',
         entries,
         title=f'{workdir.name}: {name}',
         scores=evaluation.scores,
@@ -363,10 +381,10 @@ def evaluate_best(
   elif with_page:
     # Each batch of attention is gathered from all hosts: all must ask for it.
     collections.deque(entries, maxlen=0)
-  results.add(workdir, name, entry)
+  results.add(output, name, entry)
   print_scores(entry, name)
   if with_page:
-    console.result(f'Page of all images: {workdir}/results/{name}.html')
+    console.result(f'Page of all images: {output}/results/{name}.html')
   return entry
 
 

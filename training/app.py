@@ -27,6 +27,7 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from training import console
+from training import released
 from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
@@ -46,6 +47,7 @@ def run(
   main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
   *,
   use: Callable[[pathlib.Path, list[str]], int] | None = None,
+  evaluates: bool = False,
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
 
@@ -57,6 +59,10 @@ def run(
     main: trains.
     use: what the command does with files, on one host: `use(workdir, files)`
       returns the exit status. Without it files are an error.
+    evaluates: main does not train but evaluates a trained model.
+
+  A command with `use`, or that evaluates, takes `--pretrained=NAME` in place of
+  the workdir, for a released model.
   """
   config_file = config_flags.DEFINE_config_file(
     'config',
@@ -65,8 +71,24 @@ def run(
     'stored in the workdir. --config.FIELD=VALUE changes a field.',
   )
   workdir = flags.DEFINE_string(
-    'workdir', None, 'Directory of checkpoints, metrics and results; required.'
+    'workdir', None, 'Directory of checkpoints, metrics and results.'
   )
+  pretrained = None
+  if use is not None or evaluates:
+    pretrained = flags.DEFINE_string(
+      'pretrained',
+      None,
+      f'In place of --workdir: {released.help_text()}',
+    )
+    flags.register_multi_flags_validator(
+      ['workdir', 'pretrained'],
+      lambda values: (
+        (values['workdir'] is None) != (values['pretrained'] is None)
+      ),
+      message='pass either --workdir=DIRECTORY or --pretrained=NAME',
+    )
+  else:
+    flags.mark_flag_as_required('workdir')
   coordinator = flags.DEFINE_string(
     'coordinator_address',
     None,
@@ -78,14 +100,21 @@ def run(
   process_id = flags.DEFINE_integer(
     'process_id', None, 'For several hosts: number of this process, from 0.'
   )
-  flags.mark_flag_as_required('workdir')
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     # As if the main module had defined them: its flags are those that are
     # listed.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
   def start(argv):
-    directory = pathlib.Path(workdir.value).absolute()
+    if pretrained is None or pretrained.value is None:
+      directory = pathlib.Path(workdir.value).absolute()
+    else:
+      try:
+        directory = released.path(pretrained.value)
+      except ValueError as error:
+        raise app.UsageError(f'--pretrained: {error}') from error
+      if use is not None and len(argv) == 1:
+        raise app.UsageError('--pretrained is for files: pass some')
     if len(argv) > 1:
       if use is None:
         raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
@@ -113,7 +142,7 @@ def run(
       # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     signal.signal(signal.SIGINT, _interrupt)
-    with console.run(directory, process):
+    with console.run(released.output(directory), process):
       logging.info(
         'Process %d of %d, devices: %s',
         process,

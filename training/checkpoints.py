@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from training import parallel
+from training import released
 
 
 class Checkpoints:
@@ -42,8 +43,13 @@ class Checkpoints:
       mode: 'max' or 'min'.
 
     Raises:
-      ValueError: an unknown mode.
+      ValueError: an unknown mode, or the directory of a released model.
     """
+    if released.is_released(workdir):
+      raise ValueError(
+        f'{workdir} is a released model, which is not trained on: choose '
+        'another --workdir'
+      )
     if mode not in ('max', 'min'):
       raise ValueError(f"best_mode={mode!r} must be 'max' or 'min'")
     self._best_metric = best_metric
@@ -181,11 +187,14 @@ def load(
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
   """Loads the variables, extras and step of the best checkpoint, for inference.
 
-  If none was evaluated, loads the latest.
+  If none was evaluated, loads the latest. A released model has one.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
+    ValueError: a released model is damaged.
   """
+  if released.is_released(workdir):
+    return released.load(workdir)
   if not _directory(workdir).is_dir():
     raise FileNotFoundError(
       f'{_directory(workdir)} does not exist: train there first'

@@ -16,6 +16,7 @@ from training import batching
 from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 from video import figures
 from video import metrics
@@ -162,6 +163,21 @@ def baseline_scores(
   return scores(boxes, truths, hidden, brightness)
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  trained = inference.restore(workdir)
+  batch_size = trained.config.eval_batch_size
+  evaluate = Evaluator(source, trained.network, batch_size=batch_size)
+  return evaluate(parallel.replicate(trained.variables))[0]
+
+
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split; writes `results.json`.
 
@@ -175,6 +191,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  output = released.output(workdir)
   console.state(f'scoring {split}')
   trained = inference.restore(workdir)
   config = trained.config
@@ -198,10 +215,10 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     'evaluation_seconds': round(time.monotonic() - since, 1),
   }
   if jax.process_index() == 0:
-    (workdir / 'results').mkdir(exist_ok=True)
+    (output / 'results').mkdir(parents=True, exist_ok=True)
     strips = show(source, boxes[TRACKER])
-    figures.save(strips, workdir / 'results' / f'{split}.png')
-  results.add(workdir, split, entry)
+    figures.save(strips, output / 'results' / f'{split}.png')
+  results.add(output, split, entry)
   table = {TRACKER: entry['scores'], **found}
   print_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
   return entry
