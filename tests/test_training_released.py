@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import demo_workdirs
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -17,6 +18,8 @@ import safetensors.numpy
 from captioning import caption
 from captioning import data as image_data
 from captioning import inference as captioning
+from captioning import main
+from captioning import records
 from captioning import scenes
 from sketch_rnn import builders
 from sketch_rnn import examples
@@ -90,8 +93,8 @@ def test_a_released_model_reproduces_its_score(script, name):
   directory = released.path(name)
   part = released.describe(directory)['slice']
   config = app.read_config(directory)
-  records = generate(config.data.name, part['split'], part['examples'])
-  scores = score(directory, records)
+  chosen = generate(config.data.name, part['split'], part['examples'])
+  scores = score(directory, chosen)
   assert scores.keys() == part['scores'].keys()
   if 'loss' in scores:
     assert scores['loss'] == pytest.approx(part['scores']['loss'], rel=0.01)
@@ -265,6 +268,21 @@ def test_a_released_model_is_not_trained_on(here):
     checkpoints.Checkpoints(here, best_metric='loss')
 
 
+def test_training_starts_from_a_released_model(here, tmp_path):
+  config = app.read_config(here)
+  config.start_from = str(here)
+  made = records.make_examples(config, tmp_path / 'new', [])
+  assert made.vocabulary.words == demo_workdirs.WORDS
+  network = captioning.restore('scenes').network
+  example = {
+    'image': np.zeros((demo_workdirs.SIDE, demo_workdirs.SIDE, 3), np.uint8),
+    'tokens': np.ones((1, 7), np.int32),
+  }
+  variables = main.initial_variables(network, example, config)
+  expected, _, _ = released.load(here)
+  jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
 def test_commands_take_a_name_or_a_workdir(here, tmp_path, capsys):
   image = ROOT / 'docs' / 'images' / 'scenes.png'
   assert caption.main(['--pretrained=scenes', str(image)]) == 0
@@ -360,9 +378,9 @@ def test_generated_images_are_those_of_the_data_set(tmp_path, monkeypatch):
   )
   split = image_data.open_split('scenes', 'test', tmp_path)
   by_id = {split[i]['id']: split[i] for i in range(len(split))}
-  records = image_data.generated('scenes', 'test', 3)
-  assert [x['id'] for x in records] == [f'test-{i:05d}' for i in (0, 2, 4)]
-  assert all(by_id[x['id']] == x for x in records)
+  made = image_data.generated('scenes', 'test', 3)
+  assert [x['id'] for x in made] == [f'test-{i:05d}' for i in (0, 2, 4)]
+  assert all(by_id[x['id']] == x for x in made)
   with pytest.raises(ValueError, match='only scenes can'):
     image_data.generated('captioned_images/a', 'test', 3)
 
@@ -372,9 +390,9 @@ def test_generated_drawings_are_those_of_the_data_set(tmp_path, monkeypatch):
   monkeypatch.setattr(kanji, 'paths', lambda: paths)
   split = examples.open_split('kanji', 'test', tmp_path)
   by_id = {split[i]['id']: split[i] for i in range(len(split))}
-  records = builders.generated('kanji', 'test', 4)
-  assert len({x['id'] for x in records}) == 4
-  for record in records:
+  made = builders.generated('kanji', 'test', 4)
+  assert len({x['id'] for x in made}) == 4
+  for record in made:
     other = by_id[record['id']]
     np.testing.assert_array_equal(record['strokes'], other['strokes'])
     assert record['category'] == other['category']
@@ -387,9 +405,9 @@ def test_generated_clips_are_those_of_the_data_set(tmp_path, monkeypatch):
   monkeypatch.setattr(gesture_stream, 'SIZES', sizes)
   split = video_data.open_split('gesture_stream', 'test', tmp_path)
   by_id = {record['id']: record for record in split}
-  records = video_data.generated('gesture_stream', 'test', 3)
-  assert [x['id'] for x in records] == [f'test-{i:05d}' for i in (0, 2, 4)]
-  for record in records:
+  made = video_data.generated('gesture_stream', 'test', 3)
+  assert [x['id'] for x in made] == [f'test-{i:05d}' for i in (0, 2, 4)]
+  for record in made:
     other = by_id[record['id']]
     assert record.keys() == other.keys()
     for key, x in record.items():
