@@ -164,6 +164,23 @@ def open_split(
   )
 
 
+def generated(name: str, split: str, count: int) -> list[dict[str, Any]]:
+  """Some records of an embedded data set, without preparing it.
+
+  Args:
+    name: 'scenes'.
+    split: 'train', 'validation' or 'test'.
+    count: number of records, which are evenly spaced in the split.
+
+  Raises:
+    ValueError: the data set is not embedded.
+  """
+  if name != 'scenes':
+    raise ValueError(f'{name} cannot be generated: only scenes can')
+  step = scenes.SPLITS[split] // count
+  return [scenes.record(split, i * step) for i in range(count)]
+
+
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
   """A hash of the contents of a data set: sixteen letters and digits."""
   return datasets.fingerprint(_open(name, data_dir))

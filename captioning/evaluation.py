@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from captioning import data
 from captioning import diversity
@@ -32,8 +31,10 @@ from recurrent import search
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 
 # Scores that rank checkpoints: those that `Evaluator` computes every time.
@@ -299,6 +300,22 @@ def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
   return '\n'.join(head + rows)
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  with_encoder = inference.encodes(app.read_config(workdir))
+  trained = inference.restore(workdir, with_encoder=with_encoder)
+  examples = examples_lib.Examples(trained.vocabulary, trained.config.data)
+  evaluate = Evaluator(source, examples, [trained.network], trained.config)
+  return evaluate([trained.variables]).scores
+
+
 def evaluate_best(
   workdir: pathlib.Path,
   split: str,
@@ -329,6 +346,8 @@ def evaluate_best(
     The entry of `results.json`.
   """
   name = name or split
+  output = released.output(workdir)
+  console.state(f'scoring {name}')
   trained = [
     inference.restore(
       path, with_encoder=inference.encodes(app.read_config(path))
@@ -376,7 +395,7 @@ def evaluate_best(
   entries = evaluate.entries(variables, evaluation)
   if jax.process_index() == 0:
     checkpoints.write_json(
-      workdir / 'results' / f'{name}.captions.json',
+      output / 'results' / f'{name}.captions.json',
       [
         {
           # COCO's own tools want its ids as numbers.
@@ -389,11 +408,11 @@ def evaluate_best(
     )
     figures.save(
       figures.stack(list(sheet.values())),
-      workdir / 'results' / f'{name}.png',
+      output / 'results' / f'{name}.png',
     )
     if with_page:
       page.write(
-        workdir / 'results' / f'{name}.html',
+        output / 'results' / f'{name}.html',
         entries,
         title=f'{workdir.name}: {name}',
         scores=evaluation.scores,
@@ -408,13 +427,15 @@ def evaluate_best(
   elif with_page:
     # Each batch of attention is gathered from all hosts: all must ask for it.
     collections.deque(entries, maxlen=0)
-  results.add(workdir, name, entry)
-  log_scores(entry, name)
+  results.add(output, name, entry)
+  print_scores(entry, name)
+  if with_page:
+    console.result(f'Page of all images: {output}/results/{name}.html')
   return entry
 
 
-def log_scores(entry: dict[str, Any], split: str):
-  """Logs the scores of a split beside those of the most frequent caption."""
+def print_scores(entry: dict[str, Any], split: str):
+  """Prints the scores of a split beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [
     f'{split}: {entry["num_images"]} images, step {entry["step"]}',
@@ -431,4 +452,4 @@ def log_scores(entry: dict[str, Any], split: str):
   ]
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]
   lines.append(f'(most frequent caption: "{frequent["caption"]}")')
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))

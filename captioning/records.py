@@ -26,6 +26,7 @@ from training import app
 from training import batching
 from training import features
 from training import parallel
+from training import released
 
 _VOCABULARY_FILE = 'vocabulary.json'
 _SHARD_SIZE = 512  # Images; at most these are lost when caching is stopped.
@@ -112,13 +113,7 @@ def make_examples(
     vocabulary = vocabulary_lib.Vocabulary.load(path)
   else:
     if config.start_from:
-      vocabulary = vocabulary_lib.Vocabulary.load(
-        _start_file(
-          config,
-          _VOCABULARY_FILE,
-          'name the workdir of a trained captioner',
-        )
-      )
+      vocabulary = _start_vocabulary(config)
     else:
       vocabulary = vocabulary_lib.Vocabulary.build(
         (c for i in range(len(training)) for c in training[i]['captions']),
@@ -177,6 +172,21 @@ def _save_encoder(
       'pass --config.cache_features=False',
     )
   return feature_cache.save_encoder(config, workdir, earlier=earlier)
+
+
+def _start_vocabulary(
+  config: ml_collections.ConfigDict,
+) -> vocabulary_lib.Vocabulary:
+  """The vocabulary of the model that training starts from."""
+  directory = pathlib.Path(config.start_from).absolute()
+  if released.is_released(directory):
+    extras = released.describe(directory)['extras']
+    return vocabulary_lib.Vocabulary(extras['vocabulary'])
+  return vocabulary_lib.Vocabulary.load(
+    _start_file(
+      config, _VOCABULARY_FILE, 'name the workdir of a trained captioner'
+    )
+  )
 
 
 def _start_file(

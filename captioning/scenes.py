@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -112,6 +113,22 @@ def is_held_out(split: str, index: int) -> bool:
 
 def _rng(split: str, index: int) -> np.random.Generator:
   return np.random.default_rng((list(SPLITS).index(split), index))
+
+
+def record(split: str, index: int) -> dict[str, Any]:
+  """The record of an image as `data.open_split` reads it."""
+  _, image, captions = example(split, index)
+  return {
+    'id': f'{split}-{index:05d}',
+    'image': _encode(image),
+    'captions': captions,
+  }
+
+
+def _encode(image: Image.Image) -> bytes:
+  file = io.BytesIO()
+  image.save(file, format='png', compress_level=3)
+  return file.getvalue()
 
 
 # The contents of an image.
@@ -400,14 +417,12 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
       # The pixels, not the file: compression differs between versions of zlib.
       digest.update(image.tobytes())
       digest.update('\n'.join(captions).encode())
-      file = io.BytesIO()
-      image.save(file, format='png', compress_level=3)
       name = f'{split}-{index:05d}'
       yield (
         name,
         {
           'id': name,
-          'image': io.BytesIO(file.getvalue()),
+          'image': io.BytesIO(_encode(image)),
           'captions': captions,
         },
       )

@@ -20,6 +20,8 @@ NOT_OURS = ('.git', '.venv', '.venv-torch', 'runs', 'data', 'node_modules')
 MAX_LINES_OF_README = 150
 # Those whose commands are checked: what a user reads.
 PAGES = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
+# Those of released models.
+CARDS = tuple(sorted((ROOT / 'pretrained').glob('*/card.md')))
 # The first time that a page mentions one of these it is a link.
 LINKED = (
   'UCM-Captions',
@@ -201,8 +203,8 @@ def commands(text):
 
 def all_commands():
   return [
-    pytest.param(command, id=f'{path.name}-{i}')
-    for path in PAGES
+    pytest.param(command, id=f'{path.parent.name}-{path.name}-{i}')
+    for path in (*PAGES, *CARDS)
     for i, command in enumerate(commands(path.read_text()))
   ]
 

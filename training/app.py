@@ -10,7 +10,6 @@ On several hosts the same command runs on each of them, with
 import ast
 import itertools
 import json
-import logging as python_logging
 import os
 import pathlib
 import signal
@@ -27,15 +26,11 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
+from training import console
+from training import released
 from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
-# Libraries that log every file or device -> the lowest level that is logged.
-_MIN_LEVELS = {
-  'orbax/': logging.converter.STANDARD_ERROR,
-  'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
-  'jax/_src/': logging.converter.STANDARD_WARNING,
-}
 
 # The exit status of what Ctrl-C has ended, as a shell gives it.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -52,6 +47,7 @@ def run(
   main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
   *,
   use: Callable[[pathlib.Path, list[str]], int] | None = None,
+  evaluates: bool = False,
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
 
@@ -63,6 +59,10 @@ def run(
     main: trains.
     use: what the command does with files, on one host: `use(workdir, files)`
       returns the exit status. Without it files are an error.
+    evaluates: main does not train but evaluates a trained model.
+
+  A command with `use`, or that evaluates, takes `--pretrained=NAME` in place of
+  the workdir, for a released model.
   """
   config_file = config_flags.DEFINE_config_file(
     'config',
@@ -71,8 +71,24 @@ def run(
     'stored in the workdir. --config.FIELD=VALUE changes a field.',
   )
   workdir = flags.DEFINE_string(
-    'workdir', None, 'Directory of checkpoints, metrics and results; required.'
+    'workdir', None, 'Directory of checkpoints, metrics and results.'
   )
+  pretrained = None
+  if use is not None or evaluates:
+    pretrained = flags.DEFINE_string(
+      'pretrained',
+      None,
+      f'In place of --workdir: {released.help_text()}',
+    )
+    flags.register_multi_flags_validator(
+      ['workdir', 'pretrained'],
+      lambda values: (
+        (values['workdir'] is None) != (values['pretrained'] is None)
+      ),
+      message='pass either --workdir=DIRECTORY or --pretrained=NAME',
+    )
+  else:
+    flags.mark_flag_as_required('workdir')
   coordinator = flags.DEFINE_string(
     'coordinator_address',
     None,
@@ -84,14 +100,21 @@ def run(
   process_id = flags.DEFINE_integer(
     'process_id', None, 'For several hosts: number of this process, from 0.'
   )
-  flags.mark_flag_as_required('workdir')
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     # As if the main module had defined them: its flags are those that are
     # listed.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
   def start(argv):
-    directory = pathlib.Path(workdir.value).absolute()
+    if pretrained is None or pretrained.value is None:
+      directory = pathlib.Path(workdir.value).absolute()
+    else:
+      try:
+        directory = released.path(pretrained.value)
+      except ValueError as error:
+        raise app.UsageError(f'--pretrained: {error}') from error
+      if use is not None and len(argv) == 1:
+        raise app.UsageError('--pretrained is for files: pass some')
     if len(argv) > 1:
       if use is None:
         raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
@@ -111,22 +134,28 @@ def run(
     except (FileNotFoundError, ValueError) as error:
       raise app.UsageError(str(error)) from error
     set_up_logging()
+    process = 0
     if coordinator.value is not None:
       start_hosts(coordinator.value, num_processes.value, process_id.value)
-    if jax.process_count() == 1:  # Several hosts: see `start_hosts`.
+      process = jax.process_index()
+    if coordinator.value is None or jax.process_count() == 1:
+      # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     signal.signal(signal.SIGINT, _interrupt)
-    logging.info(
-      'Process %d of %d, devices: %s',
-      jax.process_index(),
-      jax.process_count(),
-      jax.local_devices(),
-    )
-    try:
-      main(config, directory)
-    except Stopped:
-      name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
-      logging.info('Stopped by %s; run the same command again to resume.', name)
+    with console.run(released.output(directory), process):
+      logging.info(
+        'Process %d of %d, devices: %s',
+        process,
+        jax.process_count(),
+        jax.local_devices(),
+      )
+      try:
+        main(config, directory)
+      except Stopped:
+        name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
+        console.notice(
+          'Stopped by %s; run the same command again to resume.', name
+        )
     return _INTERRUPTED if _interrupted.is_set() else 0
 
   app.run(start, flags_parser=_parse_flags)
@@ -137,7 +166,9 @@ def _interrupt(*_):
   signal.signal(signal.SIGINT, signal.SIG_DFL)
   _interrupted.set()
   # Not through logging: what is interrupted may hold its lock.
-  os.write(2, b'\nStopping after this step; Ctrl-C again stops at once.\n')
+  console.write_at_once(
+    '\nStopping after this step; Ctrl-C again stops at once.\n'
+  )
   os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -158,21 +189,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def set_up_logging():
-  """Logs to stderr from INFO up, but no line of a library for every file."""
+  """Logs to stderr from INFO up; see `training.console`."""
   if not flags.FLAGS.is_parsed():  # A command that has no flags of absl.
     flags.FLAGS.mark_as_parsed()
-  # The only handler: libraries that log while they are imported have left
-  # another one, which would log everything.
-  logging.use_absl_handler()
-  logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(_is_shown)
-
-
-def _is_shown(record: python_logging.LogRecord) -> bool:
-  return not any(
-    name in record.pathname and record.levelno < level
-    for name, level in _MIN_LEVELS.items()
-  )
+  console.set_up()
 
 
 def start_hosts(

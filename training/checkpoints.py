@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from training import parallel
+from training import released
 
 
 class Checkpoints:
@@ -42,10 +43,16 @@ class Checkpoints:
       mode: 'max' or 'min'.
 
     Raises:
-      ValueError: an unknown mode.
+      ValueError: an unknown mode, or the directory of a released model.
     """
+    if released.is_released(workdir):
+      raise ValueError(
+        f'{workdir} is a released model, which is not trained on: choose '
+        'another --workdir'
+      )
     if mode not in ('max', 'min'):
       raise ValueError(f"best_mode={mode!r} must be 'max' or 'min'")
+    self._best_metric = best_metric
     policies = ocp.checkpoint_managers
     self._manager = ocp.CheckpointManager(
       _directory(workdir),
@@ -83,6 +90,13 @@ class Checkpoints:
   def latest_step(self) -> int | None:
     """The step of the newest checkpoint, None where there is none."""
     return self._manager.latest_step()
+
+  @property
+  def best_score(self) -> float | None:
+    """The score of the best checkpoint; None if none was evaluated."""
+    step = self._manager.best_step()
+    metrics = None if step is None else self._manager.metrics(step)
+    return None if metrics is None else metrics[self._best_metric]
 
   def evaluated(self, step: int) -> bool:
     """Checks whether the checkpoint of `step` exists and has metrics."""
@@ -173,11 +187,14 @@ def load(
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
   """Loads the variables, extras and step of the best checkpoint, for inference.
 
-  If none was evaluated, loads the latest.
+  If none was evaluated, loads the latest. A released model has one.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
+    ValueError: a released model is damaged.
   """
+  if released.is_released(workdir):
+    return released.load(workdir)
   if not _directory(workdir).is_dir():
     raise FileNotFoundError(
       f'{_directory(workdir)} does not exist: train there first'

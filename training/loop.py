@@ -26,6 +26,7 @@ import numpy as np
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import report as report_lib
 
@@ -70,6 +71,8 @@ class Run:
     self._updates = []
     self._metrics = []
     self._scores = None
+    self._loss = None  # That of the last summary.
+    self._best = saved.best_score
 
   def steps(self) -> Iterator[Step]:
     """Yields the updates up to `num_steps` and the evaluations between them.
@@ -86,6 +89,7 @@ class Run:
       RuntimeError: the loop did not record a step.
     """
     config, start = self._config, int(self.state.step)
+    console.steps(start, config.num_steps)
     ahead = parallel.prefetch(batching.read(self._batches, start))
     # At the top of the loop `number` updates are completed.
     for number in range(start, config.num_steps + 1):
@@ -105,12 +109,13 @@ class Run:
       if stop:
         raise app.Stopped
       if evaluates:
-        with self.report.paused():
+        with self.report.paused(), console.evaluating():
           yield from self._recorded(Step(number, evaluates=True))
       if saves or evaluates:
         self.save()
       if not last:
         yield from self._recorded(Step(number, False, *next(ahead)))
+        console.advance(number + 1)
 
   def _recorded(self, step: Step) -> Iterator[Step]:
     """Yields a step and checks that the loop has recorded it."""
@@ -154,6 +159,8 @@ class Run:
     """
     number = self._record(evaluates=True).number
     self._scores = scores
+    self._best = self._better(scores[self._config.best_metric])
+    self._show()
     reported = dict(scores)
     if seconds is not None:
       reported['seconds'] = seconds
@@ -195,6 +202,20 @@ class Run:
     summary |= self.report.progress(step)
     self.report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
     self._updates, self._metrics = [], []
+    self._loss = summary.get('loss', summary['total_loss'])
+    self._show()
+
+  def _better(self, score: float) -> float:
+    """The best score of the run, with that of a new evaluation."""
+    if self._best is None:
+      return score
+    pick = min if self._config.best_mode == 'min' else max
+    return pick(self._best, score)
+
+  def _show(self):
+    """Shows the last loss and the best score on a terminal."""
+    known = {'loss': self._loss, f'best {self._config.best_metric}': self._best}
+    console.numbers({k: v for k, v in known.items() if v is not None})
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ one clip, .npy or .npz files) are captioned by the best checkpoint:
   python -m video.caption --workdir=runs/v clip.mp4 --json --n_best=3 \
     --decoding=beam_size=5
 
+  python -m video.caption --pretrained=event_captions clip.mp4
+
 It prints a line for each caption: path, caption, log-probability (natural).
 Files that cannot be read are reported on stderr and the rest are captioned; the
 exit status is then 1.
