@@ -13,6 +13,7 @@ import ml_collections
 
 from captioning import adaptive
 from captioning import att2in
+from captioning import luong
 from captioning import show_and_tell
 from captioning import show_attend_tell
 from captioning import up_down
@@ -30,6 +31,7 @@ DECODERS = {
   'adaptive': adaptive.AdaptiveAttention,
   'att2in': att2in.Att2in,
   'up_down': up_down.UpDown,
+  'luong': luong.Luong,
 }
 
 
