@@ -26,9 +26,10 @@ from captioning import shapes
 SPLITS = {'train': 6000, 'validation': 500, 'test': 500}
 NUM_CAPTIONS = 5
 
-# Every colour and every shape is held out once: none of them is new by itself.
+# Every colour is held out once and every shape at least once: none of them is
+# new by itself.
 HELD_OUT = tuple(
-  (colour, shapes.SHAPES[(3 * i + 2) % len(shapes.SHAPES)])
+  (colour, shapes.SHAPES[(5 * i + 2) % len(shapes.SHAPES)])
   for i, colour in enumerate(shapes.COLOURS)
 )
 SEEN = tuple(
@@ -37,13 +38,12 @@ SEEN = tuple(
   if kind not in HELD_OUT
 )
 
-# Radii, clearly apart: 'small' and 'large' are said of the first and the last.
-_SMALL, _MEDIUM, _LARGE = (7, 8), (9.5, 10.5), (12, 13.5)
+_SMALL, _LARGE = (7, 8.5), (11.5, 13.5)  # Radii.
 MARGIN = 10  # Smaller offsets are not described as a side.
 
 # The share of its radius that a shape covers in all directions: what is drawn
 # inside it stays inside.
-_HOSTS = {'circle': 0.9, 'square': 0.66, 'ring': 0.62, 'diamond': 0.55}
+_HOSTS = {'circle': 0.9, 'square': 0.66, 'ring': 0.62}
 
 # Word -> the size that it means.
 SIZES = {'small': 'small', 'little': 'small', 'large': 'large', 'big': 'large'}
@@ -162,7 +162,8 @@ def _thing(rng, kind, x, y, radius) -> shapes.Thing:
 
 
 def _radius(rng) -> float:
-  return rng.uniform(*_pick(rng, (_SMALL, _MEDIUM, _LARGE)))
+  """Clearly small or clearly large."""
+  return rng.uniform(*_pick(rng, (_SMALL, _LARGE)))
 
 
 def _one(rng, kind, unused) -> list[shapes.Thing]:
@@ -190,8 +191,7 @@ def _inside(rng, kind, unused) -> list[shapes.Thing]:
   host = _pick(rng, [k for k in SEEN if k[1] in _HOSTS and k[0] != kind[0]])
   radius = rng.uniform(19, 24)
   room = _HOSTS[host[1]] * radius
-  sizes = [_SMALL, _MEDIUM] if 0.8 * room >= _MEDIUM[1] else [_SMALL]
-  small = rng.uniform(*_pick(rng, sizes))
+  small = rng.uniform(*_SMALL)
   centre = rng.uniform(28, 36, size=2)
   offset = rng.uniform(-0.6, 0.6, size=2) * (room - small)
   return [
@@ -204,7 +204,7 @@ def _in_cell(rng, kind, cell) -> shapes.Thing:
   """A shape in one of 3 x 3 cells, counted row by row."""
   row, column = divmod(cell, 3)
   x, y = (12 + 20 * column, 12 + 20 * row) + rng.uniform(-1.5, 1.5, size=2)
-  return _thing(rng, kind, x, y, rng.uniform(*_SMALL))
+  return _thing(rng, kind, x, y, rng.uniform(_SMALL[0], 8))
 
 
 def _several(rng, kind, unused) -> list[shapes.Thing]:
@@ -333,8 +333,7 @@ def _one_phrase(rng, thing: shapes.Thing) -> str:
   phrase = f'{thing.colour} {thing.shape}'
   if rng.random() < 0.7:  # People do not always speak of the size.
     words = [word for word, of in SIZES.items() if of == size(thing)]
-    if words:
-      phrase = f'{_pick(rng, words)} {phrase}'
+    phrase = f'{_pick(rng, words)} {phrase}'
   return _with_article(phrase)
 
 
@@ -354,10 +353,8 @@ def plural(shape: str) -> str:
 
 
 def size(thing: shapes.Thing) -> str:
-  """'small', 'large', or '' for neither."""
-  if thing.radius <= _SMALL[1]:
-    return 'small'
-  return 'large' if thing.radius >= _LARGE[0] else ''
+  """'small' or 'large'."""
+  return 'small' if thing.radius <= _SMALL[1] else 'large'
 
 
 def is_inside(thing: shapes.Thing, host: shapes.Thing) -> bool:
@@ -387,7 +384,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version('2.0.0')
   RELEASE_NOTES = {
     '1.0.0': 'Initial release.',
-    '2.0.0': 'Larger shapes, of three clear sizes; at most 16 words.',
+    '2.0.0': 'Six larger shapes, of two sizes; at most 16 words.',
   }
 
   def _info(self) -> tfds.core.DatasetInfo:

@@ -1,4 +1,4 @@
-r"""The embedded default: Up-Down attention on `scenes`, SYNTHETIC.
+r"""The embedded default: attention on `scenes`, SYNTHETIC.
 
   python -m captioning.main --config=configs/scenes.py --workdir=runs/scenes
   python -m captioning.main --config=configs/scenes.py:long \
@@ -9,10 +9,10 @@ the test images show pairs of colour and shape that training never shows.
 The whole captioner, a small ResNet included, is trained from scratch. The
 argument is one of `SETTINGS`.
 
-Two LSTMs with attention between them (Anderson et al. 2018), here over the
-locations of the ResNet: attention that has read the word before knows which of
-two things the caption speaks of. Many small batches and a cheap encoder matter
-most; the loss of the visual words halves the time.
+The attention of Luong et al. (2015) has read the word before: it knows which of
+two things the caption speaks of. Throw-away runs of one seed: many small
+batches and a cheap encoder matter most; the visual words double the share of
+true captions of new pairs.
 
 Goals: `true` at least 0.85 for seen pairs and 0.50 for new ones, with 'long'
 0.97 and 0.85. Measured: see docs/results.md.
@@ -30,25 +30,21 @@ def get_config(setting='short'):
   config.data = common.captioned_images(
     name='scenes',
     vocabulary_threshold=1,
-    captions_per_image=5,
+    captions_per_image=3,
     max_length=17,  # The longest sentence has 16 words.
     resize=64,
     crop=64,
     flip=False,  # 'left of' would become false.
   )
 
-  config.model = 'up_down'
+  config.model = 'luong'
   config.encoder = dict(
     depth=10, width=32, stem='strided', strides=(1, 2, 1), coordinates=True
   )
   config.encoder_weights = ''
   config.train_batch_stats = True
   config.decoder = dict(
-    features=128,
-    embedding=64,
-    attention=64,
-    annotation_features=128,
-    dropout_rate=0.2,
+    features=128, embedding=64, attention=64, dropout_rate=0.2
   )
 
   config.loss = common.captioning_loss(visual_words=0.5)
