@@ -21,7 +21,7 @@ Goals: `true` at least 0.85 for seen pairs and 0.50 for new ones, with 'long'
 from configs import common
 
 # Name -> number of steps.
-SETTINGS = {'short': 10000, 'long': 60000}
+SETTINGS = {'short': 13000, 'long': 50000}
 
 
 def get_config(setting='short'):
@@ -57,7 +57,7 @@ def get_config(setting='short'):
 
   config.decoding = common.decoding(max_length=17)
   config.eval_batch_size = 50
-  config.log_every = 500
+  config.log_every = 250
   config.eval_every = 5000
   config.checkpoint_every = 2500
   return config
