@@ -165,17 +165,18 @@ def test_fewer_strides_leave_the_last_stages_out(small):
     cut.clone(freeze_at=4).apply(first, images, train=False)
 
 
-def test_coordinates_are_appended_to_the_map(small):
+def test_positions_are_appended_to_the_map(small):
   network, variables, images = small
   grid, _ = network.apply(variables, images, train=False)
-  wider = network.clone(coordinates=True)
+  wider = network.clone(positions=True)
   appended, pooled = wider.apply(variables, images, train=False)
-  np.testing.assert_array_equal(appended[..., :-2], grid)
-  # 2 x 2 locations in reading order: y, x.
+  np.testing.assert_array_equal(appended[..., :-4], grid)
+  # 2 x 2 locations in reading order: row, column.
   np.testing.assert_array_equal(
-    appended[0, :, -2:], [[-1, -1], [-1, 1], [1, -1], [1, 1]]
+    appended[0, :, -4:],
+    [[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1]],
   )
-  np.testing.assert_allclose(pooled[..., -2:], 0, atol=1e-7)
+  np.testing.assert_allclose(pooled[..., -4:], 0.5)
 
 
 @pytest.mark.parametrize('stem', ['published', 'strided'])

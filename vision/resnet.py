@@ -179,8 +179,8 @@ class ResNet(nn.Module):
       a 3x3 convolution that keeps it.
     strides: of the stages. Fewer than four leave the last stages out: an image
       of 64 pixels has a map of 8 x 8 locations with (1, 2).
-    coordinates: appends y and x of a location, in -1..1, to its features, as in
-      CoordConv (Liu et al. 2018): D is larger by 2.
+    positions: appends the row and the column of a location, each one-hot, to
+      its features: D is larger by the height and the width of the map.
     grid_size: pools the map to grid_size x grid_size locations.
     freeze_at: number of parts (the stem, layer1, ..., layer4) without gradient
       and with fixed running statistics. An optimizer with weight decay must
@@ -194,7 +194,7 @@ class ResNet(nn.Module):
   width: int = 64
   stem: str = 'published'
   strides: Sequence[int] = (1, 2, 2, 2)
-  coordinates: bool = False
+  positions: bool = False
   grid_size: int | None = None
   freeze_at: int = 0
   dtype: jnp.dtype = jnp.float32
@@ -248,8 +248,8 @@ class ResNet(nn.Module):
       if part + 1 == self.freeze_at:
         x = jax.lax.stop_gradient(x)
     x = x.astype(jnp.float32)
-    if self.coordinates:
-      x = _append_coordinates(x)
+    if self.positions:
+      x = _append_positions(x)
     pooled = x.mean((1, 2))
     if self.grid_size is not None:
       x = adaptive_average_pool(x, self.grid_size)
@@ -266,12 +266,11 @@ class ResNet(nn.Module):
     return x
 
 
-def _append_coordinates(x: jax.Array) -> jax.Array:
-  """f32[B, H, W, D] -> f32[B, H, W, D + 2]."""
+def _append_positions(x: jax.Array) -> jax.Array:
+  """f32[B, H, W, D] -> f32[B, H, W, D + H + W]."""
   size, height, width, _ = x.shape
-  y, x_axis = jnp.meshgrid(
-    jnp.linspace(-1, 1, height), jnp.linspace(-1, 1, width), indexing='ij'
-  )
-  axes = jnp.stack([y, x_axis], axis=-1)
-  axes = jnp.broadcast_to(axes, (size, height, width, 2))
-  return jnp.concatenate([x, axes], axis=-1)
+  rows = jnp.repeat(jnp.eye(height)[:, None], width, axis=1)
+  columns = jnp.repeat(jnp.eye(width)[None], height, axis=0)
+  positions = jnp.concatenate([rows, columns], axis=-1)
+  positions = jnp.broadcast_to(positions, (size, *positions.shape))
+  return jnp.concatenate([x, positions], axis=-1)
