@@ -227,6 +227,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
       `data.max_length`.
     batch_size, eval_batch_size: number of drawings.
     latent_samples: samples of z for each drawing in an evaluation.
+    quality: see `sketch_quality`.
     best_metric, best_mode: loss that chooses the best checkpoint, and 'max' or
       'min'.
   """
@@ -237,6 +238,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
       batch_size=100,
       eval_batch_size=100,
       latent_samples=1,
+      quality=sketch_quality(),
       best_metric='loss',
       best_mode='min',
     )
@@ -316,6 +318,26 @@ def sketch_loss(**changes: Any) -> dict[str, Any]:
       kl_decay=0.99995,
       kl_form='tf1',
       kl_floor=0.2,
+    ),
+    changes,
+  )
+
+
+def sketch_quality(**changes: Any) -> dict[str, Any]:
+  """The `quality` of sketch_rnn.main: measures of the drawings that it makes.
+
+  Fields:
+    temperatures: of the samples; the first is also that of reconstructions and
+      interpolations, and of the drawings that are shown.
+    num_steps: updates of the network whose features are compared; 0 measures
+      nothing.
+    max_drawings: drawings of a set.
+  """
+  return _group(
+    dict(
+      temperatures=(0.4, 0.2, 1.0),
+      num_steps=800,
+      max_drawings=1000,
     ),
     changes,
   )
