@@ -337,7 +337,7 @@ app.run(main, **{options})
     (
       'dict(evaluates=True)',
       ['--pretrained=scenes'],
-      'main show_attend_tell scenes',
+      'main luong scenes',
     ),
     (
       'dict()',
