@@ -32,7 +32,12 @@ def update(losses=(1.0,), mask=None, loss=2.0, **norms):
 
 
 def summarize(updates, **kwargs):
-  kwargs = {'first_step': 0, 'batches': [], 'last_good': None, **kwargs}
+  kwargs = {
+    'first_step': 0,
+    'batches': [],
+    'last_good': lambda: None,
+    **kwargs,
+  }
   return report_lib.summarize(updates, **kwargs)
 
 
@@ -118,7 +123,7 @@ def test_what_is_not_finite_is_an_error(wrong, said):
       [update(), update(**wrong), update(**wrong)],
       first_step=7,
       batches=batches,
-      last_good=5,
+      last_good=lambda: 5,
     )
   assert said in str(error.value)
   assert (

@@ -194,7 +194,7 @@ class Run:
       self._updates,
       first_step=step - len(self._updates),
       batches=self._batches,
-      last_good=self._saved.latest_step,
+      last_good=self._saved.last_good,
     )
     if self._metrics:
       summary |= jax.tree.map(lambda *x: float(np.mean(x)), *self._metrics)

@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -121,7 +122,7 @@ def summarize(
   *,
   first_step: int,
   batches: grain.MapDataset,
-  last_good: int | None,
+  last_good: Callable[[], int | None],
 ) -> dict[str, float]:
   """Returns the means over the updates since the last summary.
 
@@ -129,7 +130,7 @@ def summarize(
     updates: of the steps `first_step`, `first_step` + 1, ...
     first_step: number of the first update's batch.
     batches: `batches[step]` holds the `id` of each example.
-    last_good: step of the latest checkpoint, for the error.
+    last_good: returns the step of the newest good checkpoint, for the error.
 
   Raises:
     FloatingPointError: a loss, or the norm of a gradient or of the parameters,
@@ -146,10 +147,11 @@ def summarize(
     wrong = [name for name, x in numbers.items() if not math.isfinite(x)]
     if wrong:
       ids = ', '.join(str(i) for i in batches[step]['id'])
+      good = last_good()
       raise FloatingPointError(
         f'the {wrong[0]} of step {step} is {numbers[wrong[0]]}. Examples of '
         f'its batch: {ids}. Last good checkpoint: '
-        f'{"none" if last_good is None else f"step {last_good}"}. Look at '
+        f'{"none" if good is None else f"step {good}"}. Look at '
         'these examples; a lower learning rate or a tighter clip_norm helps '
         'if they are fine'
       )
