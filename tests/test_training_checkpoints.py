@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 
 import jax
 import numpy as np
@@ -372,3 +373,31 @@ def test_a_checkpoint_that_is_replaced_meanwhile_is_no_damage(
   assert checkpoints.load(tmp_path, best_metric='score')[2] == 2
   assert 'damaged' not in caplog.text
   assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == ['2']
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'int32'])
+def test_the_digest_of_a_large_array_depends_on_every_bit(dtype):
+  count = 3 * checkpoints._ROW * checkpoints._ROWS // 4 + 5
+  x = np.random.default_rng(0).normal(size=count).astype(np.float32)
+  x = x.astype(jax.numpy.dtype(dtype))
+  digest = checkpoints._digest(x)
+  assert digest == checkpoints._digest(x.copy().reshape(-1, 1))
+  data = x.view(np.uint8)
+  for position in (0, 1, 8191, 8192, 600_001, len(data) - 9, len(data) - 1):
+    for bit in (1, 128):
+      data[position] ^= bit
+      assert checkpoints._digest(x) != digest
+      data[position] ^= bit
+  assert checkpoints._digest(x) == digest
+
+
+def test_digests_of_known_arrays():
+  """Those of a file that was written must not change."""
+  tree = {'b': (np.float32(1.5), np.arange(6, dtype=np.int32).reshape(2, 3))}
+  assert checkpoints._digests(tree) == {
+    'b/0': 'float32[] ' + f'{zlib.crc32(bytes([0, 0, 0xC0, 0x3F])):08x}',
+    'b/1': 'int32[2, 3] 850cf83d',
+  }
+  ones = np.ones(2 * checkpoints._ROW * checkpoints._ROWS, np.uint8)
+  sums = bytes([64] * checkpoints._ROW)
+  assert checkpoints._digest(ones) == zlib.crc32(sums + sums)

