@@ -220,11 +220,20 @@ class Checkpoints:
       )
     self._manager.reload()
 
-  def restore(self, state: parallel.TrainState) -> parallel.TrainState:
+  def restore(
+    self,
+    state: parallel.TrainState,
+    check: Callable[[dict[str, Any], pathlib.Path], None] = lambda *_: None,
+  ) -> parallel.TrainState:
     """Returns the newest good checkpoint in the form of `state`.
 
     Returns `state` itself if there is no checkpoint. Damaged ones are named and
     moved aside.
+
+    Args:
+      state: the state before the first step.
+      check: raises if a run with these extras, at this path, is not to be
+        resumed; nothing has been moved then.
 
     Raises:
       Damaged: there are checkpoints, but none of them is good.
@@ -251,7 +260,8 @@ class Checkpoints:
       if problems:
         raise Damaged(_none_is_good(problems))
       return state
-    path, (items, _) = found
+    path, (items, extras) = found
+    check(extras, path)
     if problems:
       if jax.process_index() == 0:
         for wrong, problem in problems.items():

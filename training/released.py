@@ -179,7 +179,11 @@ def write(
   model = {
     **facts,
     **save_weights(directory, variables),
-    'extras': {name: x for name, x in extras.items() if name != 'config'},
+    'extras': {
+      name: x
+      for name, x in extras.items()
+      if name not in ('config', 'fingerprint', 'commit')
+    },
     'step': step,
     'origin': origin,
     'scores': {'split': entry['split'], **entry['scores']},
