@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 import zlib
+from logging import StreamHandler
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from training import checkpoints
 from training import parallel
+from training import released
 
 
 def make_state(step=0, value=0.0, size=3):
@@ -401,3 +404,44 @@ def test_digests_of_known_arrays():
   ones = np.ones(2 * checkpoints._ROW * checkpoints._ROWS, np.uint8)
   sums = bytes([64] * checkpoints._ROW)
   assert checkpoints._digest(ones) == zlib.crc32(sums + sums)
+
+
+@broken_reads
+def test_verify_lists_what_is_good(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
+  monkeypatch.setattr(checkpoints.logging, 'get_absl_handler', StreamHandler)
+  assert checkpoints.main(['verify', str(tmp_path)]) == 1
+  assert 'holds no checkpoint' in capsys.readouterr().err
+  save_all(tmp_path, {3: 2.0, 7: None})
+  assert checkpoints.main(['verify', str(tmp_path)]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  # params, ema_params, mu and nu of 3, batch_stats of 2; step and count.
+  assert lines == [
+    f'{tmp_path}/checkpoints/3: good, 7 arrays, 0.0 MB, score 2',
+    f'{tmp_path}/checkpoints/7: good, 7 arrays, 0.0 MB',
+  ]
+  flip(tmp_path / 'checkpoints' / '7')
+  forget_digests(tmp_path, 3)
+  assert checkpoints.main(['verify', str(tmp_path)]) == 1
+  old, damaged = capsys.readouterr().out.splitlines()
+  assert 'checkpoints/3: readable, but without digests, 7 arrays' in old
+  assert damaged.startswith(f'{tmp_path}/checkpoints/7 is damaged: ')
+  with open_checkpoints(tmp_path) as saved:
+    saved.restore(make_state())
+  assert checkpoints.main(['verify', str(tmp_path)]) == 0
+  assert f'{tmp_path}/damaged/7: moved aside' in capsys.readouterr().out
+
+
+def test_verify_reads_released_models(capsys, monkeypatch, tmp_path):
+  monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
+  monkeypatch.setattr(checkpoints.logging, 'get_absl_handler', StreamHandler)
+  name = released.names()[0]
+  assert checkpoints.main(['verify', name]) == 0
+  assert name in capsys.readouterr().out
+  shutil.copytree(released.path(name), tmp_path / 'copy')
+  path = tmp_path / 'copy' / released.WEIGHTS
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(content)
+  assert checkpoints.main(['verify', str(tmp_path / 'copy')]) == 1
+  assert 'has other numbers than were released' in capsys.readouterr().out

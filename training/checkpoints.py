@@ -1,5 +1,10 @@
 """Checkpoints and config of a run in its workdir.
 
+  python -m training.checkpoints verify runs/coco
+
+reads all checkpoints of a workdir and compares them with their digests; the
+exit status is 1 if one is damaged. A run reads and writes these:
+
   config.json            the experiment
   checkpoints/<step>/    Orbax: `model` (all that inference needs), `training`
                          (the rest of the state), `extras` (config, vocabulary),
@@ -13,11 +18,13 @@ written under a temporary name and renamed: one that exists is complete, unless
 it was copied in part. Whatever reads one compares it with its digests.
 """
 
+import argparse
 import contextlib
 import json
 import os
 import pathlib
 import shutil
+import sys
 import zlib
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -607,3 +614,70 @@ def _model(state: parallel.TrainState) -> dict[str, Any]:
 
 def _training(state: parallel.TrainState) -> dict[str, Any]:
   return {'step': state.step, 'opt_state': state.opt_state}
+
+
+# The command.
+
+
+def verify(workdir: pathlib.Path) -> tuple[list[str], bool]:
+  """Reads all checkpoints of a workdir, or a released model.
+
+  Returns:
+    A line for each, and True if all are good.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  if released.is_released(workdir):
+    try:
+      _, _, step = released.load(workdir)
+    except ValueError as error:
+      return [str(error)], False
+    return [f'{workdir}: step {step}, good'], True
+  lines, good = [], True
+  for path in _step_paths(workdir):
+    try:
+      items, extras = _read(path)
+      digests, _, metrics = _read_json(path)
+    except (Damaged, ValueError) as error:
+      lines.append(str(error))
+      good = False
+      continue
+    arrays = jax.tree.leaves(items)
+    size = sum(x.nbytes for x in arrays) / 1e6
+    facts = [
+      'good' if digests else 'readable, but without digests',
+      f'{len(arrays)} arrays, {size:.1f} MB',
+      *(f'{k} {v:.4g}' for k, v in (metrics or {}).items() if k != _CHECKSUM),
+      *(f'{k} {extras[k]}' for k in ('fingerprint', 'commit') if k in extras),
+    ]
+    lines.append(f'{path}: {", ".join(facts)}')
+  if not lines:
+    raise FileNotFoundError(f'{_directory(workdir)} holds no checkpoint')
+  for path in sorted((workdir / 'damaged').glob('*')):
+    lines.append(f'{path}: moved aside')
+  return lines, good
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs the command; returns the exit status."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('action', choices=['verify'], help='what to do')
+  parser.add_argument('workdir', help='of a run, or name of a released model')
+  args = parser.parse_args(argv)
+  # Threads of Orbax raise after it failed to read a file.
+  sys.unraisablehook = lambda _: None
+  logging.get_absl_handler().addFilter(lambda record: False)
+  try:
+    lines, good = verify(released.resolve(args.workdir))
+  except FileNotFoundError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  print('\n'.join(lines))
+  return 0 if good else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())
