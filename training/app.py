@@ -31,6 +31,7 @@ from training import agreement
 from training import console
 from training import locks
 from training import parallel
+from training import paths
 from training import provenance
 from training import released
 from training import renamed
@@ -230,7 +231,10 @@ def _interrupt(*_):
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses them as absl does, but for --help and fields of earlier versions."""
+  """Parses them as absl does, but for --help and fields of earlier versions.
+
+  Expands `~` in paths.
+  """
   if set(_HELP) & set(itertools.takewhile(lambda text: text != '--', argv[1:])):
     print(sys.modules['__main__'].__doc__)
     # Without the heading, which is the module's path.
@@ -240,6 +244,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     sys.exit(0)
   try:
     renamed.check_arguments(argv)
+    argv = [*argv[:1], *paths.expand(argv[1:])]
   except ValueError as error:
     app.usage(shorthelp=True, detailed_error=error, exitcode=1)
   return app.parse_flags_with_usage(argv)

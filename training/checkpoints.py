@@ -39,6 +39,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from training import parallel
+from training import paths
 from training import released
 
 _ITEMS = ('model', 'training')
@@ -666,7 +667,7 @@ def main(argv: list[str] | None = None) -> int:
   )
   parser.add_argument('action', choices=['verify'], help='what to do')
   parser.add_argument('workdir', help='of a run, or name of a released model')
-  args = parser.parse_args(argv)
+  args = parser.parse_args(paths.arguments(parser, argv))
   # Threads of Orbax raise after it failed to read a file.
   sys.unraisablehook = lambda _: None
   logging.get_absl_handler().addFilter(lambda record: False)

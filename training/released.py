@@ -60,7 +60,7 @@ def resolve(workdir: str | os.PathLike) -> pathlib.Path:
   Raises:
     FileNotFoundError: it is neither a directory nor the name of a model.
   """
-  found = pathlib.Path(workdir)
+  found = pathlib.Path(workdir).expanduser()
   if isinstance(workdir, str) and found.name == workdir and not found.is_dir():
     try:
       found = path(workdir)
