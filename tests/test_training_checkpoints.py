@@ -263,6 +263,10 @@ def lose_digests(directory):
   shutil.rmtree(directory / 'digests')
 
 
+def lose_metrics(directory):
+  shutil.rmtree(directory / 'metrics')
+
+
 def change_extras(directory):
   (directory / 'extras' / 'metadata').write_text('{"n": 8}')
 
@@ -276,6 +280,7 @@ DAMAGES = (
   flip,
   truncate,
   lose_digests,
+  lose_metrics,
   change_extras,
   break_metrics,
 )

@@ -81,6 +81,19 @@ def test_last_line_that_is_not_whole_is_dropped(tmp_path, rest):
   assert read_lines(tmp_path) == [{'step': 1}, {'step': 3, 'a': 1.0}]
 
 
+@pytest.mark.parametrize(
+  'line', [b'{"step": 2', b'[]', b'{"stfp": 2}', b'\xff']
+)
+def test_a_damaged_line_is_set_aside_alone(tmp_path, line, caplog):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+  with open_report(tmp_path, start_step=3):
+    assert read_lines(tmp_path) == [{'step': 1}, {'step': 3}]
+  assert (tmp_path / 'metrics.damaged.jsonl').read_bytes() == line + b'\n'
+  assert f'{path}: damaged, moved to' in caplog.text
+  assert 'line 2' in caplog.text
+
+
 def test_run_from_the_start_drops_all_that_was_told(tmp_path):
   with open_report(tmp_path) as report:
     report.scalars(2, {'a': 1})

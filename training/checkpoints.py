@@ -374,7 +374,7 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
   """Turns what libraries raise for damaged files into `Damaged`."""
   try:
     yield
-  except Damaged:
+  except (Damaged, PermissionError):
     raise
   except Exception as error:
     reason = (str(error).splitlines() or [''])[0][:200]
@@ -394,10 +394,13 @@ def _read_json(path: pathlib.Path) -> _Json:
     metrics = None
     if (path / 'metrics').exists():
       metrics = json.loads((path / 'metrics' / 'metrics').read_text())
-    # Orbax lists the items here: one that is absent has been lost.
-    if '"digests"' not in (path / '_CHECKPOINT_METADATA').read_text():
-      if not (path / 'digests').exists():
-        return _Json(None, extras, metrics)
+    # Orbax lists the items here.
+    listed = json.loads((path / '_CHECKPOINT_METADATA').read_text())
+    for name in ('digests', 'metrics'):
+      if name in listed['item_handlers'] and not (path / name).exists():
+        raise Damaged(f'{path} is damaged: `{name}` is lost')
+    if not (path / 'digests').exists():
+      return _Json(None, extras, metrics)
     digests = json.loads((path / 'digests' / 'metadata').read_text())
     _check_signed(digests, f'{path}/digests')
     if metrics is not None:

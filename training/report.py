@@ -187,16 +187,26 @@ def training_seconds(workdir: pathlib.Path) -> float | None:
 
 
 def _open_from(path: pathlib.Path, start_step: int):
-  """Opens for appending, after removing the lines of later steps."""
-  kept = []
+  """Opens for appending, after removing the lines of later steps.
+
+  Damaged lines are named and moved to a file beside it.
+  """
+  kept, damaged = [], []
   if path.exists():
-    for line in path.read_text().splitlines():
+    *lines, _ = path.read_bytes().split(b'\n')  # The last one is not whole.
+    for number, line in enumerate(lines, 1):
       try:
         if json.loads(line)['step'] <= start_step:
-          kept.append(line + '\n')
-      except ValueError:
-        break  # An incomplete line of a killed process.
+          kept.append(line + b'\n')
+      except (KeyError, TypeError, ValueError):
+        damaged.append((number, line + b'\n'))
+  if damaged:
+    aside = path.with_name('metrics.damaged.jsonl')
+    with aside.open('ab') as file:
+      file.writelines(line for _, line in damaged)
+    numbers = ', '.join(str(number) for number, _ in damaged)
+    logging.warning('%s: damaged, moved to %s: line %s', path, aside, numbers)
   beside = path.with_name(path.name + '.tmp')
-  beside.write_text(''.join(kept))
+  beside.write_bytes(b''.join(kept))
   os.replace(beside, path)
   return path.open('a')
