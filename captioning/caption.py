@@ -24,6 +24,7 @@ import PIL.Image
 from captioning import figures
 from captioning import inference
 from training import app
+from training import paths
 from training import released
 
 
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     metavar='OUT.png',
     help='write the images with the attention at each word',
   )
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_args(paths.arguments(parser, argv))
   if arguments.attention:
     # Checked before the work, not after it.
     path = pathlib.Path(arguments.attention)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from captioning import data
 from captioning import evaluation as evaluation_lib
 from captioning import examples as examples_lib
 from captioning import inference
@@ -183,6 +184,7 @@ def train_and_evaluate(
         batches=batches,
         learning_rate=learning_rate,
         extras=extras,
+        fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
       )
     )
     sample = None

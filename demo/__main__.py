@@ -28,6 +28,7 @@ from demo import guard
 from demo import server
 from demo import studio as studio_lib
 from training import app
+from training import paths
 from training import released
 
 _MAX_CONNECTIONS = 1024
@@ -86,7 +87,7 @@ def _is_loopback(host: str) -> bool:
 def main(argv: list[str] | None = None) -> int:
   """Runs the server until it is interrupted."""
   parser = _parser()
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
   workdirs = [
     *(pathlib.Path(path) for path in arguments.workdir),

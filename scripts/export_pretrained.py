@@ -24,6 +24,7 @@ from sketch_rnn import evaluation as sketch_evaluation
 from tables import runs
 from training import app
 from training import checkpoints
+from training import paths
 from training import released
 from video import data as video_data
 from video.captioning import evaluation as caption_evaluation
@@ -117,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--split', default='test', help='entry of results.json (default: test)'
   )
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
   try:
     export(arguments.workdir.absolute(), arguments.name, arguments.split)

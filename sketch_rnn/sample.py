@@ -40,6 +40,7 @@ from sketch_rnn import mixture
 from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
+from training import paths
 from training import released
 
 # Mode -> (default temperature, default count).
@@ -240,7 +241,7 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns the exit status."""
   parser = _parser()
-  arguments = parser.parse_intermixed_args(argv)
+  arguments = parser.parse_intermixed_args(paths.arguments(parser, argv))
   app.set_up_logging()
   try:
     written = run(arguments)

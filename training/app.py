@@ -8,6 +8,7 @@ On several hosts the same command runs on each of them, with
 """
 
 import ast
+import contextlib
 import itertools
 import json
 import os
@@ -26,7 +27,12 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
+from training import agreement
 from training import console
+from training import locks
+from training import parallel
+from training import paths
+from training import provenance
 from training import released
 from training import renamed
 
@@ -100,6 +106,13 @@ def run(
   process_id = flags.DEFINE_integer(
     'process_id', None, 'For several hosts: number of this process, from 0.'
   )
+  if not evaluates:
+    flags.DEFINE_multi_enum(
+      'allow_change',
+      [],
+      agreement.KINDS,
+      'On resuming: may differ from the checkpoint. Give it once for each.',
+    )
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     # As if the main module had defined them: its flags are those that are
     # listed.
@@ -142,7 +155,12 @@ def run(
       # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     signal.signal(signal.SIGINT, _interrupt)
-    with console.run(released.output(directory), process):
+    with contextlib.ExitStack() as stack:
+      try:
+        _begin(stack, config, directory, trains=not evaluates)
+      except ValueError as error:
+        raise app.UsageError(str(error)) from error
+      stack.enter_context(console.run(released.output(directory), process))
       logging.info(
         'Process %d of %d, devices: %s',
         process,
@@ -161,6 +179,46 @@ def run(
   app.run(start, flags_parser=_parse_flags)
 
 
+def _begin(
+  stack: contextlib.ExitStack,
+  config: ml_collections.ConfigDict,
+  directory: pathlib.Path,
+  *,
+  trains: bool,
+):
+  """Locks the workdir of a training and compares the hosts.
+
+  Raises:
+    ValueError: another process trains there, or the hosts differ. All hosts
+      raise it.
+  """
+  problem = ''
+  if (
+    trains and jax.process_index() == 0 and not released.is_released(directory)
+  ):
+    try:
+      stack.enter_context(locks.alone(directory))
+    except ValueError as error:
+      problem = str(error)
+  problem, *_ = parallel.gather_texts(problem)
+  if problem:
+    raise ValueError(problem)
+  if jax.process_count() > 1:
+    agreement.check_hosts(
+      {
+        'config': json.loads(config.to_json()),
+        'workdir': str(directory),
+        'commit': provenance.commit(),
+      }
+    )
+
+
+def allowed_changes() -> list[str]:
+  """The kinds of changes that a resumed run may have: `agreement.KINDS`."""
+  name = 'allow_change'
+  return flags.FLAGS[name].value if name in flags.FLAGS else []
+
+
 def _interrupt(*_):
   """Stops as SIGTERM does at the first Ctrl-C, and at once at the second."""
   signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -173,7 +231,10 @@ def _interrupt(*_):
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses them as absl does, but for --help and fields of earlier versions."""
+  """Parses them as absl does, but for --help and fields of earlier versions.
+
+  Expands `~` in paths.
+  """
   if set(_HELP) & set(itertools.takewhile(lambda text: text != '--', argv[1:])):
     print(sys.modules['__main__'].__doc__)
     # Without the heading, which is the module's path.
@@ -183,6 +244,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     sys.exit(0)
   try:
     renamed.check_arguments(argv)
+    argv = [*argv[:1], *paths.expand(argv[1:])]
   except ValueError as error:
     app.usage(shorthelp=True, detailed_error=error, exitcode=1)
   return app.parse_flags_with_usage(argv)

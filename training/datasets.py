@@ -5,15 +5,16 @@ gets its name when it is complete.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
+import pathlib
 
 import tensorflow_datasets as tfds
 from absl import logging
 
 from training import console
+from training import locks
 
 
 def prepare(builder: tfds.core.DatasetBuilder):
@@ -116,11 +117,8 @@ def _check_absent(builder: tfds.core.DatasetBuilder):
     )
 
 
-@contextlib.contextmanager
-def _locked(builder: tfds.core.DatasetBuilder):
-  """Lets in one process at a time; a process that dies releases the lock."""
-  directory = builder.data_path.parent
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / '.lock', 'w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+def _locked(
+  builder: tfds.core.DatasetBuilder,
+) -> contextlib.AbstractContextManager:
+  """Lets in one process at a time."""
+  return locks.waiting(pathlib.Path(builder.data_path.parent))

@@ -23,11 +23,13 @@ import jax
 import ml_collections
 import numpy as np
 
+from training import agreement
 from training import app
 from training import batching
 from training import checkpoints
 from training import console
 from training import parallel
+from training import provenance
 from training import report as report_lib
 
 
@@ -194,7 +196,7 @@ class Run:
       self._updates,
       first_step=step - len(self._updates),
       batches=self._batches,
-      last_good=self._saved.latest_step,
+      last_good=self._saved.last_good,
     )
     if self._metrics:
       summary |= jax.tree.map(lambda *x: float(np.mean(x)), *self._metrics)
@@ -227,6 +229,7 @@ def start(
   batches: grain.MapDataset,
   learning_rate: Callable[[int], float],
   extras: dict[str, Any],
+  fingerprint: str,
 ) -> Iterator[Run]:
   """Opens the workdir of a run, and restores its latest checkpoint.
 
@@ -240,14 +243,29 @@ def start(
     batches: batches of examples, each with its `id`, by number of the step.
     learning_rate: learning rate by step, for the reports.
     extras: JSON values that inference needs in addition to the model.
+    fingerprint: of the data set.
+
+  Raises:
+    ValueError: the checkpoint, or another host, is of another run.
   """
+  extras = {
+    **extras,
+    'fingerprint': fingerprint,
+    'commit': provenance.commit(),
+  }
+  agreement.check_hosts(extras)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
       checkpoints.Checkpoints(
         workdir, best_metric=config.best_metric, mode=config.best_mode
       )
     )
-    restored = saved.restore(state)
+    restored = saved.restore(
+      state,
+      lambda found, path: agreement.check_resumed(
+        found, extras, path, app.allowed_changes()
+      ),
+    )
     if restored is not state:  # Both may not fit on a device.
       jax.tree.map(lambda x: x.delete(), state)
     state = restored

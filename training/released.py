@@ -60,7 +60,7 @@ def resolve(workdir: str | os.PathLike) -> pathlib.Path:
   Raises:
     FileNotFoundError: it is neither a directory nor the name of a model.
   """
-  found = pathlib.Path(workdir)
+  found = pathlib.Path(workdir).expanduser()
   if isinstance(workdir, str) and found.name == workdir and not found.is_dir():
     try:
       found = path(workdir)
@@ -179,7 +179,11 @@ def write(
   model = {
     **facts,
     **save_weights(directory, variables),
-    'extras': {name: x for name, x in extras.items() if name != 'config'},
+    'extras': {
+      name: x
+      for name, x in extras.items()
+      if name not in ('config', 'fingerprint', 'commit')
+    },
     'step': step,
     'origin': origin,
     'scores': {'split': entry['split'], **entry['scores']},

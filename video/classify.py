@@ -137,6 +137,7 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=data.fingerprint(name, data_dir),
   ) as run:
     for step in run.steps():
       if step.evaluates:

@@ -103,6 +103,7 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=examples.fingerprint(config),
   ) as run:
     for step in run.steps():
       if step.evaluates:
