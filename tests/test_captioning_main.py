@@ -44,6 +44,7 @@ SMALL = {
   'log_every': 4,
   'checkpoint_every': 5,
   'eval_every': 12,
+  'best_metric': 'CIDEr',
 }
 
 
@@ -283,8 +284,11 @@ def test_only_the_first_process_writes(runs):
     assert len(steps) == len(set(steps))
   left = {path.name for path in stopped.workdir.iterdir()}
   assert left == {
+    '.lock',
     'checkpoints',
     'config.json',
+    'log.1.txt',
+    'log.txt',
     'metrics.jsonl',
     'results',
     'results.json',
