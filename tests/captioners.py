@@ -70,6 +70,7 @@ def small_config(name='soft', **decoder):
   config.encoder = dict(depth=18, width=2, stem='whole')
   config.loss.attention_penalty = 0.3
   config.decoding.max_length = T
+  config.decoding.no_repeat_ngram = 0
   return config
 
 
