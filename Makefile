@@ -71,7 +71,7 @@ video: $(VENV)/current ## Train the four SYNTHETIC tasks of video/; print their 
 
 test: $(VENV)/current ## Run the tests, but the slow ones
 	scripts/install_chromium.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What depends most on the versions of Python and of the libraries.
 QUICK := tests/test_recurrent_*.py tests/test_training_*.py \
@@ -81,7 +81,7 @@ QUICK := tests/test_recurrent_*.py tests/test_training_*.py \
   tests/test_captioning_data.py tests/test_video_data.py
 
 test-quick: $(VENV)/current ## Run a selection of the tests, for another Python
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(QUICK)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(QUICK)
 
 test-slow: $(VENV)/current ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
