@@ -92,6 +92,8 @@ def captioning_loss(**changes: Any) -> dict[str, Any]:
     attention_penalty: weight of the doubly stochastic regularisation (Xu et al.
       2015, equation 14).
     penalty_reduction: 'sum' (as in the paper) or 'mean' over the locations.
+    visual_words: weight of a loss that detects in single locations the words
+      on which the captions of an image agree (Fang et al. 2015); 0 for none.
     scheduled_sampling: see `scheduled_sampling`.
     hard_attention: weights of REINFORCE and of the entropy, and the decay of
       the baseline (Xu et al. 2015, equation 12), for models with hard=True.
@@ -102,6 +104,7 @@ def captioning_loss(**changes: Any) -> dict[str, Any]:
       label_smoothing=0.0,
       attention_penalty=0.0,
       penalty_reduction='sum',
+      visual_words=0.0,
       scheduled_sampling=scheduled_sampling(),
       hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
     ),

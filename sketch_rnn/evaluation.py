@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
@@ -30,7 +29,9 @@ from sketch_rnn import sheets
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
+from training import released
 from training import results
 
 Batch = dict[str, jax.Array]
@@ -208,6 +209,24 @@ def show(
   }
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  config = app.read_config(workdir)
+  best = {'best_metric': config.best_metric, 'mode': config.best_mode}
+  variables, extras, _ = checkpoints.load(workdir, **best)
+  examples = examples_lib.Examples.from_dict(extras['drawings'])
+  model = model_lib.SketchRNN(**config.model)
+  evaluate = Evaluator(examples.select(source), examples, model, config)
+  return evaluate(parallel.replicate(variables))
+
+
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Evaluates the best checkpoint; writes `results.json` and a sheet.
 
@@ -221,6 +240,8 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  output = released.output(workdir)
+  console.state(f'scoring {split}')
   config = app.read_config(workdir)
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
   variables, extras, step = checkpoints.load(workdir, **best)
@@ -249,7 +270,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
           inference.Sketcher(model, variables, examples),
           config,
           split,
-          workdir / 'quality',
+          output / 'quality',
         )
     sections = show(
       model,
@@ -259,16 +280,16 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
       seed=config.seed,
       temperature=temperature,
     )
-    (workdir / 'results').mkdir(exist_ok=True)
+    (output / 'results').mkdir(parents=True, exist_ok=True)
     rendering.write(
-      workdir / 'results' / split,
+      output / 'results' / split,
       [s for part in sections.values() for s in part],
     )
   entry['evaluation_seconds'] = round(time.monotonic() - since, 1)
-  results.add(workdir, split, entry)
+  results.add(output, split, entry)
   lines = [f'{split}: {entry["num_drawings"]} drawings, step {step}']
   lines += [f'{name:22} {x:9.4f}' for name, x in entry['scores'].items()]
   if entry.get('quality'):
     lines.append(quality.table(entry['quality']))
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))
   return entry

@@ -95,6 +95,7 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=examples_lib.fingerprint(config.data),
   ) as run:
     for step in run.steps():
       if step.evaluates:

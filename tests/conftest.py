@@ -1,5 +1,6 @@
 """Two virtual devices, a compilation cache, the data beside the checkout."""
 
+import gc
 import os
 import pathlib
 import sys
@@ -16,7 +17,9 @@ os.environ.setdefault(
   'JAX_COMPILATION_CACHE_DIR',
   os.path.join(tempfile.gettempdir(), 'recurrent-vision-jax-cache'),
 )
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+# Reading the smallest of programs takes a quarter of compiling it, and all
+# files and subprocesses need the same few hundred.
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Scripts that tests start are of this checkout, whichever is installed.
@@ -31,6 +34,25 @@ pytest.register_assert_rewrite('commands')
 QUICK = os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] == '1'
 SHARED = ROOT.parent / 'shared'
 GOLDEN = ROOT / 'tests' / 'golden'
+# The files that take longest, in this order. Two workers that begin with them
+# end at about the same time.
+LONGEST = (
+  'test_captioning_main.py',
+  'test_sketch_rnn_main.py',
+  'test_captioning_model.py',
+  'test_demo_page.py',
+  'test_recurrent_search.py',
+  'test_captioning_phases.py',
+  'test_captioning_losses.py',
+  'test_sketch_rnn_model.py',
+  'test_video_classification_model.py',
+  'test_video_caption.py',
+  'test_video_track.py',
+  'test_sketch_rnn_published.py',
+  'test_recurrent_unroll.py',
+  'test_video_classify.py',
+  'test_demo_server.py',
+)
 # Golden numbers that the repository does not ship: how their paths begin.
 NOT_SHIPPED = (
   'captions/coco',
@@ -65,6 +87,27 @@ def golden_file() -> Callable[[str], pathlib.Path]:
     return SHARED / 'golden' / name
 
   return find
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+  """Sorts the longest files first, and in each the optimised tests last.
+
+  Turning the optimisations on and off forgets what was compiled.
+  """
+
+  def order(item):
+    name = item.path.name
+    rank = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    return rank, item.path, item.get_closest_marker('optimized') is not None
+
+  items.sort(key=order)
+
+
+def pytest_collection_finish():
+  """Makes the garbage collector pass over the imported modules, and rare."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000)
 
 
 @pytest.hookimpl(tryfirst=True)
