@@ -281,6 +281,7 @@ def sketch_model(**changes: Any) -> dict[str, Any]:
     mixtures: number of components, M.
     recurrent_dropout: share of the candidates that are dropped.
     conditional: with an encoder and z; False is the decoder alone.
+    learned_prior: learn mean and deviation of the prior of z.
     num_classes: number of categories; 0 for no labels.
     dtype: of the products of matrices; parameters are float32.
   """
@@ -294,6 +295,7 @@ def sketch_model(**changes: Any) -> dict[str, Any]:
       mixtures=20,
       recurrent_dropout=0.1,
       conditional=True,
+      learned_prior=False,
       num_classes=0,
       dtype='float32',
     ),

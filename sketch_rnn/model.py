@@ -51,6 +51,11 @@ class SketchRNN(nn.Module):
     recurrent_dropout: the share of candidates that are dropped, in the encoder
       and in the decoder (Semeniuta et al. 2016).
     conditional: use an encoder and a latent vector.
+    learned_prior: learn the mean and the deviation of each dimension of the
+      prior. z is relative to them, so that its prior is N(0, 1) as without:
+      the decoder reads mean + deviation * z. This changes L_KL and nothing
+      else; without it, a posterior that is narrow everywhere costs little and
+      leaves most of the prior to chance.
     num_classes: K; 0 without labels. The one-hot label is concatenated with z,
       or takes its place where the model is not conditional.
     dtype: type of the products; parameters and the state are float32.
@@ -64,6 +69,7 @@ class SketchRNN(nn.Module):
   mixtures: int = 20
   recurrent_dropout: float = 0.1
   conditional: bool = True
+  learned_prior: bool = False
   num_classes: int = 0
   dtype: Any = jnp.float32
 
@@ -86,6 +92,11 @@ class SketchRNN(nn.Module):
         nn.Dense(self.latent, dtype=self.dtype, kernel_init=_small)
         for _ in range(2)
       )
+      if self.learned_prior:
+        self.prior_mean, self.prior_log_deviation = (
+          self.param(name, nn.initializers.zeros, (self.latent,))
+          for name in ('prior_mean', 'prior_log_deviation')
+        )
     constant = self.num_classes + (self.latent if self.conditional else 0)
     self.decoder_cell = CELLS[self.decoder](
       self.decoder_features, dtype=self.dtype, fan_in=POINT + constant
@@ -128,8 +139,13 @@ class SketchRNN(nn.Module):
       cell.hidden(carry) for cell, carry in zip(both, carries, strict=True)
     ]
     final = jnp.concatenate(final, axis=-1)
-    mean, presigma = self.mean(final), self.presigma(final)
-    return mean.astype(jnp.float32), presigma.astype(jnp.float32)
+    mean, presigma = (
+      layer(final).astype(jnp.float32) for layer in (self.mean, self.presigma)
+    )
+    if self.learned_prior:
+      mean = (mean - self.prior_mean) * jnp.exp(-self.prior_log_deviation)
+      presigma = presigma - 2 * self.prior_log_deviation
+    return mean, presigma
 
   def start(
     self,
@@ -161,6 +177,8 @@ class SketchRNN(nn.Module):
         f'num_classes={self.num_classes}: '
         f'{"pass labels" if self.num_classes else "pass labels=None"}'
       )
+    if z is not None and self.learned_prior:
+      z = self.prior_mean + jnp.exp(self.prior_log_deviation) * z
     constant = [] if z is None else [z]
     if labels is not None:
       constant.append(jax.nn.one_hot(labels, self.num_classes))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sketch_rnn import losses
 from sketch_rnn import model
 
 BATCH, TIME, LATENT, CLASSES = 3, 6, 4, 3
@@ -123,6 +124,79 @@ def test_z_is_drawn_from_what_the_encoder_says(batch, monkeypatch):
   z = mean + jnp.exp(presigma / 2) * noise
   expected = network.apply(variables, strokes[:, :-1], z, method='decode')
   np.testing.assert_allclose(raw, expected, atol=1e-6)
+
+
+def test_a_learned_prior_changes_the_divergence_alone(batch):
+  """The decoder is given the same, and L_KL is that from the learned prior."""
+  network, variables = make(batch, learned_prior=True)
+  params = dict(variables['params'])
+  prior_mean, log_deviation = (
+    params.pop(name) for name in ('prior_mean', 'prior_log_deviation')
+  )
+  fixed = model.SketchRNN(**SMALL)
+  raw, mean, presigma = network.apply(variables, *batch, rngs=KEYS)
+  expected, wide_mean, wide_presigma = fixed.apply(
+    {'params': params}, *batch, rngs=KEYS
+  )
+  np.testing.assert_allclose(raw, expected, atol=1e-5)
+  # The divergence of two Gaussians, from its definition.
+  variance = np.exp(wide_presigma)
+  terms = (variance + (wide_mean - prior_mean) ** 2) / np.exp(2 * log_deviation)
+  terms = terms - 1 + 2 * log_deviation - wide_presigma
+  np.testing.assert_allclose(
+    losses.kl_divergence(mean, presigma),
+    np.mean(terms, axis=-1) / 2,
+    rtol=1e-5,
+  )
+  assert np.max(np.abs(mean - wide_mean)) > 0.1
+
+
+def test_a_learned_prior_is_the_fixed_one_at_first(batch):
+  network = model.SketchRNN(**SMALL, learned_prior=True)
+  variables = network.init(KEYS, *batch)
+  added = {
+    name: variables['params'].pop(name)
+    for name in ('prior_mean', 'prior_log_deviation')
+  }
+  fixed = model.SketchRNN(**SMALL)
+  jax.tree.map(
+    np.testing.assert_array_equal, variables, fixed.init(KEYS, *batch)
+  )
+  for found, expected in zip(
+    network.apply(
+      {'params': {**variables['params'], **added}}, *batch, rngs=KEYS
+    ),
+    fixed.apply(variables, *batch, rngs=KEYS),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_best_prior_has_the_moments_of_z(batch):
+  """Mean and variance of all samples of z; every other prior is farther."""
+  network, variables = make(batch, learned_prior=True)
+
+  def divergence(prior_mean, log_deviation):
+    params = {
+      **variables['params'],
+      'prior_mean': prior_mean,
+      'prior_log_deviation': log_deviation,
+    }
+    mean, presigma = network.apply(
+      {'params': params}, batch[0][:, 1:], batch[1], method='encode'
+    )
+    return jnp.mean(losses.kl_divergence(mean, presigma)), mean, presigma
+
+  zeros = jnp.zeros(LATENT)
+  _, mean, presigma = divergence(zeros, zeros)
+  best = (
+    mean.mean(0),
+    jnp.log(mean.var(0) + jnp.exp(presigma).mean(0)) / 2,
+  )
+  gradient = jax.grad(lambda *prior: divergence(*prior)[0], (0, 1))
+  for found, other in zip(gradient(*best), gradient(zeros, zeros), strict=True):
+    np.testing.assert_allclose(found, 0, atol=1e-6)
+    assert np.max(np.abs(other)) > 1e-3
 
 
 def test_a_label_is_more_of_z(batch):
