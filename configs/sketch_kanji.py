@@ -28,9 +28,7 @@ def get_config():
     latent=64,
     learned_prior=True,
   )
-  config.loss = common.sketch_loss(
-    kl_weight=0.25, kl_decay=0.998, kl_floor=0.4
-  )
+  config.loss = common.sketch_loss(kl_weight=0.25, kl_decay=0.998, kl_floor=0.4)
   config.optimizer = common.optimizer(
     learning_rate=2e-3, warmup_steps=100, epsilon_hat=True, clip_value=1.0
   )
