@@ -15,13 +15,21 @@ class ShowAndTell(decoder.Decoder):
   Dropout falls on the LSTM's input and output (the authors' im2txt). The
   paper writes its LSTM without biases and without the tanh on the memory;
   here, as in im2txt, it is the usual one.
+
+  Attributes:
+    image_bias: whether the layer of the image has a bias, as in the ShowTell
+      and NewFC of Luo's published code.
   """
+
+  image_bias: bool = False
 
   attends = False
 
   def setup(self):
     """Declares the layers; their parameters appear on the first use."""
-    self.image = nn.Dense(self.embedding, use_bias=False, dtype=self.dtype)
+    self.image = nn.Dense(
+      self.embedding, use_bias=self.image_bias, dtype=self.dtype
+    )
     self.words = nn.Embed(
       self.vocab_size,
       self.embedding,
