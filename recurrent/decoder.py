@@ -18,6 +18,7 @@ W width of the projected inputs, V vocabulary.
 """
 
 import functools
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
@@ -29,9 +30,21 @@ import jax.numpy as jnp
 
 from recurrent import attention
 from recurrent import categorical
+from recurrent import cells
 from recurrent import masking
+from recurrent import modulated_cells
 from recurrent import search
 from recurrent import unroll
+
+# The `cell` of decoders that can have any.
+CELLS = {
+  'lstm': cells.LSTM,
+  'peephole': cells.PeepholeLSTM,
+  'maxout': cells.MaxoutLSTM,
+  'layer_norm': modulated_cells.LayerNormLSTM,
+  'gru': cells.GRU,
+  'rnn': cells.RNN,
+}
 
 
 class Decoder(nn.Module):
@@ -254,6 +267,91 @@ def beam_search(
 
 def _step(apply, context, carry, tokens):
   return apply(carry, tokens, context, method='step')
+
+
+def find_cell(
+  name: str, known: Mapping[str, type[cells.Cell]] = CELLS
+) -> type[cells.Cell]:
+  """Returns the class of a decoder's `cell`; a ValueError names those known."""
+  if name not in known:
+    raise ValueError(f'cell={name!r} is none of {", ".join(known)}')
+  return known[name]
+
+
+class UpperLayers(nn.Module):
+  """The recurrent layers above a decoder's first.
+
+  Each reads the output of the layer below, after dropout (Zaremba et al. 2014,
+  Recurrent Neural Network Regularization).
+
+  Attributes:
+    kinds: their classes, from the bottom; none for a decoder of one layer.
+    features: units of each layer, H.
+    dropout_rate: of the input of each.
+    dtype: type of the matrix products.
+  """
+
+  kinds: tuple[type[cells.Cell], ...]
+  features: int
+  dropout_rate: float = 0.0
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    """Declares the layers; their parameters are created on first use."""
+    self.layers = [kind(self.features, dtype=self.dtype) for kind in self.kinds]
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def start(self, batch_shape: tuple[int, ...]) -> tuple[cells.Carry, ...]:
+    """The zero state of each layer."""
+    return tuple(layer.start(batch_shape) for layer in self.layers)
+
+  def hidden(
+    self, carries: tuple[cells.Carry, ...], below: jax.Array
+  ) -> jax.Array:
+    """The output of the step that left these carries: f32[B, K, H].
+
+    Args:
+      carries: of each layer.
+      below: f32[B, K, H], the output of the first layer.
+    """
+    return self.layers[-1].hidden(carries[-1]) if self.layers else below
+
+  def step(
+    self, carries: tuple[cells.Carry, ...], below: jax.Array, *, train: bool
+  ) -> tuple[tuple[cells.Carry, ...], jax.Array]:
+    """One step of time: the new carries, and the output f32[B, K, H].
+
+    Args:
+      carries: of each layer.
+      below: f32[B, K, H], the output of the first layer.
+      train: whether dropout is active.
+    """
+    updated = []
+    for layer, carry in zip(self.layers, carries, strict=True):
+      below = self.dropout(below, deterministic=not train)
+      carry, below = layer.step(carry, layer.project(below))
+      updated.append(carry)
+    return tuple(updated), below
+
+
+def upper_layers(
+  layers: int, *kinds: type[cells.Cell], **options: Any
+) -> UpperLayers:
+  """The layers above the first.
+
+  Args:
+    layers: their number, the first included; at least 1.
+    *kinds: the class of the layers, or of those in between and of the top one.
+    **options: see `UpperLayers`.
+
+  Raises:
+    ValueError: there is no layer.
+  """
+  if layers < 1:
+    raise ValueError(f'layers={layers} must be at least 1')
+  middle, top = kinds[0], kinds[-1]
+  kinds = (middle,) * (layers - 2) + (top,) * (layers > 1)
+  return UpperLayers(kinds, **options)
 
 
 @flax.struct.dataclass

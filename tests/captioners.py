@@ -21,6 +21,10 @@ WORDS = vocabulary.Vocabulary([*vocabulary.SPECIAL, *'abcdefg'])
 # Name -> the key of `model.DECODERS`, and the special arguments of its decoder.
 CAPTIONERS = {
   'show_and_tell': ('show_and_tell', {}),
+  'show_and_tell_options': (
+    'show_and_tell',
+    dict(image_bias=True, cell='maxout', layers=3),
+  ),
   'soft': ('show_attend_tell', {}),
   'soft_layers': (
     'show_attend_tell',
@@ -54,6 +58,8 @@ MODELS = (
   'up_down_features',
   'luong',
 )
+# Those of other cells, layers and activations.
+OPTIONS = tuple(name for name in CAPTIONERS if name.endswith('_options'))
 # Hard attention samples in training.
 DETERMINISTIC = tuple(name for name in MODELS if name != 'hard')
 

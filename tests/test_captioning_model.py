@@ -1,6 +1,7 @@
 """The captioners are the papers' equations, however they are run."""
 
 import captioners
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ from captioning import inference
 from captioning import losses
 from captioning import model
 from captioning import vocabulary
+from recurrent import decoder
 from recurrent import search
 from training import parallel
 
@@ -77,6 +79,32 @@ def lstm(p, c, h, projected):
   return c, sigmoid(o) * np.tanh(c)
 
 
+def maxout_lstm(p, c, h, projected):
+  gates = projected + h @ p['recurrent']['kernel']
+  i, f, o, *candidates = np.split(gates, 5)
+  c = sigmoid(f + 1) * c + sigmoid(i) * np.maximum(*candidates)
+  return c, sigmoid(o) * np.tanh(c)
+
+
+def layers(p):
+  """The parameters of all layers, from the bottom."""
+  upper = p.get('upper', {})
+  return [p['cell'], *(upper[name] for name in sorted(upper))]
+
+
+def climb(step, layers, states, projected):
+  """One step of all layers: the new states (c, h) of each.
+
+  The first reads `projected`, the others the h below.
+  """
+  found = []
+  for p, state in zip(layers, states, strict=True):
+    found.append(step(p, *state, projected))
+    if len(found) < len(layers):
+      projected = dense(layers[len(found)]['input'], found[-1][1])
+  return found
+
+
 def annotate(p, grid):
   """The annotations that attention sees: f64[L, D]."""
   return relu(dense(p['annotation'], grid)) if 'annotation' in p else grid
@@ -95,14 +123,17 @@ def attention(p, annotations, h):
 
 def show_and_tell(p, grid, words):
   """f64[L, D], the words from BOS on -> f64[T, V], None."""
-  image = grid.mean(0) @ p['image']['kernel']
-  c = h = zeros(p['cell'])
-  c, h = lstm(p['cell'], c, h, dense(p['cell']['input'], image))
+  stack, units = layers(p), len(zeros(p['cell']))
+  (width,) = p['cell']['input']['bias'].shape
+  cell = {4: lstm, 5: maxout_lstm}[width // units]
+  image = dense(p['image'], grid.mean(0))
+  states = [(zeros(layer), zeros(layer)) for layer in stack]
+  states = climb(cell, stack, states, dense(p['cell']['input'], image))
   logits = []
   for word in words:
     x = p['words']['embedding'][word]
-    c, h = lstm(p['cell'], c, h, dense(p['cell']['input'], x))
-    logits.append(dense(p['output'], h))
+    states = climb(cell, stack, states, dense(p['cell']['input'], x))
+    logits.append(dense(p['output'], states[-1][1]))
   return np.stack(logits), None
 
 
@@ -269,7 +300,7 @@ def expected(name, variables, features, tokens, num_locations=None):
     count = features.shape[1] if num_locations is None else num_locations[b]
     grid = features[b, :count].astype(np.float64)
     logits[b, k], attention[b, k, :, :count] = equations(p, grid, words)
-  return logits, None if name == 'show_and_tell' else attention
+  return logits, None if name.startswith('show_and_tell') else attention
 
 
 def log_softmax(x):
@@ -378,9 +409,8 @@ def test_compiled_equals_interpreted(name, features, tokens):
   np.testing.assert_allclose(compiled, logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', MODELS)
-def test_unrolled_equals_stepped(name, features, tokens):
-  captioner, variables = captioners.create(captioners.small_config(name))
+def assert_steps_equal_unrolled(config, features, tokens):
+  captioner, variables = captioners.create(config)
   unrolled, _ = teacher_forced(
     captioner, variables, features, tokens, LOCATIONS
   )
@@ -394,6 +424,11 @@ def test_unrolled_equals_stepped(name, features, tokens):
     carry, logits = step(carry, word, context)
     np.testing.assert_allclose(logits, unrolled[:, :, t], rtol=1e-4, atol=1e-5)
     word = tokens[..., t]
+
+
+@pytest.mark.parametrize('name', MODELS + captioners.OPTIONS)
+def test_unrolled_equals_stepped(name, features, tokens):
+  assert_steps_equal_unrolled(captioners.small_config(name), features, tokens)
 
 
 @pytest.mark.optimized
@@ -596,6 +631,46 @@ def test_unknown_model_is_an_error():
   config.model = 'tell'
   with pytest.raises(ValueError, match='none of show_and_tell, show_attend_'):
     model.create(config, V)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (dict(cell='lstn'), "cell='lstn' is none of lstm, peephole, maxout"),
+    (dict(layers=0), 'layers=0 must be at least 1'),
+  ],
+)
+def test_unknown_cells_and_no_layers_are_errors(change, message):
+  with pytest.raises(ValueError, match=message):
+    captioners.create(captioners.small_config('show_and_tell', **change))
+
+
+# Equations and published numbers cover the others.
+@pytest.mark.parametrize('cell', sorted({*decoder.CELLS} - {'lstm', 'maxout'}))
+def test_every_cell_steps_as_it_unrolls(cell, features, tokens):
+  config = captioners.small_config('show_and_tell', cell=cell, layers=2)
+  assert_steps_equal_unrolled(config, features, tokens)
+
+
+def test_dropout_falls_between_layers(features, tokens):
+  config = captioners.small_config('show_and_tell', layers=2, dropout_rate=0.5)
+  captioner, variables = captioners.create(config)
+
+  def upper(train):
+    below = jnp.ones((4, 2, config.decoder.features))
+    return nn.apply(
+      lambda module: module.upper.step(
+        module.upper.start((4, 2)), below, train=train
+      )[1],
+      captioner.decoder,
+    )(
+      {'params': variables['params']['decoder']},
+      rngs={'dropout': jax.random.key(0)},
+    )
+
+  dropped, whole = upper(True), upper(False)
+  assert len(np.unique(whole[..., 0])) == 1
+  assert len(np.unique(dropped[..., 0])) > 4
 
 
 def test_adaptive_attention_adds_vectors_of_one_size():

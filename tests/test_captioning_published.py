@@ -179,6 +179,19 @@ def show_tell(w):
   }
 
 
+def newfc(w):
+  return {
+    'words': w.words('embed'),
+    'image': w.dense('fc_embed'),
+    'cell': w.cell(
+      w.kernel('_core.i2h'),
+      w.kernel('_core.h2h'),
+      w.bias('_core.i2h', '_core.h2h'),
+    ),
+    'output': w.output(),
+  }
+
+
 def att2in_params(w):
   return {
     'words': w.words('embed'),
@@ -220,6 +233,9 @@ MODULES = {
     show_tell,
     dict(image_bias=True),
     ours_alone=('cell/input/bias',),
+  ),
+  'newfc': Module(
+    show_and_tell.ShowAndTell, newfc, dict(image_bias=True, cell='maxout')
   ),
   'att2in': Module(att2in.Att2in, att2in_params),
 }
