@@ -381,14 +381,15 @@ class AttendingDecoder(Decoder):
     attention_layers: see `attention.AdditiveAttention`.
     annotation_features: size of a ReLU layer with dropout that maps the
       annotations before attention; None for no layer.
+    attention_bias: whether the keys of attention have biases.
   """
 
   attention: int = 512
   attention_layers: int = 1
   annotation_features: int | None = None
+  attention_bias: bool = True
 
   attends = True
-  attention_bias: ClassVar[bool] = True
 
   def setup(self):
     """Declares the layers; their parameters are created on first use."""

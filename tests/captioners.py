@@ -37,6 +37,10 @@ CAPTIONERS = {
   'att2in_features': ('att2in', dict(annotation_features=8)),
   'up_down': ('up_down', {}),
   'up_down_features': ('up_down', dict(annotation_features=8)),
+  'up_down_options': (
+    'up_down',
+    dict(annotation_features=8, attention_bias=True, cell='maxout'),
+  ),
   'luong': ('luong', {}),
 }
 # With these, captions of images differ, some end and some do not.

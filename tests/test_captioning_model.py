@@ -86,6 +86,12 @@ def maxout_lstm(p, c, h, projected):
   return c, sigmoid(o) * np.tanh(c)
 
 
+def cell_of(p):
+  """One of the cells, by the number of its gates."""
+  units, width = p['recurrent']['kernel'].shape
+  return {4: lstm, 5: maxout_lstm}[width // units]
+
+
 def layers(p):
   """The parameters of all layers, from the bottom."""
   upper = p.get('upper', {})
@@ -123,9 +129,7 @@ def attention(p, annotations, h):
 
 def show_and_tell(p, grid, words):
   """f64[L, D], the words from BOS on -> f64[T, V], None."""
-  stack, units = layers(p), len(zeros(p['cell']))
-  (width,) = p['cell']['input']['bias'].shape
-  cell = {4: lstm, 5: maxout_lstm}[width // units]
+  stack, cell = layers(p), cell_of(p['cell'])
   image = dense(p['image'], grid.mean(0))
   states = [(zeros(layer), zeros(layer)) for layer in stack]
   states = climb(cell, stack, states, dense(p['cell']['input'], image))
@@ -220,6 +224,7 @@ def att2in(p, grid, words):
 def up_down(p, grid, words):
   """Anderson et al. 2018, section 3.2."""
   first, second = p['attention_cell'], p['language_cell']
+  cell = cell_of(first)
   mean, v = grid.mean(0), annotate(p, grid)
   if 'picture' in p:
     mean = relu(dense(p['picture'], mean))
@@ -238,10 +243,10 @@ def up_down(p, grid, words):
     if 'annotation' in p:
       x = relu(x)
     projected = np.concatenate([h2, mean, x]) @ kernel + first['input']['bias']
-    c1, h1 = lstm(first, c1, h1, projected)
+    c1, h1 = cell(first, c1, h1, projected)
     alpha = attention(p['attend'], v, h1)
     x = np.concatenate([alpha @ v, h1])
-    c2, h2 = lstm(second, c2, h2, dense(second['input'], x))
+    c2, h2 = cell(second, c2, h2, dense(second['input'], x))
     logits.append(dense(p['output'], h2))
     alphas.append(alpha)
   return np.stack(logits), np.stack(alphas)

@@ -15,6 +15,7 @@ from captioning import rewards
 from captioning import self_critical
 from captioning import show_and_tell
 from captioning import show_attend_tell
+from captioning import up_down
 from captioning import vocabulary as vocabulary_lib
 from configs import ucm
 from recurrent import attention
@@ -128,7 +129,11 @@ class Weights:
     return self.arrays[f'{name}.weight'].T
 
   def bias(self, *names):
-    first, *others = (self.arrays[f'{name}.bias'] for name in names)
+    """The sum of the biases of layers."""
+    return self.total(*(f'{name}.bias' for name in names))
+
+  def total(self, *names):
+    first, *others = (self.arrays[name] for name in names)
     for other in others:
       if self.gradient:
         np.testing.assert_allclose(other, first, rtol=1e-5, atol=1e-6)
@@ -210,6 +215,36 @@ def att2in_params(w):
   }
 
 
+def updown(w):
+  """Inputs of their first LSTM: the other's state, the mean, the word."""
+  first, second = 'core.att_lstm', 'core.lang_lstm'
+  units = w.arrays[f'{second}.weight_hh'].shape[1]
+
+  def cell(name, kernel):
+    bias = w.total(f'{name}.bias_ih', f'{name}.bias_hh')
+    return w.cell(kernel, w.arrays[f'{name}.weight_hh'].T, bias)
+
+  kernel = w.arrays[f'{first}.weight_ih'].T
+  feedback, mean, word = np.split(kernel, [units, 2 * units])
+  return {
+    'words': w.words('embed.0'),
+    'picture': w.dense('fc_embed.0'),
+    'annotation': w.dense('att_embed.0'),
+    'attend': {
+      'key_layers_0': w.dense('ctx2att', 'core.attention.h2att'),
+      'query': {'kernel': w.kernel('core.attention.h2att')},
+      'score': {'kernel': w.kernel('core.attention.alpha_net')},
+    },
+    'feedback': {'kernel': feedback},
+    'attention_cell': {
+      **cell(first, word),
+      'constant_input': {'kernel': mean},
+    },
+    'language_cell': cell(second, w.arrays[f'{second}.weight_ih'].T),
+    'output': w.output(),
+  }
+
+
 @dataclasses.dataclass(frozen=True)
 class Module:
   """A published module and the captioner of ours that equals it.
@@ -238,6 +273,7 @@ MODULES = {
     show_and_tell.ShowAndTell, newfc, dict(image_bias=True, cell='maxout')
   ),
   'att2in': Module(att2in.Att2in, att2in_params),
+  'updown': Module(up_down.UpDown, updown, dict(attention_bias=True)),
 }
 
 
@@ -253,6 +289,8 @@ class Golden:
     sizes = dict(vocab_size=vocab_size, features=units, embedding=embedding)
     if 'attend' in params:
       sizes['attention'] = len(params['attend']['score']['kernel'])
+    if 'annotation' in params:
+      sizes['annotation_features'] = len(params['annotation']['bias'])
     self.captioner = model.Captioner(
       self.module.decoder(**sizes, **self.module.options, dropout_rate=0.0)
     )
