@@ -269,10 +269,8 @@ def _step(apply, context, carry, tokens):
   return apply(carry, tokens, context, method='step')
 
 
-def find_cell(
-  name: str, known: Mapping[str, type[cells.Cell]] = CELLS
-) -> type[cells.Cell]:
-  """Returns the class of a decoder's `cell`; a ValueError names those known."""
+def find_cell(name: str, known: Mapping[str, Any] = CELLS) -> Any:
+  """The value for a decoder's `cell`; a ValueError names those known."""
   if name not in known:
     raise ValueError(f'cell={name!r} is none of {", ".join(known)}')
   return known[name]
@@ -304,17 +302,6 @@ class UpperLayers(nn.Module):
   def start(self, batch_shape: tuple[int, ...]) -> tuple[cells.Carry, ...]:
     """The zero state of each layer."""
     return tuple(layer.start(batch_shape) for layer in self.layers)
-
-  def hidden(
-    self, carries: tuple[cells.Carry, ...], below: jax.Array
-  ) -> jax.Array:
-    """The output of the step that left these carries: f32[B, K, H].
-
-    Args:
-      carries: of each layer.
-      below: f32[B, K, H], the output of the first layer.
-    """
-    return self.layers[-1].hidden(carries[-1]) if self.layers else below
 
   def step(
     self, carries: tuple[cells.Carry, ...], below: jax.Array, *, train: bool

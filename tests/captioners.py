@@ -33,6 +33,10 @@ CAPTIONERS = {
   'soft_features': ('show_attend_tell', dict(annotation_features=8)),
   'hard': ('show_attend_tell', dict(hard=True)),
   'adaptive': ('adaptive', dict(annotation_features=7)),
+  'adaptive_options': (
+    'adaptive',
+    dict(annotation_features=7, word_relu=True, cell='maxout', layers=2),
+  ),
   'att2in': ('att2in', {}),
   'att2in_features': ('att2in', dict(annotation_features=8)),
   'up_down': ('up_down', {}),
@@ -42,6 +46,7 @@ CAPTIONERS = {
     dict(annotation_features=8, attention_bias=True, cell='maxout'),
   ),
   'luong': ('luong', {}),
+  'luong_options': ('luong', dict(cell='gru', layers=2)),
 }
 # With these, captions of images differ, some end and some do not.
 SEEDS = dict(

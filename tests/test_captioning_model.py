@@ -1,5 +1,7 @@
 """The captioners are the papers' equations, however they are run."""
 
+import inspect
+
 import captioners
 import flax.linen as nn
 import jax
@@ -86,10 +88,18 @@ def maxout_lstm(p, c, h, projected):
   return c, sigmoid(o) * np.tanh(c)
 
 
+def gru(p, c, h, projected):
+  r, z, n = np.split(projected, 3)
+  of_r, of_z, of_n = np.split(h @ p['recurrent']['kernel'], 3)
+  z = sigmoid(z + of_z)
+  n = np.tanh(n + sigmoid(r + of_r) * (of_n + p['candidate_bias']))
+  return c, (1 - z) * n + z * h
+
+
 def cell_of(p):
   """One of the cells, by the number of its gates."""
   units, width = p['recurrent']['kernel'].shape
-  return {4: lstm, 5: maxout_lstm}[width // units]
+  return {3: gru, 4: lstm, 5: maxout_lstm}[width // units]
 
 
 def layers(p):
@@ -169,21 +179,30 @@ def hard(p, grid, words):
   return soft(p, grid, words, hard=True)
 
 
-def adaptive(p, grid, words):
+def adaptive(p, grid, words, *, word_relu=False):
   """Lu et al. 2017; the sentinel is where the published code has layers."""
   cell, attend = p['cell'], p['attend']
   v = relu(dense(p['annotation'], grid))
   v_g = relu(dense(p['picture'], grid.mean(0)))
-  c = h = zeros(cell)
+  top, units = layers(p)[-1], len(zeros(cell))
+  # The last gate is that of the sentinel.
+  gates = jax.tree.map(lambda x: x[..., :-units], top)
+  gate = jax.tree.map(lambda x: x[..., -units:], top)
+  stack = [*layers(p)[:-1], gates]
+  states = [(zeros(layer), zeros(layer)) for layer in stack]
   logits, alphas = [], []
   for word in words:
-    x = np.concatenate([p['words']['embedding'][word], v_g])
+    ey = p['words']['embedding'][word]
+    x = np.concatenate([relu(ey) if word_relu else ey, v_g])
     kernel = [cell[name]['kernel'] for name in ('input', 'constant_input')]
     pre = x @ np.concatenate(kernel) + cell['input']['bias']
-    pre = pre + h @ cell['recurrent']['kernel']
-    i, f, g, o, q = np.split(pre, 5)
-    c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
-    h = sigmoid(o) * np.tanh(c)
+    _, before = states[-1]
+    states = climb(
+      cell_of(gates), stack, states, pre[: stack[0]['input']['bias'].size]
+    )
+    c, h = states[-1]
+    pre = pre if len(stack) == 1 else dense(top['input'], states[-2][1])
+    q = pre[-units:] + before @ gate['recurrent']['kernel']
     s = sigmoid(q) * np.tanh(c)  # Equation 10.
     s = relu(dense(p['sentinel'], s))
     state = np.tanh(dense(p['state'], h))
@@ -254,8 +273,8 @@ def up_down(p, grid, words):
 
 def luong(p, grid, words):
   """Luong et al. 2015, equations 5 and 6, with input feeding (section 3.3)."""
-  cell, v = p['cell'], annotate(p, grid)
-  c = h = zeros(cell)
+  cell, v, stack = p['cell'], annotate(p, grid), layers(p)
+  states = [(zeros(layer), zeros(layer)) for layer in stack]
   fed = np.zeros(p['feedback']['kernel'].shape[0])
   logits, alphas = [], []
   # The input of the LSTM, as one product with [h~, mean v, E w].
@@ -271,7 +290,9 @@ def luong(p, grid, words):
   )
   for word in words:
     x = np.concatenate([fed, grid.mean(0), p['words']['embedding'][word]])
-    c, h = lstm(cell, c, h, x @ kernel + cell['input']['bias'])
+    projected = x @ kernel + cell['input']['bias']
+    states = climb(cell_of(cell), stack, states, projected)
+    _, h = states[-1]
     alpha = attention(p['attend'], v, h)
     fed = np.concatenate([alpha @ v, h]) @ combine
     fed = np.tanh(fed + p['combine_hidden']['bias'])
@@ -297,6 +318,12 @@ def expected(name, variables, features, tokens, num_locations=None):
   f[B, L, D], i32[B, K, T] -> f64[B, K, T, V], f64[B, K, T, L] or None.
   """
   equations = next(EQUATIONS[key] for key in EQUATIONS if name.startswith(key))
+  known = inspect.signature(equations).parameters
+  options = {
+    option: value
+    for option, value in captioners.CAPTIONERS[name][1].items()
+    if option in known
+  }
   p = jax.tree.map(np.float64, variables['params']['decoder'])
   logits = np.zeros((*tokens.shape, V))
   attention = np.zeros((*tokens.shape, features.shape[1]))
@@ -304,7 +331,9 @@ def expected(name, variables, features, tokens, num_locations=None):
     words = [vocabulary.BOS_ID, *tokens[b, k, :-1]]
     count = features.shape[1] if num_locations is None else num_locations[b]
     grid = features[b, :count].astype(np.float64)
-    logits[b, k], attention[b, k, :, :count] = equations(p, grid, words)
+    logits[b, k], attention[b, k, :, :count] = equations(
+      p, grid, words, **options
+    )
   return logits, None if name.startswith('show_and_tell') else attention
 
 
@@ -676,6 +705,37 @@ def test_dropout_falls_between_layers(features, tokens):
   dropped, whole = upper(True), upper(False)
   assert len(np.unique(whole[..., 0])) == 1
   assert len(np.unique(dropped[..., 0])) > 4
+
+
+@pytest.mark.parametrize('cell_dropout', [False, True])
+def test_dropout_before_the_layers_of_state_and_sentinel(
+  cell_dropout, features, tokens
+):
+  config = captioners.small_config(
+    'adaptive', dropout_rate=0.5, cell_dropout=cell_dropout
+  )
+  captioner, variables = captioners.create(config)
+  zeros = {}
+
+  def record(layer, args, kwargs, call):
+    if call.module.name in ('state', 'sentinel'):
+      zeros[call.module.name] = np.mean(args[0] == 0)
+    return layer(*args, **kwargs)
+
+  carry, context = captioner.apply(variables, features, method='begin')
+  with nn.intercept_methods(record):
+    captioner.apply(
+      variables,
+      carry,
+      tokens[:, :1, 0],
+      context,
+      train=True,
+      method='step',
+      rngs={'dropout': jax.random.key(0)},
+    )
+  assert zeros.keys() == {'state', 'sentinel'}
+  for share in zeros.values():
+    assert 0.2 < share < 0.8 if cell_dropout else share == 0
 
 
 def test_adaptive_attention_adds_vectors_of_one_size():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from captioning import adaptive
 from captioning import att2in
 from captioning import losses
 from captioning import model
@@ -245,6 +246,55 @@ def updown(w):
   }
 
 
+def adaatt(w):
+  """Their gates are in the order i, f, o, g; that of the sentinel is apart."""
+
+  def join(gates, of_sentinel):
+    i, f, o, g = np.split(gates, 4, axis=-1)
+    return np.concatenate([i, f, g, o, of_sentinel], axis=-1)
+
+  def kernel(name, of_sentinel):
+    lstm = 'core.lstm'
+    return join(w.kernel(f'{lstm}.{name}'), w.kernel(f'{lstm}.{of_sentinel}'))
+
+  bias = join(
+    w.bias('core.lstm.w2h', 'core.lstm.v2h', 'core.lstm.h2h.0'),
+    w.bias('core.lstm.r_w2h', 'core.lstm.r_v2h', 'core.lstm.r_h2h'),
+  )
+  attention = 'core.attention'
+  # A bias of the query is one of all keys.
+  keys = {
+    'key_layers_0': w.dense('ctx2att'),
+    'sentinel_key': w.dense(f'{attention}.fr_embed'),
+  }
+  query = w.bias(f'{attention}.ho_embed')
+  if w.gradient:
+    total = sum(layer['bias'] for layer in keys.values())
+    np.testing.assert_allclose(query, total, rtol=1e-5, atol=1e-6)
+  else:
+    for layer in keys.values():
+      layer['bias'] = layer['bias'] + query
+  return {
+    'words': w.words('embed.0'),
+    'picture': w.dense('fc_embed.0'),
+    'annotation': w.dense('att_embed.0'),
+    'cell': {
+      **w.cell(kernel('w2h', 'r_w2h'), kernel('h2h.0', 'r_h2h'), bias),
+      'constant_input': {'kernel': kernel('v2h', 'r_v2h')},
+    },
+    'sentinel': w.dense(f'{attention}.fr_linear.0'),
+    'sentinel_key': keys['sentinel_key'],
+    'state': w.dense(f'{attention}.ho_linear.0'),
+    'attend': {
+      'key_layers_0': keys['key_layers_0'],
+      'query': {'kernel': w.kernel(f'{attention}.ho_embed')},
+      'score': {'kernel': w.kernel(f'{attention}.alpha_net')},
+    },
+    'output_hidden': w.dense(f'{attention}.att2h'),
+    'output': w.output(),
+  }
+
+
 @dataclasses.dataclass(frozen=True)
 class Module:
   """A published module and the captioner of ours that equals it.
@@ -274,6 +324,11 @@ MODULES = {
   ),
   'att2in': Module(att2in.Att2in, att2in_params),
   'updown': Module(up_down.UpDown, updown, dict(attention_bias=True)),
+  'adaatt': Module(
+    adaptive.AdaptiveAttention,
+    adaatt,
+    dict(word_relu=True, cell_dropout=True),
+  ),
 }
 
 
@@ -345,7 +400,10 @@ def test_log_probs_and_attention(golden):
     theirs = golden.theirs['attention']
     steps = theirs.shape[2]
     real = real[..., :steps]
-    assert_close(y['attention'][:, :, :steps][real], theirs[real])
+    weights = y['attention']
+    if 'sentinel' in y:
+      weights = jnp.concatenate([y['sentinel'][..., None], weights], axis=-1)
+    assert_close(weights[:, :, :steps][real], theirs[real])
 
 
 def test_step_by_step(golden):
