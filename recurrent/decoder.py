@@ -45,6 +45,7 @@ CELLS = {
   'gru': cells.GRU,
   'rnn': cells.RNN,
 }
+_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': nn.relu}
 
 
 class Decoder(nn.Module):
@@ -369,21 +370,29 @@ class AttendingDecoder(Decoder):
     annotation_features: size of a ReLU layer with dropout that maps the
       annotations before attention; None for no layer.
     attention_bias: whether the keys of attention have biases.
+    attention_activation: 'tanh' or 'relu', applied before the scores.
   """
 
   attention: int = 512
   attention_layers: int = 1
   annotation_features: int | None = None
   attention_bias: bool = True
+  attention_activation: str = 'tanh'
 
   attends = True
 
   def setup(self):
     """Declares the layers; their parameters are created on first use."""
+    if self.attention_activation not in _ACTIVATIONS:
+      raise ValueError(
+        f'attention_activation={self.attention_activation!r} is none of '
+        f'{", ".join(_ACTIVATIONS)}'
+      )
     self.attend = attention.AdditiveAttention(
       self.attention,
       layers=self.attention_layers,
       use_bias=self.attention_bias,
+      activation=_ACTIVATIONS[self.attention_activation],
       dtype=self.dtype,
     )
     if self.annotation_features:

@@ -31,6 +31,17 @@ CAPTIONERS = {
     dict(attention_layers=2, init_layers=1),
   ),
   'soft_features': ('show_attend_tell', dict(annotation_features=8)),
+  'soft_options': (
+    'show_attend_tell',
+    dict(
+      attention_activation='relu',
+      gate='vector',
+      init_tanh=False,
+      deep_output=False,
+      cell='gru',
+      layers=2,
+    ),
+  ),
   'hard': ('show_attend_tell', dict(hard=True)),
   'adaptive': ('adaptive', dict(annotation_features=7)),
   'adaptive_options': (

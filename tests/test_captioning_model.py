@@ -126,14 +126,15 @@ def annotate(p, grid):
   return relu(dense(p['annotation'], grid)) if 'annotation' in p else grid
 
 
-def attention(p, annotations, h):
+def attention(p, annotations, h, activation=np.tanh):
   """Bahdanau's weights of the locations: f64[L, D], f64[H] -> f64[L]."""
   e = np.zeros(len(annotations))
   for i, a in enumerate(annotations):
     key = dense(p['key_layers_0'], a)
     if 'key_layers_1' in p:
       key = np.tanh(dense(p['key_layers_1'], key))
-    e[i] = (np.tanh(key + h @ p['query']['kernel']) @ p['score']['kernel'])[0]
+    key = activation(key + h @ p['query']['kernel'])
+    e[i] = (key @ p['score']['kernel'])[0]
   return softmax(e)
 
 
@@ -151,25 +152,44 @@ def show_and_tell(p, grid, words):
   return np.stack(logits), None
 
 
-def soft(p, grid, words, *, hard=False):
+def soft(
+  p,
+  grid,
+  words,
+  *,
+  hard=False,
+  attention_activation='tanh',
+  init_tanh=True,
+):
   """f64[L, D], the words from BOS on -> f64[T, V], alpha f64[T, L]."""
   grid = annotate(p, grid)
   mean = grid.mean(0)
   for name in sorted(p):
     if name.startswith('init_hidden'):
       mean = relu(dense(p[name], mean))
-  c, h = np.split(np.tanh(dense(p['init_state'], mean)), 2)
+  init = dense(p['init_state'], mean)
+  init = np.tanh(init) if init_tanh else init
+  stack, cell = layers(p), cell_of(p['cell'])
+  parts = np.split(init, init.size // len(zeros(p['cell'])))
+  if len(parts) == len(stack):  # Without c.
+    states = [(None, h) for h in parts]
+  else:
+    states = list(zip(parts[::2], parts[1::2], strict=True))
+  activation = {'tanh': np.tanh, 'relu': relu}[attention_activation]
   logits, alphas = [], []
   for word in words:
-    alpha = attention(p['attend'], grid, h)
+    _, h = states[0]
+    alpha = attention(p['attend'], grid, h, activation)
     z = grid[np.argmax(alpha)] if hard else alpha @ grid
     z = sigmoid(dense(p['beta'], h)) * z
     ey = p['words']['embedding'][word]
     projected = dense(p['cell']['input'], ey) + z @ p['context_gates']['kernel']
-    c, h = lstm(p['cell'], c, h, projected)
-    deep = ey + dense(p['output_hidden'], h)
-    deep = np.tanh(deep + z @ p['output_context']['kernel'])
-    logits.append(dense(p['output'], deep))
+    states = climb(cell, stack, states, projected)
+    _, out = states[-1]
+    if 'output_hidden' in p:
+      out = ey + dense(p['output_hidden'], out)
+      out = np.tanh(out + z @ p['output_context']['kernel'])
+    logits.append(dense(p['output'], out))
     alphas.append(alpha)
   return np.stack(logits), np.stack(alphas)
 
@@ -668,15 +688,18 @@ def test_unknown_model_is_an_error():
 
 
 @pytest.mark.parametrize(
-  ('change', 'message'),
+  ('name', 'change', 'message'),
   [
-    (dict(cell='lstn'), "cell='lstn' is none of lstm, peephole, maxout"),
-    (dict(layers=0), 'layers=0 must be at least 1'),
+    ('show_and_tell', dict(cell='lstn'), 'none of lstm, peephole, maxout, '),
+    ('show_and_tell', dict(layers=0), 'layers=0 must be at least 1'),
+    ('adaptive', dict(cell='gru'), "cell='gru' is none of lstm, maxout"),
+    ('soft', dict(gate='matrix'), "'matrix' is none of scalar, vector"),
+    ('soft', dict(attention_activation='elu'), "'elu' is none of tanh, relu"),
   ],
 )
-def test_unknown_cells_and_no_layers_are_errors(change, message):
+def test_unknown_options_name_the_known_ones(name, change, message):
   with pytest.raises(ValueError, match=message):
-    captioners.create(captioners.small_config('show_and_tell', **change))
+    captioners.create(captioners.small_config(name, **change))
 
 
 # Equations and published numbers cover the others.
@@ -684,6 +707,17 @@ def test_unknown_cells_and_no_layers_are_errors(change, message):
 def test_every_cell_steps_as_it_unrolls(cell, features, tokens):
   config = captioners.small_config('show_and_tell', cell=cell, layers=2)
   assert_steps_equal_unrolled(config, features, tokens)
+
+
+def test_widths_of_the_annotations(features):
+  """The hidden layer of the initial state, and a gate for each feature."""
+  config = captioners.small_config('soft', gate='vector')
+  _, variables = captioners.create(config)
+  p = variables['params']['decoder']
+  size = features.shape[-1]
+  assert size != config.decoder.features
+  assert p['init_hidden_0']['kernel'].shape == (size, size)
+  assert p['beta']['kernel'].shape == (config.decoder.features, size)
 
 
 def test_dropout_falls_between_layers(features, tokens):

@@ -638,6 +638,97 @@ def test_hard_attention(golden_file, monkeypatch):
   assert_close(updated['baseline']['cost'], golden.theirs['baseline_after'])
 
 
+# The tutorial of sgrvinod.
+
+
+def tutorial_numbers(size):
+  """Our numbers of its words <pad>, 1, ..., <unk>, <start>, <end>."""
+  words = range(FIRST, size)
+  return np.array([PAD, *words, UNK, BOS, EOS])
+
+
+def tutorial(w):
+  numbers = tutorial_numbers(len(w.arrays['fc.bias']))
+  theirs = np.argsort(numbers)  # Of our numbers.
+  words = w.arrays['embedding.weight'][theirs]
+  word, context = np.split(
+    w.arrays['decode_step.weight_ih'].T, [words.shape[1]]
+  )
+  memory, hidden = w.dense('init_c'), w.dense('init_h')
+  query = 'attention.decoder_att'
+  return {
+    'words': {'embedding': words},
+    'init_state': {
+      name: np.concatenate([memory[name], hidden[name]], axis=-1)
+      for name in memory
+    },
+    'attend': {
+      'key_layers_0': w.dense('attention.encoder_att', query),
+      'query': {'kernel': w.kernel(query)},
+      'score': {'kernel': w.kernel('attention.full_att')},
+    },
+    'beta': w.dense('f_beta'),
+    'cell': w.cell(
+      word,
+      w.arrays['decode_step.weight_hh'].T,
+      w.total('decode_step.bias_ih', 'decode_step.bias_hh'),
+    ),
+    'context_gates': {'kernel': context},
+    'output': {name: x[..., theirs] for name, x in w.dense('fc').items()},
+  }
+
+
+TUTORIAL = dict(
+  attention_activation='relu',
+  gate='vector',
+  init_layers=1,
+  init_tanh=False,
+  deep_output=False,
+)
+
+
+def test_tutorial(golden_file):
+  arrays = load(golden_file('captioners/sgrvinod.npz'))
+  params = tutorial(Weights(part(arrays, 'param/')))
+  vocab_size, embedding = params['words']['embedding'].shape
+  captioner = model.Captioner(
+    show_attend_tell.ShowAttendTell(
+      vocab_size=vocab_size,
+      features=params['output']['kernel'].shape[0],
+      embedding=embedding,
+      attention=len(params['attend']['score']['kernel']),
+      dropout_rate=0.0,
+      **TUTORIAL,
+    )
+  )
+  variables = {'params': {'decoder': params}}
+  numbers = tutorial_numbers(vocab_size)
+  captions = numbers[arrays['input/captions']]
+  assert (captions[:, 0] == BOS).all()
+  tokens = captions[:, 1:]
+  real = tokens != PAD
+  np.testing.assert_array_equal(real.sum(1) + 1, arrays['input/lengths'][:, 0])
+  batch = {'features': arrays['input/features'], 'tokens': tokens[:, None]}
+
+  logits, y = captioner.apply(variables, *model.inputs(batch), train=False)
+  log_probs, expected = (
+    jax.nn.log_softmax(x)[real]
+    for x in (logits[:, 0][..., numbers], arrays['logits'])
+  )
+  assert_close(log_probs, expected)
+  assert_close(y['attention'][:, 0][real], arrays['attention'][real])
+
+  for penalty, name in ((0.0, 'loss/cross_entropy'), (1.0, 'loss')):
+    config = loss_config(attention_penalty=penalty, penalty_reduction='mean')
+    loss, gradient, _ = loss_and_gradient(
+      captioner, config, variables, batch, features=True
+    )
+    assert_close(loss, arrays[name])
+  assert_gradients_close(gradient['features'], arrays['grad_input/features'])
+  weights = Weights(part(arrays, 'grad/'), gradient=True)
+  assert_gradients_close(gradient['params']['decoder'], tutorial(weights))
+
+
 # Self-critical training.
 
 
