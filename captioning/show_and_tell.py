@@ -19,7 +19,7 @@ class ShowAndTell(decoder.Decoder):
 
   Attributes:
     image_bias: whether the layer of the image has a bias, as in the ShowTell
-      and NewFC of Luo's published code.
+      and NewFC of Luo's published code (which drops nothing but the output).
     cell: a key of `decoder.CELLS`; 'maxout' for the FC of Rennie et al. 2017,
       in Luo's code NewFC.
     layers: number of recurrent layers, with dropout in between.
