@@ -226,7 +226,7 @@ def _scst() -> Table:
         published=(
           _published(paper, names, (101.3, 31.3, 54.3, 26.0)),
           _published(
-            'self-critical.pytorch, issue 10, Att2in2',
+            'ImageCaptioning.pytorch, issue 10, Att2in2',
             (*BLEU, 'METEOR', 'ROUGE-L', 'CIDEr'),
             (75.2, 58.8, 44.8, 33.9, 26.4, 55.1, 105.8),
             CODE,
