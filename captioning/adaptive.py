@@ -8,13 +8,19 @@ import jax.numpy as jnp
 from recurrent import cells
 from recurrent import decoder
 
+# Values of `cell` -> the class of the lower layers, and that of the top one.
+LAYERS = {
+  'lstm': (cells.LSTM, cells.SentinelLSTM),
+  'maxout': (cells.MaxoutLSTM, cells.MaxoutSentinelLSTM),
+}
+
 
 @flax.struct.dataclass
 class Context:
   """The inputs of every step."""
 
   annotations: decoder.Annotations
-  projected_constant: jax.Array  # [B, 1, 5 * H], of the mean annotation.
+  projected_constant: jax.Array  # [B, 1, G * H], of the mean annotation.
 
 
 class AdaptiveAttention(decoder.AttendingDecoder):
@@ -28,12 +34,25 @@ class AdaptiveAttention(decoder.AttendingDecoder):
   The attended context does not flow back into the LSTM. As in the authors'
   published code, the sentinel and the state pass through a layer (ReLU, tanh)
   each before they attend, there is a tanh layer before the vocabulary, and
-  dropout falls on all of these; its dropout within the attention's tanh is
-  left out. `annotation_features` and `embedding` must agree: sentinel, state
-  and locations are added.
+  dropout falls on all of these. That code also has `word_relu` and
+  `cell_dropout`; its dropout within the attention's tanh is left out.
+  `annotation_features` and `embedding` must agree: sentinel, state and
+  locations are added.
+
+  Attributes:
+    word_relu: words pass through a ReLU, before their dropout.
+    cell: 'lstm', or 'maxout' for the candidate of Att2in: the AdaAttMO of Luo's
+      published code.
+    cell_dropout: dropout falls on s and h before their layers, too.
+    layers: number of recurrent layers, with dropout in between; s and h are
+      those of the top one.
   """
 
   annotation_features: int | None = 512
+  word_relu: bool = False
+  cell: str = 'lstm'
+  cell_dropout: bool = False
+  layers: int = 1
 
   def setup(self):
     """Declares the layers; their parameters appear on the first use."""
@@ -49,7 +68,17 @@ class AdaptiveAttention(decoder.AttendingDecoder):
       embedding_init=nn.initializers.normal(0.1),
     )
     self.picture = nn.Dense(self.embedding, dtype=self.dtype)
-    self.cell = cells.SentinelLSTM(self.features, dtype=self.dtype)
+    lower, top = decoder.find_cell(self.cell, LAYERS)
+    first = top if self.layers == 1 else lower
+    self.first_layer = first(self.features, dtype=self.dtype, name='cell')
+    self.upper = decoder.upper_layers(
+      self.layers,
+      lower,
+      top,
+      features=self.features,
+      dropout_rate=self.dropout_rate,
+      dtype=self.dtype,
+    )
     self.sentinel = nn.Dense(self.embedding, dtype=self.dtype)
     self.sentinel_key = nn.Dense(self.attention, dtype=self.dtype)
     self.state = nn.Dense(self.embedding, dtype=self.dtype)
@@ -62,18 +91,22 @@ class AdaptiveAttention(decoder.AttendingDecoder):
     image = self.dropout(image, deterministic=not train)
     return Context(
       self.annotate(annotations, mask, train=train),
-      self.cell.project_constant(image)[:, None],
+      self.first_layer.project_constant(image)[:, None],
     )
 
   def start(self, context, num_sequences, *, train):
-    """Zeros: (c, h, s), each f32[B, num_sequences, H]."""
+    """Zeros: the carries of all layers, leaves f32[B, num_sequences, H]."""
     del train
-    return self.cell.start((len(context.projected_constant), num_sequences))
+    shape = (len(context.projected_constant), num_sequences)
+    return (self.first_layer.start(shape), *self.upper.start(shape))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""
-    word = self.dropout(self.words(tokens), deterministic=not train)
-    return word, self.cell.project(word)
+    word = self.words(tokens)
+    if self.word_relu:
+      word = nn.relu(word)
+    word = self.dropout(word, deterministic=not train)
+    return word, self.first_layer.project(word)
 
   def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`.
@@ -82,10 +115,18 @@ class AdaptiveAttention(decoder.AttendingDecoder):
     `sentinel` f32[B, K], the weight of the sentinel: with `attention` it sums
     to 1.
     """
-    carry, hidden = self.cell.step(
-      carry, projected + context.projected_constant
+    first, *upper = carry
+    first, hidden = self.first_layer.step(
+      first, projected + context.projected_constant
     )
-    sentinel = nn.relu(self.sentinel(carry[2]))
+    upper, hidden = self.upper.step(tuple(upper), hidden, train=train)
+    carry = (first, *upper)
+    _, _, sentinel = carry[-1]
+    if self.cell_dropout:
+      sentinel, hidden = (
+        self.dropout(x, deterministic=not train) for x in (sentinel, hidden)
+      )
+    sentinel = nn.relu(self.sentinel(sentinel))
     sentinel = self.dropout(sentinel, deterministic=not train)
     state = jnp.tanh(self.state(hidden))
     state = self.dropout(state, deterministic=not train)

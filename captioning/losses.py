@@ -36,7 +36,9 @@ def smoothed_cross_entropy(
   """(1 - s) * -log p(S_t) + s / V * sum_v -log p(v), with s = `smoothing`.
 
   Label smoothing, section 7 of Szegedy et al. 2016; shapes as for
-  `cross_entropy`.
+  `cross_entropy`. Luo's published code spreads s over the V - 1 other words,
+  s / (V - 1) each: the same with s * V / (V - 1) here. It also subtracts the
+  entropy of this target, a constant.
   """
   return likelihood.cross_entropy(logits, tokens, smoothing=smoothing)
 

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recurrent import cells
 from recurrent import decoder
 
 
@@ -17,11 +16,11 @@ class Context:
   """The inputs of every step."""
 
   annotations: decoder.Annotations
-  projected_constant: jax.Array  # [B, 1, 4 * H], of the mean annotation.
+  projected_constant: jax.Array  # [B, 1, G * H], of the mean annotation.
 
 
 class Luong(decoder.AttendingDecoder):
-  """One LSTM, which attends after it has read the word before.
+  """An LSTM that attends after it has read the word before.
 
     h = LSTM([E w, mean a, h~], h)            (h~ of the step before, 3.3)
     alpha = softmax(v . tanh(W_a a + W_h h))
@@ -33,7 +32,15 @@ class Luong(decoder.AttendingDecoder):
   sequence of states to start from: the state starts at zero, and the mean
   annotation is an input of every step. Dropout falls on words and on h~ before
   the vocabulary.
+
+  Attributes:
+    cell: a key of `decoder.CELLS`.
+    layers: number of recurrent layers, with dropout in between; h is that of
+      the top one.
   """
+
+  cell: str = 'lstm'
+  layers: int = 1
 
   def setup(self):
     """Declares the layers; their parameters appear on the first use."""
@@ -43,9 +50,17 @@ class Luong(decoder.AttendingDecoder):
       self.embedding,
       embedding_init=nn.initializers.normal(0.3),
     )
-    self.cell = cells.LSTM(self.features, dtype=self.dtype)
+    cell = decoder.find_cell(self.cell)
+    self.first_layer = cell(self.features, dtype=self.dtype, name='cell')
+    self.upper = decoder.upper_layers(
+      self.layers,
+      cell,
+      features=self.features,
+      dropout_rate=self.dropout_rate,
+      dtype=self.dtype,
+    )
     self.feedback = nn.Dense(
-      4 * self.features, use_bias=False, dtype=self.dtype
+      self.first_layer.width, use_bias=False, dtype=self.dtype
     )
     self.combine_hidden = nn.Dense(self.features, dtype=self.dtype)
     self.combine_context = nn.Dense(
@@ -55,30 +70,32 @@ class Luong(decoder.AttendingDecoder):
 
   def prepare(self, annotations, mask, *, train):
     """See `Decoder.prepare`; the mean is projected once."""
+    mean = decoder.mean(annotations, mask)
     return Context(
       self.annotate(annotations, mask, train=train),
-      self.cell.project_constant(decoder.mean(annotations, mask))[:, None],
+      self.first_layer.project_constant(mean)[:, None],
     )
 
   def start(self, context, num_sequences, *, train):
-    """Zeros: the carry of the LSTM, and h~; f32[B, num_sequences, H] each."""
+    """Zeros: the carries of all layers, and h~; f32[B, num_sequences, H]."""
     del train
     shape = (len(context.projected_constant), num_sequences)
-    state = self.cell.start(shape)
-    return state, jnp.zeros_like(self.cell.hidden(state))
+    state = self.first_layer.start(shape), self.upper.start(shape)
+    return state, jnp.zeros((*shape, self.features))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""
     word = self.dropout(self.words(tokens), deterministic=not train)
-    return word, self.cell.project(word)
+    return word, self.first_layer.project(word)
 
   def advance(self, carry, projected, context, *, train=False):
     """See `Decoder.advance`; y holds `hidden` (h~) and `attention`."""
-    state, attended = carry
-    state, hidden = self.cell.step(
-      state,
+    (first, upper), attended = carry
+    first, hidden = self.first_layer.step(
+      first,
       projected + context.projected_constant + self.feedback(attended),
     )
+    upper, hidden = self.upper.step(upper, hidden, train=train)
     annotations = context.annotations
     seen, weights, _ = self.attend(
       hidden,
@@ -90,6 +107,7 @@ class Luong(decoder.AttendingDecoder):
     attended = jnp.tanh(
       self.combine_hidden(hidden) + self.combine_context(seen)
     ).astype(jnp.float32)
+    state = first, upper
     return (state, attended), {'hidden': attended, 'attention': weights}
 
   def predict(self, word, y, *, train):

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recurrent import cells
 from recurrent import decoder
 
 
@@ -17,7 +16,7 @@ class Context:
   """The inputs of every step."""
 
   annotations: decoder.Annotations
-  projected_constant: jax.Array  # [B, 1, 4 * H], of the mean annotation.
+  projected_constant: jax.Array  # [B, 1, G * H], of the mean annotation.
 
 
 class UpDown(decoder.AttendingDecoder):
@@ -28,14 +27,19 @@ class UpDown(decoder.AttendingDecoder):
     h2 = LSTM2([sum_l a_l v_l, h1], h2)          (equations 5 and 6)
     p = softmax(W h2 + b)                        (equation 7)
 
-  On the grid of a ResNet, or on regions that a detector proposed. The attention
-  has no biases. With `annotation_features` as in Luo's published code:
-  annotations, their mean and words pass through a ReLU and dropout, and dropout
-  falls on h2 before the output; without, as in the authors', nothing is
-  dropped but h2.
+  On the grid of a ResNet, or on regions that a detector proposed. With
+  `annotation_features` as in Luo's published code: annotations, their mean and
+  words pass through a ReLU and dropout, and dropout falls on h2 before the
+  output; without, as in the authors', nothing is dropped but h2.
+
+  Attributes:
+    attention_bias: biases of the attention, which Luo's code has; the equations
+      have none.
+    cell: a key of `decoder.CELLS`: of both.
   """
 
-  attention_bias = False
+  attention_bias: bool = False
+  cell: str = 'lstm'
 
   def setup(self):
     """Declares the layers; their parameters appear on the first use."""
@@ -47,10 +51,11 @@ class UpDown(decoder.AttendingDecoder):
         1.0 if self.annotation_features else 0.01
       ),
     )
-    self.attention_cell = cells.LSTM(self.features, dtype=self.dtype)
-    self.language_cell = cells.LSTM(self.features, dtype=self.dtype)
+    cell = decoder.find_cell(self.cell)
+    self.attention_cell = cell(self.features, dtype=self.dtype)
+    self.language_cell = cell(self.features, dtype=self.dtype)
     self.feedback = nn.Dense(
-      4 * self.features, use_bias=False, dtype=self.dtype
+      self.attention_cell.width, use_bias=False, dtype=self.dtype
     )
     if self.annotation_features:
       self.picture = nn.Dense(self.annotation_features, dtype=self.dtype)
@@ -68,7 +73,7 @@ class UpDown(decoder.AttendingDecoder):
     )
 
   def start(self, context, num_sequences, *, train):
-    """Zeros: the carries of the two LSTMs, leaves f32[B, num_sequences, H]."""
+    """Zeros: the carries of the two cells, leaves f32[B, num_sequences, H]."""
     del train
     shape = (len(context.projected_constant), num_sequences)
     return self.attention_cell.start(shape), self.language_cell.start(shape)

@@ -88,7 +88,8 @@ def captioning_loss(**changes: Any) -> dict[str, Any]:
 
   Fields:
     per: the cross-entropy is averaged over the 'token's or the 'caption's.
-    label_smoothing: share of the target that is spread over the vocabulary.
+    label_smoothing: share s of the target that is spread over the vocabulary,
+      s / V each.
     attention_penalty: weight of the doubly stochastic regularisation (Xu et al.
       2015, equation 14).
     penalty_reduction: 'sum' (as in the paper) or 'mean' over the locations.

@@ -15,8 +15,8 @@ layer instead of two with peepholes
 As in their published code the state is reset to that after the first frame
 every 32 frames.
 
-Published: OTB-100's success AUC of SiamFC 0.582; Re3 reports none. Measured,
-one seed, on two sequences of OTB: see docs/results.md.
+Published: OTB-100's success AUC of SiamFC 0.582; that of Re3 is unknown here.
+Measured, one seed, on two sequences of OTB: see docs/results.md.
 """
 
 import ml_collections

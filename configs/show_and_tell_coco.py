@@ -6,7 +6,8 @@ r"""Show and Tell (Vinyals et al. 2015) on COCO.
 
 The paper's 512 units and words of 512, dropout 0.3 (im2txt), beam search. The
 paper trains by SGD and fine-tunes its Inception; here Adam at 5e-4, times 0.8
-every 3 epochs, on a frozen ResNet-101, as reproductions do.
+every 3 epochs, on a frozen ResNet-101, as reproductions do. The FC of Rennie et
+al. (2017): --config.decoder.cell=maxout --config.decoder.image_bias=True.
 
 Paper: BLEU-4 27.7, METEOR 23.7, CIDEr 85.5 (a random 4k dev set, ensemble, beam
 20). Measured: not run (needs the 20 GB data set and a GPU).
@@ -25,7 +26,14 @@ def get_config():
   config.model = 'show_and_tell'
   config.encoder = dict(depth=101, grid_size=1)
   config.encoder_weights = 'hf://timm/resnet101.tv_in1k'
-  config.decoder = dict(features=512, embedding=512, dropout_rate=0.3)
+  config.decoder = dict(
+    features=512,
+    embedding=512,
+    image_bias=False,
+    cell='lstm',
+    layers=1,
+    dropout_rate=0.3,
+  )
   config.frozen = ('encoder/',)
 
   config.loss = common.captioning_loss()

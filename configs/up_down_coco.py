@@ -14,7 +14,8 @@ The paper's 1,000 units, words of 1,000, attention of 512, words that occur at
 least five times, captions of 20 words, beams of 5. The paper trains by SGD;
 here, as in self-critical.pytorch, by Adam at 5e-4, times 0.8 every 3 epochs,
 gradients clipped to 0.1, every 5 epochs 5 % more words of the model's own, up
-to 25 %, 30 epochs; then 20 epochs at 5e-5 on CIDEr-D.
+to 25 %, 30 epochs; then 20 epochs at 5e-5 on CIDEr-D. Its attention has biases:
+--config.decoder.attention_bias=True.
 
 Paper, CIDEr / BLEU-4 / SPICE: locations 105.4 / 33.4 / 19.2, self-critical
 111.1 / 34.0 / 20.2 (recalled); regions 113.5 / 36.2 / 20.3, self-critical 120.1
@@ -51,6 +52,8 @@ def get_config(phase='cross_entropy'):
     embedding=1000,
     attention=512,
     annotation_features=1000,
+    attention_bias=False,
+    cell='lstm',
     dropout_rate=0.5,
   )
   config.frozen = ('encoder/',)

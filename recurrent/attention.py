@@ -92,12 +92,14 @@ class AdditiveAttention(nn.Module):
     layers: number of layers that compute the keys; each one after the first is
       k_l <- tanh(W' k_l + b'), the `n_layers_att` of Xu et al.'s code.
     use_bias: whether these layers have biases.
+    activation: of k_l + U h, elementwise.
     dtype: type of the matrix products.
   """
 
   features: int
   layers: int = 1
   use_bias: bool = True
+  activation: Callable[[jax.Array], jax.Array] = jnp.tanh
   dtype: Any = jnp.float32
 
   def setup(self):
@@ -166,12 +168,13 @@ class AdditiveAttention(nn.Module):
 
   def _attend(self, keys, query, values, mask, sentinel, *, select):
     """[..., L, A], [..., K, 1, A], [..., L, D], [..., L] -> as `__call__`."""
-    scores = self.score(jnp.tanh(keys + query))[..., 0]
+    scores = self.score(self.activation(keys + query))[..., 0]
     if mask is not None:
       mask = mask[..., None, :]
     if sentinel is not None:
       sentinel_key, sentinel_value = sentinel
-      first = self.score(jnp.tanh(sentinel_key[..., None, :] + query))[..., 0]
+      first = self.activation(sentinel_key[..., None, :] + query)
+      first = self.score(first)[..., 0]
       scores = jnp.concatenate([first, scores], axis=-1)
       if mask is not None:
         mask = jnp.pad(

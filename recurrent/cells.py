@@ -354,8 +354,8 @@ class SentinelLSTM(LSTM):
   num_gates = 5
 
   def update(self, carry, projected, product, recurrent_mask=None):
-    """(c, h, s), [B, 5 * H] twice -> (c, h, s), f32[B, H]."""
-    width = 4 * self.features
+    """(c, h, s), [B, G * H] twice -> (c, h, s), f32[B, H]."""
+    width = self.width - self.features
     (memory, hidden), _ = super().update(
       carry[:2], projected[..., :width], product[..., :width], recurrent_mask
     )
@@ -368,6 +368,15 @@ class SentinelLSTM(LSTM):
     """The zero state (c, h, s), each f32[batch_shape, H]."""
     memory, hidden = super().start(batch_shape)
     return memory, hidden, jnp.zeros_like(hidden)
+
+
+class MaxoutSentinelLSTM(SentinelLSTM, MaxoutLSTM):
+  """`MaxoutLSTM` with the visual sentinel of `SentinelLSTM`.
+
+  i, f, o, g, g', q = split(W x + U h + b)         (gates in this order)
+  """
+
+  num_gates = 6
 
 
 class GRU(Cell):

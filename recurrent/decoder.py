@@ -18,6 +18,7 @@ W width of the projected inputs, V vocabulary.
 """
 
 import functools
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
@@ -29,9 +30,22 @@ import jax.numpy as jnp
 
 from recurrent import attention
 from recurrent import categorical
+from recurrent import cells
 from recurrent import masking
+from recurrent import modulated_cells
 from recurrent import search
 from recurrent import unroll
+
+# The `cell` of decoders that can have any.
+CELLS = {
+  'lstm': cells.LSTM,
+  'peephole': cells.PeepholeLSTM,
+  'maxout': cells.MaxoutLSTM,
+  'layer_norm': modulated_cells.LayerNormLSTM,
+  'gru': cells.GRU,
+  'rnn': cells.RNN,
+}
+_ACTIVATIONS = {'tanh': jnp.tanh, 'relu': nn.relu}
 
 
 class Decoder(nn.Module):
@@ -256,6 +270,78 @@ def _step(apply, context, carry, tokens):
   return apply(carry, tokens, context, method='step')
 
 
+def find_cell(name: str, known: Mapping[str, Any] = CELLS) -> Any:
+  """The value for a decoder's `cell`; a ValueError names those known."""
+  if name not in known:
+    raise ValueError(f'cell={name!r} is none of {", ".join(known)}')
+  return known[name]
+
+
+class UpperLayers(nn.Module):
+  """The recurrent layers above a decoder's first.
+
+  Each reads the output of the layer below, after dropout (Zaremba et al. 2014,
+  Recurrent Neural Network Regularization).
+
+  Attributes:
+    kinds: their classes, from the bottom; none for a decoder of one layer.
+    features: units of each layer, H.
+    dropout_rate: of the input of each.
+    dtype: type of the matrix products.
+  """
+
+  kinds: tuple[type[cells.Cell], ...]
+  features: int
+  dropout_rate: float = 0.0
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    """Declares the layers; their parameters are created on first use."""
+    self.layers = [kind(self.features, dtype=self.dtype) for kind in self.kinds]
+    self.dropout = nn.Dropout(self.dropout_rate)
+
+  def start(self, batch_shape: tuple[int, ...]) -> tuple[cells.Carry, ...]:
+    """The zero state of each layer."""
+    return tuple(layer.start(batch_shape) for layer in self.layers)
+
+  def step(
+    self, carries: tuple[cells.Carry, ...], below: jax.Array, *, train: bool
+  ) -> tuple[tuple[cells.Carry, ...], jax.Array]:
+    """One step of time: the new carries, and the output f32[B, K, H].
+
+    Args:
+      carries: of each layer.
+      below: f32[B, K, H], the output of the first layer.
+      train: whether dropout is active.
+    """
+    updated = []
+    for layer, carry in zip(self.layers, carries, strict=True):
+      below = self.dropout(below, deterministic=not train)
+      carry, below = layer.step(carry, layer.project(below))
+      updated.append(carry)
+    return tuple(updated), below
+
+
+def upper_layers(
+  layers: int, *kinds: type[cells.Cell], **options: Any
+) -> UpperLayers:
+  """The layers above the first.
+
+  Args:
+    layers: their number, the first included; at least 1.
+    *kinds: the class of the layers, or of those in between and of the top one.
+    **options: see `UpperLayers`.
+
+  Raises:
+    ValueError: there is no layer.
+  """
+  if layers < 1:
+    raise ValueError(f'layers={layers} must be at least 1')
+  middle, top = kinds[0], kinds[-1]
+  kinds = (middle,) * (layers - 2) + (top,) * (layers > 1)
+  return UpperLayers(kinds, **options)
+
+
 @flax.struct.dataclass
 class Annotations:
   """The inputs of attention, the same at every step."""
@@ -283,21 +369,30 @@ class AttendingDecoder(Decoder):
     attention_layers: see `attention.AdditiveAttention`.
     annotation_features: size of a ReLU layer with dropout that maps the
       annotations before attention; None for no layer.
+    attention_bias: whether the keys of attention have biases.
+    attention_activation: 'tanh' or 'relu', applied before the scores.
   """
 
   attention: int = 512
   attention_layers: int = 1
   annotation_features: int | None = None
+  attention_bias: bool = True
+  attention_activation: str = 'tanh'
 
   attends = True
-  attention_bias: ClassVar[bool] = True
 
   def setup(self):
     """Declares the layers; their parameters are created on first use."""
+    if self.attention_activation not in _ACTIVATIONS:
+      raise ValueError(
+        f'attention_activation={self.attention_activation!r} is none of '
+        f'{", ".join(_ACTIVATIONS)}'
+      )
     self.attend = attention.AdditiveAttention(
       self.attention,
       layers=self.attention_layers,
       use_bias=self.attention_bias,
+      activation=_ACTIVATIONS[self.attention_activation],
       dtype=self.dtype,
     )
     if self.annotation_features:

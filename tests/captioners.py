@@ -21,19 +21,43 @@ WORDS = vocabulary.Vocabulary([*vocabulary.SPECIAL, *'abcdefg'])
 # Name -> the key of `model.DECODERS`, and the special arguments of its decoder.
 CAPTIONERS = {
   'show_and_tell': ('show_and_tell', {}),
+  'show_and_tell_options': (
+    'show_and_tell',
+    dict(image_bias=True, cell='maxout', layers=3),
+  ),
   'soft': ('show_attend_tell', {}),
   'soft_layers': (
     'show_attend_tell',
     dict(attention_layers=2, init_layers=1),
   ),
   'soft_features': ('show_attend_tell', dict(annotation_features=8)),
+  'soft_options': (
+    'show_attend_tell',
+    dict(
+      attention_activation='relu',
+      gate='vector',
+      init_tanh=False,
+      deep_output=False,
+      cell='gru',
+      layers=2,
+    ),
+  ),
   'hard': ('show_attend_tell', dict(hard=True)),
   'adaptive': ('adaptive', dict(annotation_features=7)),
+  'adaptive_options': (
+    'adaptive',
+    dict(annotation_features=7, word_relu=True, cell='maxout', layers=2),
+  ),
   'att2in': ('att2in', {}),
   'att2in_features': ('att2in', dict(annotation_features=8)),
   'up_down': ('up_down', {}),
   'up_down_features': ('up_down', dict(annotation_features=8)),
+  'up_down_options': (
+    'up_down',
+    dict(annotation_features=8, attention_bias=True, cell='maxout'),
+  ),
   'luong': ('luong', {}),
+  'luong_options': ('luong', dict(cell='gru', layers=2)),
 }
 # With these, captions of images differ, some end and some do not.
 SEEDS = dict(
@@ -54,6 +78,8 @@ MODELS = (
   'up_down_features',
   'luong',
 )
+# Those of other cells, layers and activations.
+OPTIONS = tuple(name for name in CAPTIONERS if name.endswith('_options'))
 # Hard attention samples in training.
 DETERMINISTIC = tuple(name for name in MODELS if name != 'hard')
 

@@ -1,6 +1,9 @@
 """The captioners are the papers' equations, however they are run."""
 
+import inspect
+
 import captioners
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +17,7 @@ from captioning import inference
 from captioning import losses
 from captioning import model
 from captioning import vocabulary
+from recurrent import decoder
 from recurrent import search
 from training import parallel
 
@@ -77,54 +81,115 @@ def lstm(p, c, h, projected):
   return c, sigmoid(o) * np.tanh(c)
 
 
+def maxout_lstm(p, c, h, projected):
+  gates = projected + h @ p['recurrent']['kernel']
+  i, f, o, *candidates = np.split(gates, 5)
+  c = sigmoid(f + 1) * c + sigmoid(i) * np.maximum(*candidates)
+  return c, sigmoid(o) * np.tanh(c)
+
+
+def gru(p, c, h, projected):
+  r, z, n = np.split(projected, 3)
+  of_r, of_z, of_n = np.split(h @ p['recurrent']['kernel'], 3)
+  z = sigmoid(z + of_z)
+  n = np.tanh(n + sigmoid(r + of_r) * (of_n + p['candidate_bias']))
+  return c, (1 - z) * n + z * h
+
+
+def cell_of(p):
+  """One of the cells, by the number of its gates."""
+  units, width = p['recurrent']['kernel'].shape
+  return {3: gru, 4: lstm, 5: maxout_lstm}[width // units]
+
+
+def layers(p):
+  """The parameters of all layers, from the bottom."""
+  upper = p.get('upper', {})
+  return [p['cell'], *(upper[name] for name in sorted(upper))]
+
+
+def climb(step, layers, states, projected):
+  """One step of all layers: the new states (c, h) of each.
+
+  The first reads `projected`, the others the h below.
+  """
+  found = []
+  for p, state in zip(layers, states, strict=True):
+    found.append(step(p, *state, projected))
+    if len(found) < len(layers):
+      projected = dense(layers[len(found)]['input'], found[-1][1])
+  return found
+
+
 def annotate(p, grid):
   """The annotations that attention sees: f64[L, D]."""
   return relu(dense(p['annotation'], grid)) if 'annotation' in p else grid
 
 
-def attention(p, annotations, h):
+def attention(p, annotations, h, activation=np.tanh):
   """Bahdanau's weights of the locations: f64[L, D], f64[H] -> f64[L]."""
   e = np.zeros(len(annotations))
   for i, a in enumerate(annotations):
     key = dense(p['key_layers_0'], a)
     if 'key_layers_1' in p:
       key = np.tanh(dense(p['key_layers_1'], key))
-    e[i] = (np.tanh(key + h @ p['query']['kernel']) @ p['score']['kernel'])[0]
+    key = activation(key + h @ p['query']['kernel'])
+    e[i] = (key @ p['score']['kernel'])[0]
   return softmax(e)
 
 
 def show_and_tell(p, grid, words):
   """f64[L, D], the words from BOS on -> f64[T, V], None."""
-  image = grid.mean(0) @ p['image']['kernel']
-  c = h = zeros(p['cell'])
-  c, h = lstm(p['cell'], c, h, dense(p['cell']['input'], image))
+  stack, cell = layers(p), cell_of(p['cell'])
+  image = dense(p['image'], grid.mean(0))
+  states = [(zeros(layer), zeros(layer)) for layer in stack]
+  states = climb(cell, stack, states, dense(p['cell']['input'], image))
   logits = []
   for word in words:
     x = p['words']['embedding'][word]
-    c, h = lstm(p['cell'], c, h, dense(p['cell']['input'], x))
-    logits.append(dense(p['output'], h))
+    states = climb(cell, stack, states, dense(p['cell']['input'], x))
+    logits.append(dense(p['output'], states[-1][1]))
   return np.stack(logits), None
 
 
-def soft(p, grid, words, *, hard=False):
+def soft(
+  p,
+  grid,
+  words,
+  *,
+  hard=False,
+  attention_activation='tanh',
+  init_tanh=True,
+):
   """f64[L, D], the words from BOS on -> f64[T, V], alpha f64[T, L]."""
   grid = annotate(p, grid)
   mean = grid.mean(0)
   for name in sorted(p):
     if name.startswith('init_hidden'):
       mean = relu(dense(p[name], mean))
-  c, h = np.split(np.tanh(dense(p['init_state'], mean)), 2)
+  init = dense(p['init_state'], mean)
+  init = np.tanh(init) if init_tanh else init
+  stack, cell = layers(p), cell_of(p['cell'])
+  parts = np.split(init, init.size // len(zeros(p['cell'])))
+  if len(parts) == len(stack):  # Without c.
+    states = [(None, h) for h in parts]
+  else:
+    states = list(zip(parts[::2], parts[1::2], strict=True))
+  activation = {'tanh': np.tanh, 'relu': relu}[attention_activation]
   logits, alphas = [], []
   for word in words:
-    alpha = attention(p['attend'], grid, h)
+    _, h = states[0]
+    alpha = attention(p['attend'], grid, h, activation)
     z = grid[np.argmax(alpha)] if hard else alpha @ grid
     z = sigmoid(dense(p['beta'], h)) * z
     ey = p['words']['embedding'][word]
     projected = dense(p['cell']['input'], ey) + z @ p['context_gates']['kernel']
-    c, h = lstm(p['cell'], c, h, projected)
-    deep = ey + dense(p['output_hidden'], h)
-    deep = np.tanh(deep + z @ p['output_context']['kernel'])
-    logits.append(dense(p['output'], deep))
+    states = climb(cell, stack, states, projected)
+    _, out = states[-1]
+    if 'output_hidden' in p:
+      out = ey + dense(p['output_hidden'], out)
+      out = np.tanh(out + z @ p['output_context']['kernel'])
+    logits.append(dense(p['output'], out))
     alphas.append(alpha)
   return np.stack(logits), np.stack(alphas)
 
@@ -134,21 +199,30 @@ def hard(p, grid, words):
   return soft(p, grid, words, hard=True)
 
 
-def adaptive(p, grid, words):
+def adaptive(p, grid, words, *, word_relu=False):
   """Lu et al. 2017; the sentinel is where the published code has layers."""
   cell, attend = p['cell'], p['attend']
   v = relu(dense(p['annotation'], grid))
   v_g = relu(dense(p['picture'], grid.mean(0)))
-  c = h = zeros(cell)
+  top, units = layers(p)[-1], len(zeros(cell))
+  # The last gate is that of the sentinel.
+  gates = jax.tree.map(lambda x: x[..., :-units], top)
+  gate = jax.tree.map(lambda x: x[..., -units:], top)
+  stack = [*layers(p)[:-1], gates]
+  states = [(zeros(layer), zeros(layer)) for layer in stack]
   logits, alphas = [], []
   for word in words:
-    x = np.concatenate([p['words']['embedding'][word], v_g])
+    ey = p['words']['embedding'][word]
+    x = np.concatenate([relu(ey) if word_relu else ey, v_g])
     kernel = [cell[name]['kernel'] for name in ('input', 'constant_input')]
     pre = x @ np.concatenate(kernel) + cell['input']['bias']
-    pre = pre + h @ cell['recurrent']['kernel']
-    i, f, g, o, q = np.split(pre, 5)
-    c = sigmoid(f + 1) * c + sigmoid(i) * np.tanh(g)
-    h = sigmoid(o) * np.tanh(c)
+    _, before = states[-1]
+    states = climb(
+      cell_of(gates), stack, states, pre[: stack[0]['input']['bias'].size]
+    )
+    c, h = states[-1]
+    pre = pre if len(stack) == 1 else dense(top['input'], states[-2][1])
+    q = pre[-units:] + before @ gate['recurrent']['kernel']
     s = sigmoid(q) * np.tanh(c)  # Equation 10.
     s = relu(dense(p['sentinel'], s))
     state = np.tanh(dense(p['state'], h))
@@ -189,6 +263,7 @@ def att2in(p, grid, words):
 def up_down(p, grid, words):
   """Anderson et al. 2018, section 3.2."""
   first, second = p['attention_cell'], p['language_cell']
+  cell = cell_of(first)
   mean, v = grid.mean(0), annotate(p, grid)
   if 'picture' in p:
     mean = relu(dense(p['picture'], mean))
@@ -207,10 +282,10 @@ def up_down(p, grid, words):
     if 'annotation' in p:
       x = relu(x)
     projected = np.concatenate([h2, mean, x]) @ kernel + first['input']['bias']
-    c1, h1 = lstm(first, c1, h1, projected)
+    c1, h1 = cell(first, c1, h1, projected)
     alpha = attention(p['attend'], v, h1)
     x = np.concatenate([alpha @ v, h1])
-    c2, h2 = lstm(second, c2, h2, dense(second['input'], x))
+    c2, h2 = cell(second, c2, h2, dense(second['input'], x))
     logits.append(dense(p['output'], h2))
     alphas.append(alpha)
   return np.stack(logits), np.stack(alphas)
@@ -218,8 +293,8 @@ def up_down(p, grid, words):
 
 def luong(p, grid, words):
   """Luong et al. 2015, equations 5 and 6, with input feeding (section 3.3)."""
-  cell, v = p['cell'], annotate(p, grid)
-  c = h = zeros(cell)
+  cell, v, stack = p['cell'], annotate(p, grid), layers(p)
+  states = [(zeros(layer), zeros(layer)) for layer in stack]
   fed = np.zeros(p['feedback']['kernel'].shape[0])
   logits, alphas = [], []
   # The input of the LSTM, as one product with [h~, mean v, E w].
@@ -235,7 +310,9 @@ def luong(p, grid, words):
   )
   for word in words:
     x = np.concatenate([fed, grid.mean(0), p['words']['embedding'][word]])
-    c, h = lstm(cell, c, h, x @ kernel + cell['input']['bias'])
+    projected = x @ kernel + cell['input']['bias']
+    states = climb(cell_of(cell), stack, states, projected)
+    _, h = states[-1]
     alpha = attention(p['attend'], v, h)
     fed = np.concatenate([alpha @ v, h]) @ combine
     fed = np.tanh(fed + p['combine_hidden']['bias'])
@@ -261,6 +338,12 @@ def expected(name, variables, features, tokens, num_locations=None):
   f[B, L, D], i32[B, K, T] -> f64[B, K, T, V], f64[B, K, T, L] or None.
   """
   equations = next(EQUATIONS[key] for key in EQUATIONS if name.startswith(key))
+  known = inspect.signature(equations).parameters
+  options = {
+    option: value
+    for option, value in captioners.CAPTIONERS[name][1].items()
+    if option in known
+  }
   p = jax.tree.map(np.float64, variables['params']['decoder'])
   logits = np.zeros((*tokens.shape, V))
   attention = np.zeros((*tokens.shape, features.shape[1]))
@@ -268,8 +351,10 @@ def expected(name, variables, features, tokens, num_locations=None):
     words = [vocabulary.BOS_ID, *tokens[b, k, :-1]]
     count = features.shape[1] if num_locations is None else num_locations[b]
     grid = features[b, :count].astype(np.float64)
-    logits[b, k], attention[b, k, :, :count] = equations(p, grid, words)
-  return logits, None if name == 'show_and_tell' else attention
+    logits[b, k], attention[b, k, :, :count] = equations(
+      p, grid, words, **options
+    )
+  return logits, None if name.startswith('show_and_tell') else attention
 
 
 def log_softmax(x):
@@ -378,9 +463,8 @@ def test_compiled_equals_interpreted(name, features, tokens):
   np.testing.assert_allclose(compiled, logits, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', MODELS)
-def test_unrolled_equals_stepped(name, features, tokens):
-  captioner, variables = captioners.create(captioners.small_config(name))
+def assert_steps_equal_unrolled(config, features, tokens):
+  captioner, variables = captioners.create(config)
   unrolled, _ = teacher_forced(
     captioner, variables, features, tokens, LOCATIONS
   )
@@ -394,6 +478,11 @@ def test_unrolled_equals_stepped(name, features, tokens):
     carry, logits = step(carry, word, context)
     np.testing.assert_allclose(logits, unrolled[:, :, t], rtol=1e-4, atol=1e-5)
     word = tokens[..., t]
+
+
+@pytest.mark.parametrize('name', MODELS + captioners.OPTIONS)
+def test_unrolled_equals_stepped(name, features, tokens):
+  assert_steps_equal_unrolled(captioners.small_config(name), features, tokens)
 
 
 @pytest.mark.optimized
@@ -596,6 +685,91 @@ def test_unknown_model_is_an_error():
   config.model = 'tell'
   with pytest.raises(ValueError, match='none of show_and_tell, show_attend_'):
     model.create(config, V)
+
+
+@pytest.mark.parametrize(
+  ('name', 'change', 'message'),
+  [
+    ('show_and_tell', dict(cell='lstn'), 'none of lstm, peephole, maxout, '),
+    ('show_and_tell', dict(layers=0), 'layers=0 must be at least 1'),
+    ('adaptive', dict(cell='gru'), "cell='gru' is none of lstm, maxout"),
+    ('soft', dict(gate='matrix'), "'matrix' is none of scalar, vector"),
+    ('soft', dict(attention_activation='elu'), "'elu' is none of tanh, relu"),
+  ],
+)
+def test_unknown_options_name_the_known_ones(name, change, message):
+  with pytest.raises(ValueError, match=message):
+    captioners.create(captioners.small_config(name, **change))
+
+
+# Equations and published numbers cover the others.
+@pytest.mark.parametrize('cell', sorted({*decoder.CELLS} - {'lstm', 'maxout'}))
+def test_every_cell_steps_as_it_unrolls(cell, features, tokens):
+  config = captioners.small_config('show_and_tell', cell=cell, layers=2)
+  assert_steps_equal_unrolled(config, features, tokens)
+
+
+def test_widths_of_the_annotations(features):
+  """The hidden layer of the initial state, and a gate for each feature."""
+  config = captioners.small_config('soft', gate='vector')
+  _, variables = captioners.create(config)
+  p = variables['params']['decoder']
+  size = features.shape[-1]
+  assert size != config.decoder.features
+  assert p['init_hidden_0']['kernel'].shape == (size, size)
+  assert p['beta']['kernel'].shape == (config.decoder.features, size)
+
+
+def test_dropout_falls_between_layers(features, tokens):
+  config = captioners.small_config('show_and_tell', layers=2, dropout_rate=0.5)
+  captioner, variables = captioners.create(config)
+
+  def upper(train):
+    below = jnp.ones((4, 2, config.decoder.features))
+    return nn.apply(
+      lambda module: module.upper.step(
+        module.upper.start((4, 2)), below, train=train
+      )[1],
+      captioner.decoder,
+    )(
+      {'params': variables['params']['decoder']},
+      rngs={'dropout': jax.random.key(0)},
+    )
+
+  dropped, whole = upper(True), upper(False)
+  assert len(np.unique(whole[..., 0])) == 1
+  assert len(np.unique(dropped[..., 0])) > 4
+
+
+@pytest.mark.parametrize('cell_dropout', [False, True])
+def test_dropout_before_the_layers_of_state_and_sentinel(
+  cell_dropout, features, tokens
+):
+  config = captioners.small_config(
+    'adaptive', dropout_rate=0.5, cell_dropout=cell_dropout
+  )
+  captioner, variables = captioners.create(config)
+  zeros = {}
+
+  def record(layer, args, kwargs, call):
+    if call.module.name in ('state', 'sentinel'):
+      zeros[call.module.name] = np.mean(args[0] == 0)
+    return layer(*args, **kwargs)
+
+  carry, context = captioner.apply(variables, features, method='begin')
+  with nn.intercept_methods(record):
+    captioner.apply(
+      variables,
+      carry,
+      tokens[:, :1, 0],
+      context,
+      train=True,
+      method='step',
+      rngs={'dropout': jax.random.key(0)},
+    )
+  assert zeros.keys() == {'state', 'sentinel'}
+  for share in zeros.values():
+    assert 0.2 < share < 0.8 if cell_dropout else share == 0
 
 
 def test_adaptive_attention_adds_vectors_of_one_size():

@@ -1,17 +1,24 @@
 """Against published captioners: the folder tests/golden/captioners."""
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from captioning import adaptive
 from captioning import att2in
 from captioning import losses
 from captioning import model
 from captioning import rewards
 from captioning import self_critical
+from captioning import show_and_tell
 from captioning import show_attend_tell
+from captioning import up_down
 from captioning import vocabulary as vocabulary_lib
+from configs import coco
 from configs import ucm
 from recurrent import attention
 
@@ -56,16 +63,21 @@ def assert_close(actual, expected, atol=1e-5):
   np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=atol)
 
 
-def assert_gradients_close(actual, expected):
-  """Within 1e-5 of the largest entry of each array."""
-  assert jax.tree.structure(actual) == jax.tree.structure(expected)
-  jax.tree_util.tree_map_with_path(
-    lambda path, x, y: np.testing.assert_allclose(
-      x, y, rtol=0, atol=1e-5 * max(np.abs(y).max(), 1), err_msg=str(path)
-    ),
-    actual,
-    expected,
-  )
+def by_path(tree):
+  """The arrays of a tree by their paths, such as 'cell/input/bias'."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): x
+    for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def assert_gradients_close(actual, expected, *, ours_alone=()):
+  """Within 1e-5 of the largest entry of each array, or of 0.1."""
+  actual, expected = by_path(actual), by_path(expected)
+  assert actual.keys() == expected.keys() | {*ours_alone}
+  for path, y in expected.items():
+    atol = 1e-5 * max(np.abs(y).max(), 0.1)
+    np.testing.assert_allclose(actual[path], y, rtol=0, atol=atol, err_msg=path)
 
 
 def loss_config(**changes):
@@ -76,127 +88,326 @@ def loss_config(**changes):
   return config
 
 
-def loss_and_gradient(captioner, config, variables, batch):
-  """The loss, the gradient of the parameters, and the other variables."""
+def loss_and_gradient(captioner, config, variables, batch, *, features=False):
+  """The loss, the gradient of the parameters, and the other variables.
+
+  With `features` the gradient is {'params': ..., 'features': ...}.
+  """
   loss_fn = losses.create(captioner, config)
   counts = losses.counts(batch)
   others = {name: x for name, x in variables.items() if name != 'params'}
 
-  @jax.jit
-  def step(params):
-    return jax.value_and_grad(
-      lambda params: loss_fn(
-        {'params': params, **others}, batch, counts, 0, jax.random.key(0)
-      ),
-      has_aux=True,
-    )(params)
+  def loss_of(inputs):
+    return loss_fn(
+      {'params': inputs['params'], **others},
+      {**batch, 'features': inputs['features']},
+      counts,
+      0,
+      jax.random.key(0),
+    )
 
-  (loss, (_, updated)), gradient = step(variables['params'])
-  return loss, gradient, updated
+  step = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+  (loss, (_, updated)), gradient = step(
+    {'params': variables['params'], 'features': batch['features']}
+  )
+  return loss, gradient if features else gradient['params'], updated
 
 
-# Att2in.
+# self-critical.pytorch.
 
 
-def att2in_params(arrays, *, gradient=False):
-  """Weights by their names, or gradients, in our tree.
+class Weights:
+  """Their weights, or gradients, by their names.
 
-  Theirs has two biases where ours has the sum: of the gradients, which are
-  equal, one is taken.
+  Theirs may have several biases where ours has the sum. Their gradients are
+  equal; one is taken.
   """
-  w = {name: x.T for name, x in arrays.items()}
-  vocab, units = len(arrays['embed.weight']), arrays['core.h2h.weight'].shape[1]
 
-  def total(first, second):
-    if gradient:
-      np.testing.assert_allclose(w[first], w[second], rtol=1e-5, atol=1e-6)
-      return w[first]
-    return w[first] + w[second]
+  def __init__(self, arrays, *, gradient=False):
+    self.arrays = arrays
+    self.gradient = gradient
 
-  bias = total('core.i2h.bias', 'core.h2h.bias').copy()
-  output_bias = rows(w['logit.bias'], vocab, others=0)
-  embedding = rows(arrays['embed.weight'], vocab, others=0)
-  # They feed 0, which is EOS too.
-  embedding[BOS], embedding[EOS] = embedding[EOS], 0
-  if not gradient:
-    bias[units : 2 * units] -= 1  # Our forget gates add it.
-    output_bias[[PAD, BOS]] = IMPOSSIBLE
+  def kernel(self, name):
+    return self.arrays[f'{name}.weight'].T
+
+  def bias(self, *names):
+    """The sum of the biases of layers."""
+    return self.total(*(f'{name}.bias' for name in names))
+
+  def total(self, *names):
+    first, *others = (self.arrays[name] for name in names)
+    for other in others:
+      if self.gradient:
+        np.testing.assert_allclose(other, first, rtol=1e-5, atol=1e-6)
+      else:
+        first = first + other
+    return first
+
+  def dense(self, name, *also):
+    """The layer; its bias includes those of other layers."""
+    return {'kernel': self.kernel(name), 'bias': self.bias(name, *also)}
+
+  def words(self, name):
+    vectors = self.arrays[f'{name}.weight']
+    embedding = rows(vectors, len(vectors), others=0)
+    # They feed 0, which is EOS too.
+    embedding[BOS], embedding[EOS] = embedding[EOS], 0
+    return {'embedding': embedding}
+
+  def output(self, name='logit'):
+    weight, bias = (self.arrays[f'{name}.{x}'] for x in ('weight', 'bias'))
+    others = 0 if self.gradient else IMPOSSIBLE
+    return {
+      'kernel': rows(weight, len(weight), others=0).T,
+      'bias': rows(bias, len(bias), others=others),
+    }
+
+  def cell(self, inputs, recurrent, bias):
+    """Kernels f32[., G * H], f32[H, G * H], and the bias or None."""
+    kernels = {'input': {'kernel': inputs}, 'recurrent': {'kernel': recurrent}}
+    units, width = recurrent.shape
+    if not self.gradient:
+      bias = np.zeros(width, np.float32) if bias is None else bias.copy()
+      bias[units : 2 * units] -= 1  # Our forget gates add it.
+    if bias is not None:
+      kernels['input']['bias'] = bias
+    return kernels
+
+
+def show_tell(w):
+  """Their LSTM has no biases."""
   return {
-    'words': {'embedding': embedding},
-    'attend': {
-      'key_layers_0': {
-        'kernel': w['ctx2att.weight'],
-        'bias': total('ctx2att.bias', 'core.attention.h2att.bias'),
-      },
-      'query': {'kernel': w['core.attention.h2att.weight']},
-      'score': {'kernel': w['core.attention.alpha_net.weight']},
-    },
-    'cell': {
-      'input': {'kernel': w['core.i2h.weight'], 'bias': bias},
-      'recurrent': {'kernel': w['core.h2h.weight']},
-    },
-    'context_candidate': {
-      'kernel': w['core.a2c.weight'],
-      'bias': w['core.a2c.bias'],
-    },
-    'output': {
-      'kernel': rows(arrays['logit.weight'], vocab, others=0).T,
-      'bias': output_bias,
-    },
+    'words': w.words('embed'),
+    'image': w.dense('img_embed'),
+    'cell': w.cell(
+      w.arrays['core.weight_ih_l0'].T, w.arrays['core.weight_hh_l0'].T, None
+    ),
+    'output': w.output(),
   }
 
 
-class Att2in:
+def newfc(w):
+  return {
+    'words': w.words('embed'),
+    'image': w.dense('fc_embed'),
+    'cell': w.cell(
+      w.kernel('_core.i2h'),
+      w.kernel('_core.h2h'),
+      w.bias('_core.i2h', '_core.h2h'),
+    ),
+    'output': w.output(),
+  }
+
+
+def att2in_params(w):
+  return {
+    'words': w.words('embed'),
+    'attend': {
+      'key_layers_0': w.dense('ctx2att', 'core.attention.h2att'),
+      'query': {'kernel': w.kernel('core.attention.h2att')},
+      'score': {'kernel': w.kernel('core.attention.alpha_net')},
+    },
+    'cell': w.cell(
+      w.kernel('core.i2h'),
+      w.kernel('core.h2h'),
+      w.bias('core.i2h', 'core.h2h'),
+    ),
+    'context_candidate': w.dense('core.a2c'),
+    'output': w.output(),
+  }
+
+
+def updown(w):
+  """Inputs of their first LSTM: the other's state, the mean, the word."""
+  first, second = 'core.att_lstm', 'core.lang_lstm'
+  units = w.arrays[f'{second}.weight_hh'].shape[1]
+
+  def cell(name, kernel):
+    bias = w.total(f'{name}.bias_ih', f'{name}.bias_hh')
+    return w.cell(kernel, w.arrays[f'{name}.weight_hh'].T, bias)
+
+  kernel = w.arrays[f'{first}.weight_ih'].T
+  feedback, mean, word = np.split(kernel, [units, 2 * units])
+  return {
+    'words': w.words('embed.0'),
+    'picture': w.dense('fc_embed.0'),
+    'annotation': w.dense('att_embed.0'),
+    'attend': {
+      'key_layers_0': w.dense('ctx2att', 'core.attention.h2att'),
+      'query': {'kernel': w.kernel('core.attention.h2att')},
+      'score': {'kernel': w.kernel('core.attention.alpha_net')},
+    },
+    'feedback': {'kernel': feedback},
+    'attention_cell': {
+      **cell(first, word),
+      'constant_input': {'kernel': mean},
+    },
+    'language_cell': cell(second, w.arrays[f'{second}.weight_ih'].T),
+    'output': w.output(),
+  }
+
+
+def adaatt(w):
+  """Their gates are in the order i, f, o, g; that of the sentinel is apart."""
+
+  def join(gates, of_sentinel):
+    i, f, o, g = np.split(gates, 4, axis=-1)
+    return np.concatenate([i, f, g, o, of_sentinel], axis=-1)
+
+  def kernel(name, of_sentinel):
+    lstm = 'core.lstm'
+    return join(w.kernel(f'{lstm}.{name}'), w.kernel(f'{lstm}.{of_sentinel}'))
+
+  bias = join(
+    w.bias('core.lstm.w2h', 'core.lstm.v2h', 'core.lstm.h2h.0'),
+    w.bias('core.lstm.r_w2h', 'core.lstm.r_v2h', 'core.lstm.r_h2h'),
+  )
+  attention = 'core.attention'
+  # A bias of the query is one of all keys.
+  keys = {
+    'key_layers_0': w.dense('ctx2att'),
+    'sentinel_key': w.dense(f'{attention}.fr_embed'),
+  }
+  query = w.bias(f'{attention}.ho_embed')
+  if w.gradient:
+    total = sum(layer['bias'] for layer in keys.values())
+    np.testing.assert_allclose(query, total, rtol=1e-5, atol=1e-6)
+  else:
+    for layer in keys.values():
+      layer['bias'] = layer['bias'] + query
+  return {
+    'words': w.words('embed.0'),
+    'picture': w.dense('fc_embed.0'),
+    'annotation': w.dense('att_embed.0'),
+    'cell': {
+      **w.cell(kernel('w2h', 'r_w2h'), kernel('h2h.0', 'r_h2h'), bias),
+      'constant_input': {'kernel': kernel('v2h', 'r_v2h')},
+    },
+    'sentinel': w.dense(f'{attention}.fr_linear.0'),
+    'sentinel_key': keys['sentinel_key'],
+    'state': w.dense(f'{attention}.ho_linear.0'),
+    'attend': {
+      'key_layers_0': keys['key_layers_0'],
+      'query': {'kernel': w.kernel(f'{attention}.ho_embed')},
+      'score': {'kernel': w.kernel(f'{attention}.alpha_net')},
+    },
+    'output_hidden': w.dense(f'{attention}.att2h'),
+    'output': w.output(),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+  """A published module and the captioner of ours that equals it.
+
+  Attributes:
+    decoder: the class.
+    params: `Weights` -> its parameters.
+    options: its arguments, but for the sizes.
+    ours_alone: parameters that theirs lacks.
+  """
+
+  decoder: type
+  params: Callable[[Weights], dict]
+  options: dict = dataclasses.field(default_factory=dict)
+  ours_alone: tuple[str, ...] = ()
+
+
+MODULES = {
+  'show_tell': Module(
+    show_and_tell.ShowAndTell,
+    show_tell,
+    dict(image_bias=True),
+    ours_alone=('cell/input/bias',),
+  ),
+  'newfc': Module(
+    show_and_tell.ShowAndTell, newfc, dict(image_bias=True, cell='maxout')
+  ),
+  'att2in': Module(att2in.Att2in, att2in_params),
+  'updown': Module(up_down.UpDown, updown, dict(attention_bias=True)),
+  'adaatt': Module(
+    adaptive.AdaptiveAttention,
+    adaatt,
+    dict(word_relu=True, cell_dropout=True),
+  ),
+}
+
+
+class Golden:
   """The captioner with their weights, and what it was given."""
 
-  def __init__(self, arrays, masked):
+  def __init__(self, arrays, name, *, masked):
+    self.module = MODULES[name]
     self.theirs = part(arrays, 'masked/') if masked else arrays
-    weights = part(arrays, 'param/')
-    self.vocab, embedding = weights['embed.weight'].shape
+    params = self.module.params(Weights(part(arrays, 'param/')))
+    vocab_size, embedding = params['words']['embedding'].shape
+    units = params['output']['kernel'].shape[0]
+    sizes = dict(vocab_size=vocab_size, features=units, embedding=embedding)
+    if 'attend' in params:
+      sizes['attention'] = len(params['attend']['score']['kernel'])
+    if 'annotation' in params:
+      sizes['annotation_features'] = len(params['annotation']['bias'])
     self.captioner = model.Captioner(
-      att2in.Att2in(
-        vocab_size=self.vocab + 2,
-        features=weights['core.h2h.weight'].shape[1],
-        embedding=embedding,
-        attention=len(weights['ctx2att.bias']),
-        dropout_rate=0.0,
-      )
+      self.module.decoder(**sizes, **self.module.options, dropout_rate=0.0)
     )
-    self.variables = {'params': {'decoder': att2in_params(weights)}}
-    self.numbers = our_numbers(self.vocab)
+    self.variables = {'params': {'decoder': params}}
+    self.numbers = our_numbers(vocab_size - 2)
+    self.targets = arrays['input/seq'][..., 1:]
     self.batch = {
       'features': arrays['input/att_feats'],
-      'tokens': our_tokens(arrays['input/seq'][..., 1:], self.vocab),
+      'tokens': our_tokens(self.targets, vocab_size - 2),
     }
+    self.mask = np.ones(self.batch['features'].shape[:2], np.float32)
+    if masked:
+      self.mask = arrays['input/att_masks']
+      self.batch['num_locations'] = self.mask.sum(1).astype(np.int32)
     self.real = arrays['input/loss_mask'] > 0
     np.testing.assert_array_equal(self.batch['tokens'] != PAD, self.real)
-    if masked:
-      self.batch['num_locations'] = (
-        arrays['input/att_masks'].sum(1).astype(np.int32)
-      )
+
+  def logits(self):
+    return self.captioner.apply(
+      self.variables, *model.inputs(self.batch), train=False
+    )
+
+  def feature_gradient(self):
+    """Theirs, of the features, through their mean too."""
+    count = self.mask.sum(1)[:, None, None]
+    mean = self.theirs['grad_input/fc_feats'][:, None] / count
+    return self.theirs['grad_input/att_feats'] + mean * self.mask[..., None]
 
 
-@pytest.fixture(scope='module', params=['all', 'masked'])
-def golden_att2in(request, golden_file):
-  arrays = load(golden_file('captioners/att2in.npz'))
-  return Att2in(arrays, request.param == 'masked')
-
-
-def test_att2in_log_probs_and_attention(golden_att2in):
-  golden = golden_att2in
-  logits, y = golden.captioner.apply(
-    golden.variables, *model.inputs(golden.batch), train=False
+@pytest.fixture(
+  scope='module',
+  params=[
+    pytest.param((name, masked), id=name + '-masked' * masked)
+    for name in MODULES
+    for masked in (False, True)
+    if not masked or name not in ('show_tell', 'newfc')
+  ],
+)
+def golden(request, golden_file):
+  name, masked = request.param
+  return Golden(
+    load(golden_file(f'captioners/{name}.npz')), name, masked=masked
   )
+
+
+def test_log_probs_and_attention(golden):
+  logits, y = golden.logits()
   log_probs = jax.nn.log_softmax(logits)[..., golden.numbers]
   real = golden.real
   assert_close(log_probs[real], golden.theirs['log_probs'][real])
-  theirs = golden.theirs['attention']
-  real = real[..., : theirs.shape[2]]
-  assert_close(y['attention'][:, :, : theirs.shape[2]][real], theirs[real])
+  if 'attention' in golden.theirs:
+    theirs = golden.theirs['attention']
+    steps = theirs.shape[2]
+    real = real[..., :steps]
+    weights = y['attention']
+    if 'sentinel' in y:
+      weights = jnp.concatenate([y['sentinel'][..., None], weights], axis=-1)
+    assert_close(weights[:, :, :steps][real], theirs[real])
 
 
-def test_att2in_step_by_step(golden_att2in):
-  golden = golden_att2in
+def test_step_by_step(golden):
   tokens = golden.batch['tokens']
   apply = golden.captioner.apply
   carry, context = apply(
@@ -215,21 +426,50 @@ def test_att2in_step_by_step(golden_att2in):
     fed = tokens[..., t]
 
 
-def test_att2in_loss_and_gradients(golden_att2in):
-  golden = golden_att2in
+def test_loss_and_gradients(golden):
+  """Of the features too: they train the encoder."""
   loss, gradient, _ = loss_and_gradient(
-    golden.captioner, loss_config(), golden.variables, golden.batch
+    golden.captioner,
+    loss_config(),
+    golden.variables,
+    golden.batch,
+    features=True,
   )
   assert_close(loss, golden.theirs['loss'])
-  expected = att2in_params(part(golden.theirs, 'grad/'), gradient=True)
-  assert_gradients_close(gradient['decoder'], expected)
+  assert_gradients_close(gradient['features'], golden.feature_gradient())
+  weights = Weights(part(golden.theirs, 'grad/'), gradient=True)
+  assert_gradients_close(
+    gradient['params']['decoder'],
+    golden.module.params(weights),
+    ours_alone=golden.module.ours_alone,
+  )
+
+
+@pytest.mark.parametrize('smoothing', [0.1, 0.2])
+def test_label_smoothing(golden, smoothing):
+  """They spread s over the other words: see `smoothed_cross_entropy`.
+
+  Their loss is a divergence: less the entropy of the target.
+  """
+  logits, _ = golden.logits()
+  size = len(golden.numbers)
+  costs = losses.smoothed_cross_entropy(
+    logits[..., golden.numbers], golden.targets, smoothing * size / (size - 1)
+  )
+  target = np.full(size, smoothing / (size - 1))
+  target[0] = 1 - smoothing
+  entropy = -np.sum(target * np.log(target))
+  assert_close(
+    costs[golden.real].mean() - entropy,
+    golden.theirs[f'label_smoothing_{smoothing}'],
+  )
 
 
 # Show, Attend and Tell.
 
 
 def arctic_params(w, *, gradient=False):
-  """Weights by their names, or gradients, in our tree: see `att2in_params`."""
+  """Weights by their names, or gradients, in our tree: see `Weights`."""
   units = w['decoder_U'].shape[0]
 
   def gates(x):
@@ -397,6 +637,86 @@ def test_hard_attention(golden_file, monkeypatch):
   )
   golden.assert_gradients_close(gradient)
   assert_close(updated['baseline']['cost'], golden.theirs['baseline_after'])
+
+
+# a-PyTorch-Tutorial-to-Image-Captioning.
+
+
+def tutorial_numbers(size):
+  """Our numbers of its words <pad>, 1, ..., <unk>, <start>, <end>."""
+  words = range(FIRST, size)
+  return np.array([PAD, *words, UNK, BOS, EOS])
+
+
+def tutorial(w):
+  numbers = tutorial_numbers(len(w.arrays['fc.bias']))
+  theirs = np.argsort(numbers)  # Of our numbers.
+  words = w.arrays['embedding.weight'][theirs]
+  word, context = np.split(
+    w.arrays['decode_step.weight_ih'].T, [words.shape[1]]
+  )
+  memory, hidden = w.dense('init_c'), w.dense('init_h')
+  query = 'attention.decoder_att'
+  return {
+    'words': {'embedding': words},
+    'init_state': {
+      name: np.concatenate([memory[name], hidden[name]], axis=-1)
+      for name in memory
+    },
+    'attend': {
+      'key_layers_0': w.dense('attention.encoder_att', query),
+      'query': {'kernel': w.kernel(query)},
+      'score': {'kernel': w.kernel('attention.full_att')},
+    },
+    'beta': w.dense('f_beta'),
+    'cell': w.cell(
+      word,
+      w.arrays['decode_step.weight_hh'].T,
+      w.total('decode_step.bias_ih', 'decode_step.bias_hh'),
+    ),
+    'context_gates': {'kernel': context},
+    'output': {name: x[..., theirs] for name, x in w.dense('fc').items()},
+  }
+
+
+def test_tutorial(golden_file):
+  arrays = load(golden_file('captioners/sgrvinod.npz'))
+  params = tutorial(Weights(part(arrays, 'param/')))
+  vocab_size, embedding = params['words']['embedding'].shape
+  config = coco.get_config('tutorial')
+  config.decoder.update(
+    features=params['output']['kernel'].shape[0],
+    embedding=embedding,
+    attention=len(params['attend']['score']['kernel']),
+    dropout_rate=0.0,
+  )
+  captioner = model.create(config, vocab_size, with_encoder=False)
+  variables = {'params': {'decoder': params}}
+  numbers = tutorial_numbers(vocab_size)
+  captions = numbers[arrays['input/captions']]
+  assert (captions[:, 0] == BOS).all()
+  tokens = captions[:, 1:]
+  real = tokens != PAD
+  np.testing.assert_array_equal(real.sum(1) + 1, arrays['input/lengths'][:, 0])
+  batch = {'features': arrays['input/features'], 'tokens': tokens[:, None]}
+
+  logits, y = captioner.apply(variables, *model.inputs(batch), train=False)
+  log_probs, expected = (
+    jax.nn.log_softmax(x)[real]
+    for x in (logits[:, 0][..., numbers], arrays['logits'])
+  )
+  assert_close(log_probs, expected)
+  assert_close(y['attention'][:, 0][real], arrays['attention'][real])
+
+  for penalty, name in ((0.0, 'loss/cross_entropy'), (1.0, 'loss')):
+    config = loss_config(attention_penalty=penalty, penalty_reduction='mean')
+    loss, gradient, _ = loss_and_gradient(
+      captioner, config, variables, batch, features=True
+    )
+    assert_close(loss, arrays[name])
+  assert_gradients_close(gradient['features'], arrays['grad_input/features'])
+  weights = Weights(part(arrays, 'grad/'), gradient=True)
+  assert_gradients_close(gradient['params']['decoder'], tutorial(weights))
 
 
 # Self-critical training.
