@@ -1,6 +1,7 @@
 # `make help` lists the targets: the lines with two number signs.
 # Each sets up .venv first, unless it is current. All are safe to repeat.
-# The demos run on two devices, which on a CPU are two of its cores.
+# demo-sketch runs on two devices, which on a CPU are two of its cores; the small
+# batches of demo are faster on one, which uses both cores, too.
 
 # The newest of 3.13, 3.12 and 3.11 that is found.
 PYTHON ?= $(shell scripts/find_python.sh)
@@ -31,28 +32,33 @@ help: ## List the targets
 
 $(VENV)/current: pyproject.toml
 	@echo 'Setting up $(VENV) (once, and when pyproject.toml changes)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
-	touch $@
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-warn-script-location --editable '.[$(EXTRAS)]'
+	@touch $@
 
 demo: $(VENV)/current ## Train an image captioner on SYNTHETIC images; caption its test split
 	@echo 'Training a captioner on SYNTHETIC images in $(DEMO)'
-	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
-	  $(BIN)/python -m captioning.main --config=configs/scenes.py \
-	  --workdir=$(DEMO)
-	@echo 'Scores: $(DEMO)/results.json'
-	@echo 'Captions with attention: $(DEMO)/results/test.png'
+	$(BIN)/python -m captioning.main --config=configs/scenes.py --workdir=$(DEMO)
+	@echo 'Captions with attention: $(DEMO)/results/test.png. To try next:'
+	@echo '  $(BIN)/python -m captioning.evaluate --workdir=$(DEMO) --page'
+	@echo "  make studio STUDIO='--workdir=$(DEMO)'"
 
 demo-sketch: $(VENV)/current ## Train Sketch-RNN on Kanji; draw with it
 	@echo 'Training Sketch-RNN on Kanji in $(DEMO_SKETCH)'
 	XLA_FLAGS="$${XLA_FLAGS---xla_force_host_platform_device_count=2}" \
 	  $(BIN)/python -m sketch_rnn.main --config=configs/sketch_kanji.py \
 	  --workdir=$(DEMO_SKETCH)
-	@echo 'Losses: $(DEMO_SKETCH)/results.json'
-	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png'
+	@echo 'Drawings: $(DEMO_SKETCH)/results/test.png. To try next:'
+	@echo '  $(BIN)/python -m sketch_rnn.sample sample --count=40' \
+	  '--workdir=$(DEMO_SKETCH) --output=$(DEMO_SKETCH)/samples'
+	@echo "  make studio STUDIO='--workdir=$(DEMO_SKETCH)'"
 
-studio: $(VENV)/current ## Serve a web page for drawing and captioning with these models
-	$(BIN)/python -m demo $(STUDIO)
+# What was compiled is kept: the second start is faster.
+studio: $(VENV)/current ## Serve a web page for drawing and captioning with released models
+	@JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR-runs/compiled}" \
+	  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
+	  $(BIN)/python -m demo $(STUDIO)
 
 # Runs that differ in the seed alone share one compilation.
 video: $(VENV)/current ## Train the four SYNTHETIC tasks of video/; print their tables
@@ -60,6 +66,8 @@ video: $(VENV)/current ## Train the four SYNTHETIC tasks of video/; print their 
 	JAX_COMPILATION_CACHE_DIR="$${JAX_COMPILATION_CACHE_DIR-$(TABLES)/compiled}" \
 	  $(BIN)/python -m tables --table=$(VIDEO) \
 	  --rows=$(VIDEO_ROWS) --seeds=0,1,2 --workdirs=$(TABLES) --run --jobs=2
+	@echo 'Tables: $(TABLES)/TABLE.md and TABLE.png. To try next:'
+	@echo "  make studio STUDIO='--workdir=$(TABLES)/event_captions/temporal_attention_0'"
 
 test: $(VENV)/current ## Run the tests, but the slow ones
 	scripts/install_chromium.sh

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from demo import load
+from training import paths
 
 _POLL = 0.5  # Seconds.
 
@@ -132,7 +133,7 @@ def main():
     default=200,
     help='number of requests at once (default: 200)',
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   command = [sys.executable, '-m', 'demo', '--port=0', '--no_browser']
   command += [f'--workdir={workdir}' for workdir in args.workdir]
   process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -1,6 +1,7 @@
 r"""Captions images with a trained captioner.
 
   python -m captioning.caption --workdir=runs/coco photo.jpg folder/
+  python -m captioning.caption --pretrained=scenes drawing.png
   python -m captioning.caption --workdir=runs/coco photo.jpg --json
   python -m captioning.caption --workdir=runs/coco *.jpg --attention=out.png
   python -m captioning.caption --workdir=runs/coco photo.jpg --n_best=5 \
@@ -23,6 +24,8 @@ import PIL.Image
 from captioning import figures
 from captioning import inference
 from training import app
+from training import paths
+from training import released
 
 
 def find_files(paths: list[str]) -> list[pathlib.Path]:
@@ -46,11 +49,18 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     'paths', nargs='+', help='images and directories of images'
   )
-  parser.add_argument(
+  model = parser.add_mutually_exclusive_group(required=True)
+  model.add_argument(
     '--workdir',
-    required=True,
     action='append',
+    type=pathlib.Path,
     help='workdir of a trained captioner; repeat it for an ensemble',
+  )
+  model.add_argument(
+    '--pretrained',
+    metavar='NAME',
+    choices=released.names(),
+    help=released.help_text(),
   )
   parser.add_argument(
     '--n_best',
@@ -74,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     metavar='OUT.png',
     help='write the images with the attention at each word',
   )
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_args(paths.arguments(parser, argv))
   if arguments.attention:
     # Checked before the work, not after it.
     path = pathlib.Path(arguments.attention)
@@ -86,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
   app.set_up_logging()
   try:
     captioner = inference.load(
-      *arguments.workdir,
+      *(arguments.workdir or [released.path(arguments.pretrained)]),
       decoding=arguments.decoding,
       min_beams=arguments.n_best,
     )

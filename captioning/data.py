@@ -14,11 +14,13 @@ import json
 import os
 import pathlib
 import re
+import types
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from captioning import judge as judge_lib
 from captioning import scenes
 from captioning import sources
 from training import datasets
@@ -162,6 +164,23 @@ def open_split(
   )
 
 
+def generated(name: str, split: str, count: int) -> list[dict[str, Any]]:
+  """Some records of an embedded data set, without preparing it.
+
+  Args:
+    name: 'scenes'.
+    split: 'train', 'validation' or 'test'.
+    count: number of records, which are evenly spaced in the split.
+
+  Raises:
+    ValueError: the data set is not embedded.
+  """
+  if name != 'scenes':
+    raise ValueError(f'{name} cannot be generated: only scenes can')
+  step = scenes.SPLITS[split] // count
+  return [scenes.record(split, i * step) for i in range(count)]
+
+
 def fingerprint(name: str, data_dir: str | os.PathLike | None = None) -> str:
   """A hash of the contents of a data set: sixteen letters and digits."""
   return datasets.fingerprint(_open(name, data_dir))
@@ -172,6 +191,11 @@ def directory(
 ) -> pathlib.Path:
   """The directory of a prepared data set, and of files derived from it."""
   return pathlib.Path(_open(name, data_dir).data_path)
+
+
+def judge(name: str) -> types.ModuleType | None:
+  """The module that says which captions of a data set are true, or None."""
+  return judge_lib if name == 'scenes' else None
 
 
 def _images_builder(name: str, data_dir, **kwargs) -> CaptionedImages:

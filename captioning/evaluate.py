@@ -1,11 +1,14 @@
 r"""Scores the best checkpoint of a run.
 
   python -m captioning.evaluate --workdir=runs/coco --split=test --page
+  python -m captioning.evaluate --pretrained=scenes
   python -m captioning.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \
     --name=ensemble
   python -m captioning.evaluate --workdir=runs/coco --name=diverse --diversity \
     --decoding=beam_size=6 --decoding=num_groups=3 \
     --decoding=diversity_penalty=0.5
+
+Results go to the workdir, those of a released model to runs/pretrained/NAME.
 """
 
 import pathlib
@@ -69,4 +72,4 @@ def main(config, workdir):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, evaluates=True)

@@ -6,6 +6,7 @@ import itertools
 import json
 import pathlib
 import time
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from captioning import data
 from captioning import diversity
@@ -31,18 +31,27 @@ from recurrent import search
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 
 # Scores that rank checkpoints: those that `Evaluator` computes every time.
 METRICS = (*metrics.WITHOUT_JAVA, 'loss', 'accuracy', 'perplexity')
+# Those of data sets whose captions can be judged; see `data.judge`.
+JUDGED_METRICS = ('true', 'complete')
 
 
-def check_metric(name: str):
-  """Raises a ValueError unless checkpoints can be ranked by this metric."""
-  if name not in METRICS:
-    raise ValueError(f'best_metric={name!r} is none of {", ".join(METRICS)}')
+def check_metric(config: ml_collections.ConfigDict):
+  """Raises a ValueError unless `best_metric` can rank checkpoints."""
+  names = METRICS
+  if data.judge(config.data.name) is not None:
+    names += JUDGED_METRICS
+  if config.best_metric not in names:
+    raise ValueError(
+      f'best_metric={config.best_metric!r} is none of {", ".join(names)}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Evaluator:
     self._examples = examples
     self._attends = _shows_attention(captioners[0], config)
     self._max_length = config.decoding.max_length
+    self._judge = data.judge(config.data.name)
     self.references = {}
     for i in range(len(source)):
       record = source[i]
@@ -85,6 +95,7 @@ class Evaluator:
     self.batches = batching.evaluation_batches(
       source, examples.evaluation, batch_size=config.eval_batch_size
     )
+    self._batch_size = config.eval_batch_size
     self._decode = inference.decode_step(
       captioners, config.decoding, examples.vocabulary
     )
@@ -135,14 +146,13 @@ class Evaluator:
         strict=True,
       )
     )
+    texts = {i: found[0].text for i, found in captions.items()}
     result = metrics.score(
-      self.references,
-      {i: found[0].text for i, found in captions.items()},
-      meteor=meteor,
-      spice_jar=spice_jar,
+      self.references, texts, meteor=meteor, spice_jar=spice_jar
     )
     scores = {
       **result['corpus'],
+      **self._judged(texts),
       **tokens,
       'perplexity': float(jnp.exp(tokens['loss'])),
     }
@@ -155,34 +165,74 @@ class Evaluator:
     )
 
   def attention(
-    self, variables: Sequence[Any], evaluation: Evaluation
+    self,
+    variables: Sequence[Any],
+    evaluation: Evaluation,
+    batches: Iterable[dict[str, np.ndarray]],
   ) -> Iterator[np.ndarray | None]:
     """The first captioner's attention at each word of each best caption.
 
     Args:
       variables: of each captioner, replicated.
       evaluation: of these variables.
+      batches: the images.
 
     Yields:
-      f32[T, L] in the order of the images, or None where there is no attention
-      that can be drawn over an image.
+      f32[T, L] in the order of the images.
     """
-    if not self._attends:
-      yield from [None] * len(self.references)
-      return
     yield from inference.attend(
       self._attend,
       variables[0],
-      batching.read(self.batches),
+      batches,
       {i: beams[0].text for i, beams in evaluation.captions.items()},
       self._examples.vocabulary,
       max_length=self._max_length,
     )
 
+  def entries(
+    self,
+    variables: Sequence[Any],
+    evaluation: Evaluation,
+    indices: Sequence[int] | None = None,
+  ) -> Iterator[page.Entry]:
+    """Yields images with their captions, references, scores and attention.
+
+    Args:
+      variables: of each captioner, replicated.
+      evaluation: of these variables.
+      indices: of the images; None for all of the split.
+    """
+    batches = self.batches
+    if indices is None:
+      indices = range(len(self.records))
+    else:
+      batches = batching.evaluation_batches(
+        [self.records[n] for n in indices],
+        self._examples.evaluation,
+        batch_size=self._batch_size,
+      )
+    # No attention, or none that can be drawn over an image.
+    attention = itertools.repeat(None)
+    if self._attends:
+      attention = self.attention(variables, evaluation, batching.read(batches))
+    # The indices first: once they end, no attention is computed.
+    for n, weights in zip(indices, attention, strict=False):
+      record = self.records[n]
+      caption = evaluation.captions[record['id']][0]
+      yield page.Entry(
+        id=record['id'],
+        image=self._examples.image(record),
+        caption=caption.text,
+        log_prob=caption.log_prob,
+        references=self.references[record['id']],
+        scores=evaluation.per_image[record['id']],
+        attention=weights,
+      )
+
   def show(
     self, variables: Sequence[Any], evaluation: Evaluation, *, count: int
   ) -> dict[str, np.ndarray]:
-    """Figures of the first captions, with attention where there is any.
+    """Figures of images at equal distances in the split: not chosen.
 
     Args:
       variables: of each captioner, replicated.
@@ -192,48 +242,45 @@ class Evaluator:
     Returns:
       uint8[H, W, 3] by the id of the image.
     """
-    rows = zip(
-      range(count),
-      self.references.items(),
-      self.attention(variables, evaluation),
-      strict=False,
+    size = len(self.records)
+    indices = (
+      [n * size // count for n in range(count)] if size > count else None
     )
     return {
-      i: figures.caption(
-        self._examples.image(self.records[n]),
-        evaluation.captions[i][0].text,
-        attention,
-        references,
+      entry.id: figures.caption(
+        entry.image,
+        entry.caption,
+        entry.attention,
+        entry.references[:1],
+        verdict=self._verdict(entry.id, entry.caption),
       )
-      for n, (i, references), attention in rows
+      for entry in self.entries(variables, evaluation, indices)
     }
 
-  def entries(
-    self, variables: Sequence[Any], evaluation: Evaluation
-  ) -> Iterator[page.Entry]:
-    """Yields every image of the split, for its page; see `attention`."""
-    rows = self.attention(variables, evaluation)
-    for n, (i, attention) in enumerate(zip(self.references, rows, strict=True)):
-      caption = evaluation.captions[i][0]
-      yield page.Entry(
-        id=i,
-        image=self._examples.image(self.records[n]),
-        caption=caption.text,
-        log_prob=caption.log_prob,
-        references=self.references[i],
-        scores=evaluation.per_image[i],
-        attention=attention,
-      )
+  def _verdict(self, image_id: str, caption: str) -> bool | None:
+    """True or false where the data set says what is true."""
+    if self._judge is None:
+      return None
+    return self._judge.judge_image(image_id, caption).true
 
   def most_frequent_caption(self, training: batching.Source) -> dict[str, Any]:
     """The commonest training caption, given to every image, and its scores.
 
     A captioner that never reads the image would reach these.
     """
-    return metrics.most_frequent_caption(
+    result = metrics.most_frequent_caption(
       (c for i in range(len(training)) for c in training[i]['captions']),
       self.references,
     )
+    same = dict.fromkeys(self.references, result['caption'])
+    result['scores'] |= self._judged(same)
+    return result
+
+  def _judged(self, texts: dict[str, str]) -> dict[str, float]:
+    """Shares of true captions, where the data set says what is true."""
+    if self._judge is None:
+      return {}
+    return self._judge.score(texts)
 
 
 def _shows_attention(
@@ -251,6 +298,22 @@ def table(evaluation: Evaluation, references: dict[str, list[str]]) -> str:
   ]
   head = ['| image | caption | reference |', '|---|---|---|']
   return '\n'.join(head + rows)
+
+
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  with_encoder = inference.encodes(app.read_config(workdir))
+  trained = inference.restore(workdir, with_encoder=with_encoder)
+  examples = examples_lib.Examples(trained.vocabulary, trained.config.data)
+  evaluate = Evaluator(source, examples, [trained.network], trained.config)
+  return evaluate([trained.variables]).scores
 
 
 def evaluate_best(
@@ -283,6 +346,8 @@ def evaluate_best(
     The entry of `results.json`.
   """
   name = name or split
+  output = released.output(workdir)
+  console.state(f'scoring {name}')
   trained = [
     inference.restore(
       path, with_encoder=inference.encodes(app.read_config(path))
@@ -330,7 +395,7 @@ def evaluate_best(
   entries = evaluate.entries(variables, evaluation)
   if jax.process_index() == 0:
     checkpoints.write_json(
-      workdir / 'results' / f'{name}.captions.json',
+      output / 'results' / f'{name}.captions.json',
       [
         {
           # COCO's own tools want its ids as numbers.
@@ -343,11 +408,11 @@ def evaluate_best(
     )
     figures.save(
       figures.stack(list(sheet.values())),
-      workdir / 'results' / f'{name}.png',
+      output / 'results' / f'{name}.png',
     )
     if with_page:
       page.write(
-        workdir / 'results' / f'{name}.html',
+        output / 'results' / f'{name}.html',
         entries,
         title=f'{workdir.name}: {name}',
         scores=evaluation.scores,
@@ -362,13 +427,15 @@ def evaluate_best(
   elif with_page:
     # Each batch of attention is gathered from all hosts: all must ask for it.
     collections.deque(entries, maxlen=0)
-  results.add(workdir, name, entry)
-  log_scores(entry, name)
+  results.add(output, name, entry)
+  print_scores(entry, name)
+  if with_page:
+    console.result(f'Page of all images: {output}/results/{name}.html')
   return entry
 
 
-def log_scores(entry: dict[str, Any], split: str):
-  """Logs the scores of a split beside those of the most frequent caption."""
+def print_scores(entry: dict[str, Any], split: str):
+  """Prints the scores of a split beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [
     f'{split}: {entry["num_images"]} images, step {entry["step"]}',
@@ -385,4 +452,4 @@ def log_scores(entry: dict[str, Any], split: str):
   ]
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]
   lines.append(f'(most frequent caption: "{frequent["caption"]}")')
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))

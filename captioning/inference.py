@@ -1,6 +1,6 @@
 """Captions images with a trained network.
 
-  captioner = inference.load('runs/demo')
+  captioner = inference.load('runs/demo')  # Or the name of a released model.
   ((best, *others),) = captioner.caption([image])  # uint8[H, W, 3]
   print(best.text, best.log_prob)
 
@@ -9,7 +9,6 @@ Axes: H, W pixels, B images, K beams, T words, L locations, D features of one.
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from training import app
 from training import checkpoints
 from training import parallel
 from training import prediction
+from training import released
 from vision import images as images_lib
 from vision import resnet
 
@@ -244,7 +244,7 @@ def load(
   """Loads the best checkpoint of a run, or those of an ensemble.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or the name of a released model, such as 'scenes'.
     *others: workdirs of the other members of an ensemble.
     decoding: FIELD=VALUE changes of the config's `decoding`.
     min_beams: smallest `beam_size`, for callers that show several captions.
@@ -269,14 +269,14 @@ def restore(
   """Restores the network of a run at its best checkpoint.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or the name of a released model.
     with_encoder: False for a network of the run's features.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
     ValueError: the run has no encoder, since it read imported regions.
   """
-  workdir = pathlib.Path(workdir).absolute()
+  workdir = released.resolve(workdir)
   config = app.read_config(workdir)
   if with_encoder and config.regions:
     raise ValueError(
@@ -286,6 +286,8 @@ def restore(
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
   )
+  # They are part of training alone.
+  variables['params'].pop('visual_words', None)
   vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
   network = model.create(config, len(vocabulary), with_encoder=with_encoder)
   if with_encoder and config.cache_features:

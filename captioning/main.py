@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from captioning import data
 from captioning import evaluation as evaluation_lib
 from captioning import examples as examples_lib
 from captioning import inference
@@ -60,6 +61,11 @@ def initial_variables(
 
   key = jax.random.key(config.seed)
   if config.start_from:
+    if captioner.visual_words is not None:
+      raise ValueError(
+        'a trained captioner has no visual words: pass '
+        '--config.loss.visual_words=0 with start_from'
+      )
     path = pathlib.Path(config.start_from).absolute()
     trained = inference.restore(
       path, with_encoder=captioner.encoder is not None
@@ -121,7 +127,7 @@ def train_and_evaluate(
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
-  evaluation_lib.check_metric(config.best_metric)
+  evaluation_lib.check_metric(config)
   training = records.open_split(config, workdir, 'train')
   validation = records.open_split(config, workdir, 'validation')
   examples = records.make_examples(config, workdir, training)
@@ -132,8 +138,15 @@ def train_and_evaluate(
     seed=config.seed,
   )
 
+  concepts, num_concepts = None, 0
+  if config.loss.visual_words:
+    concepts = records.find_concepts(training, examples.vocabulary)
+    num_concepts = int(concepts.max()) + 1
   captioner = model.create(
-    config, len(examples.vocabulary), with_encoder=inference.encodes(config)
+    config,
+    len(examples.vocabulary),
+    with_encoder=inference.encodes(config),
+    num_concepts=num_concepts,
   )
   optimizer, learning_rate = optimizers.create(
     config.optimizer, config.num_steps
@@ -148,7 +161,7 @@ def train_and_evaluate(
     keep_ema=config.ema_decay > 0,
   )
   train_step = parallel.train_step(
-    losses.create(captioner, config.loss),
+    losses.create(captioner, config.loss, concepts),
     losses.counts,
     optimizer,
     frozen=frozen,
@@ -171,6 +184,7 @@ def train_and_evaluate(
         batches=batches,
         learning_rate=learning_rate,
         extras=extras,
+        fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
       )
     )
     sample = None

@@ -1,7 +1,7 @@
 """The captioners: an encoder, then one of the decoders.
 
 Axes: B images, K captions of an image (or beams), T words, H x W pixels,
-L locations, D features of a location, V vocabulary.
+L locations, D features of a location, V vocabulary, C concepts.
 """
 
 from typing import Any
@@ -13,12 +13,14 @@ import ml_collections
 
 from captioning import adaptive
 from captioning import att2in
+from captioning import luong
 from captioning import show_and_tell
 from captioning import show_attend_tell
 from captioning import up_down
 from captioning import vocabulary
 from recurrent import attention
 from recurrent import decoder as decoder_lib
+from recurrent import masking
 from training import parallel
 from vision import images
 from vision import resnet
@@ -29,6 +31,7 @@ DECODERS = {
   'adaptive': adaptive.AdaptiveAttention,
   'att2in': att2in.Att2in,
   'up_down': up_down.UpDown,
+  'luong': luong.Luong,
 }
 
 
@@ -62,6 +65,37 @@ def _to_float32(features: jax.Array) -> jax.Array:
   return jax.lax.map(lambda item: item.astype(jnp.float32), features)
 
 
+class VisualWords(nn.Module):
+  """Detects concepts at single locations.
+
+    log(1 - p_c) = sum_l log(1 - sigmoid(u_c . a_l + b_c))
+
+  A concept is in an image if it is at one of its locations: the noisy OR of
+  Fang et al. 2015 (From Captions to Visual Concepts and Back, section 3).
+
+  Attributes:
+    num_concepts: C; see concepts.py.
+  """
+
+  num_concepts: int
+
+  @nn.compact
+  def __call__(
+    self, annotations: jax.Array, num_locations: jax.Array | None = None
+  ) -> jax.Array:
+    """f[B, L, D], i32[B] -> f32[B, C], log(1 - p_c)."""
+    logits = nn.Dense(
+      self.num_concepts,
+      # Over many locations each concept would else be likely at the start.
+      bias_init=nn.initializers.constant(-5.0),
+      name='score',
+    )(annotations.astype(jnp.float32))
+    real = None
+    if num_locations is not None:
+      real = masking.lengths_to_mask(num_locations, logits.shape[1])[..., None]
+    return -jnp.sum(nn.softplus(logits), axis=1, where=real)
+
+
 class Captioner(nn.Module):
   """Predicts the next word of a caption: an encoder, then a decoder.
 
@@ -74,10 +108,12 @@ class Captioner(nn.Module):
     train_batch_stats: in training, BatchNorm uses the statistics of the batch
       and updates the running ones: for an encoder trained from scratch. A
       published encoder, frozen or fine-tuned, keeps its own.
+    visual_words: for a loss of its own that trains the features, or None.
   """
 
   decoder: decoder_lib.Decoder
   encoder: resnet.ResNet | None = None
+  visual_words: VisualWords | None = None
   train_batch_stats: bool = False
 
   def annotate(
@@ -135,11 +171,17 @@ class Captioner(nn.Module):
     inputs: jax.Array | None = None,
     train: bool,
   ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Images or features, i32[B, K, T]; see `Decoder.__call__`."""
+    """Images or features, i32[B, K, T]; see `Decoder.__call__`.
+
+    With `visual_words` the outputs hold `log_absent` f32[B, C], too.
+    """
     annotations = self.annotate(images_or_features, train=train)
-    return self.decoder(
+    logits, y = self.decoder(
       annotations, tokens, num_locations, inputs=inputs, train=train
     )
+    if self.visual_words is not None:
+      y = {**y, 'log_absent': self.visual_words(annotations, num_locations)}
+    return logits, y
 
 
 def create(
@@ -147,6 +189,7 @@ def create(
   vocab_size: int,
   *,
   with_encoder: bool = True,
+  num_concepts: int = 0,
 ) -> Captioner:
   """The captioner of a config.
 
@@ -155,6 +198,7 @@ def create(
       of the two), `train_batch_stats` and `dtype`.
     vocab_size: V.
     with_encoder: False for a captioner of features.
+    num_concepts: C, of the visual words; they are part of training alone.
 
   Raises:
     ValueError: `config.model` is not a key of `DECODERS`.
@@ -177,5 +221,6 @@ def create(
       **config.decoder,
     ),
     encoder=encoder,
+    visual_words=VisualWords(num_concepts) if num_concepts else None,
     train_batch_stats=config.train_batch_stats,
   )

@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from captioning import concepts
 from captioning import data
 from captioning import examples as examples_lib
 from captioning import feature_cache
@@ -25,6 +26,7 @@ from training import app
 from training import batching
 from training import features
 from training import parallel
+from training import released
 
 _VOCABULARY_FILE = 'vocabulary.json'
 _SHARD_SIZE = 512  # Images; at most these are lost when caching is stopped.
@@ -111,13 +113,7 @@ def make_examples(
     vocabulary = vocabulary_lib.Vocabulary.load(path)
   else:
     if config.start_from:
-      vocabulary = vocabulary_lib.Vocabulary.load(
-        _start_file(
-          config,
-          _VOCABULARY_FILE,
-          'name the workdir of a trained captioner',
-        )
-      )
+      vocabulary = _start_vocabulary(config)
     else:
       vocabulary = vocabulary_lib.Vocabulary.build(
         (c for i in range(len(training)) for c in training[i]['captions']),
@@ -128,6 +124,16 @@ def make_examples(
       vocabulary.save(path)
   logging.info('A vocabulary of %d words.', len(vocabulary))
   return examples_lib.Examples(vocabulary, config.data)
+
+
+def find_concepts(
+  training: batching.Source, vocabulary: vocabulary_lib.Vocabulary
+) -> np.ndarray:
+  """The concepts of the training captions; see concepts.py."""
+  captions = (training[i]['captions'] for i in range(len(training)))
+  found = concepts.find(captions, vocabulary)
+  logging.info('%d visual concepts.', found.max() + 1)
+  return found
 
 
 def count_frequencies(
@@ -166,6 +172,21 @@ def _save_encoder(
       'pass --config.cache_features=False',
     )
   return feature_cache.save_encoder(config, workdir, earlier=earlier)
+
+
+def _start_vocabulary(
+  config: ml_collections.ConfigDict,
+) -> vocabulary_lib.Vocabulary:
+  """The vocabulary of the model that training starts from."""
+  directory = pathlib.Path(config.start_from).absolute()
+  if released.is_released(directory):
+    extras = released.describe(directory)['extras']
+    return vocabulary_lib.Vocabulary(extras['vocabulary'])
+  return vocabulary_lib.Vocabulary.load(
+    _start_file(
+      config, _VOCABULARY_FILE, 'name the workdir of a trained captioner'
+    )
+  )
 
 
 def _start_file(

@@ -31,10 +31,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
-import tqdm
 
 from captioning import data
 from training import checkpoints
+from training import console
 from training import features
 
 SPLITS = ('train', 'validation', 'test')
@@ -180,14 +180,12 @@ def _check(
   wanted = {i for split in ids.values() for i in split}
   problems = collections.defaultdict(list)
   entries, bad, others, width = {}, set(), [], None
-  with tqdm.tqdm(
-    total=len(wanted), desc='Checking', unit=' images'
-  ) as progress:
+  with console.progress('Checking', total=len(wanted), unit='images') as update:
     for found in _found(inputs, problems):
       if found.id not in wanted:
         others.append(found.id)
         continue
-      progress.update()
+      update(1)
       source = f'{found.source} (id {found.id})'
       try:
         rows = features.to_half(found.read())

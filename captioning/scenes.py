@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import io
 import itertools
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -25,9 +26,10 @@ from captioning import shapes
 SPLITS = {'train': 6000, 'validation': 500, 'test': 500}
 NUM_CAPTIONS = 5
 
-# Every colour and every shape is held out once: none of them is new by itself.
+# Every colour is held out once and every shape at least once: none of them is
+# new by itself.
 HELD_OUT = tuple(
-  (colour, shapes.SHAPES[(3 * i + 2) % len(shapes.SHAPES)])
+  (colour, shapes.SHAPES[(5 * i + 2) % len(shapes.SHAPES)])
   for i, colour in enumerate(shapes.COLOURS)
 )
 SEEN = tuple(
@@ -36,17 +38,18 @@ SEEN = tuple(
   if kind not in HELD_OUT
 )
 
-SMALL_RADIUS = 6.5  # A shape of at most this radius is called small,
-LARGE_RADIUS = 11.0  # one of at least this radius large.
+_SMALL, _LARGE = (7, 8.5), (11.5, 13.5)  # Radii.
 MARGIN = 10  # Smaller offsets are not described as a side.
 
 # The share of its radius that a shape covers in all directions: what is drawn
 # inside it stays inside.
-_HOSTS = {'circle': 0.9, 'square': 0.66, 'ring': 0.62, 'diamond': 0.55}
+_HOSTS = {'circle': 0.9, 'square': 0.66, 'ring': 0.62}
 
-_NUMBERS = {2: 'two', 3: 'three', 4: 'four', 5: 'five'}
+# Word -> the size that it means.
+SIZES = {'small': 'small', 'little': 'small', 'large': 'large', 'big': 'large'}
+NUMBERS = {2: 'two', 3: 'three', 4: 'four', 5: 'five'}
 # By thirds of the image, from left to right and from top to bottom.
-_POSITIONS = {
+POSITIONS = {
   (0, 0): ('in the upper left corner', 'at the top left'),
   (1, 0): ('at the top', 'near the upper edge'),
   (2, 0): ('in the upper right corner', 'at the top right'),
@@ -58,7 +61,7 @@ _POSITIONS = {
   (2, 2): ('in the lower right corner', 'at the bottom right'),
 }
 # By the signs of the offsets to the other shape.
-_RELATIONS = {
+RELATIONS = {
   (-1, 0): ('to the left of', 'left of'),
   (1, 0): ('to the right of', 'right of'),
   (0, -1): ('above', 'over', 'higher than'),
@@ -86,13 +89,46 @@ class Scene:
 
 def example(split: str, index: int) -> tuple[Scene, Image.Image, list[str]]:
   """The scene, its image, and five sentences about it."""
-  rng = np.random.default_rng((list(SPLITS).index(split), index))
-  scene = _scene(rng, held_out=split == 'test' and index >= SPLITS['test'] // 2)
+  rng = _rng(split, index)
+  contents = _scene(rng, held_out=is_held_out(split, index))
   # The last thing may hold the others, so it is painted first.
   image = shapes.draw(
-    scene.things[::-1], tone=scene.tone, pattern=scene.pattern, rng=rng
+    contents.things[::-1],
+    tone=contents.tone,
+    pattern=contents.pattern,
+    rng=rng,
   )
-  return scene, image, _captions(rng, scene)
+  return contents, image, _captions(rng, contents)
+
+
+def scene(split: str, index: int) -> Scene:
+  """The scene of `example`, without painting it."""
+  return _scene(_rng(split, index), held_out=is_held_out(split, index))
+
+
+def is_held_out(split: str, index: int) -> bool:
+  """True if the first thing of this image is one of `HELD_OUT`."""
+  return split == 'test' and index >= SPLITS['test'] // 2
+
+
+def _rng(split: str, index: int) -> np.random.Generator:
+  return np.random.default_rng((list(SPLITS).index(split), index))
+
+
+def record(split: str, index: int) -> dict[str, Any]:
+  """The record of an image as `data.open_split` reads it."""
+  _, image, captions = example(split, index)
+  return {
+    'id': f'{split}-{index:05d}',
+    'image': _encode(image),
+    'captions': captions,
+  }
+
+
+def _encode(image: Image.Image) -> bytes:
+  file = io.BytesIO()
+  image.save(file, format='png', compress_level=3)
+  return file.getvalue()
 
 
 # The contents of an image.
@@ -126,10 +162,8 @@ def _thing(rng, kind, x, y, radius) -> shapes.Thing:
 
 
 def _radius(rng) -> float:
-  """Clearly small, neither, or clearly large."""
-  return rng.uniform(
-    *_pick(rng, ((5.5, SMALL_RADIUS), (8, 9.5), (LARGE_RADIUS, 13)))
-  )
+  """Clearly small or clearly large."""
+  return rng.uniform(*_pick(rng, (_SMALL, _LARGE)))
 
 
 def _one(rng, kind, unused) -> list[shapes.Thing]:
@@ -140,7 +174,7 @@ def _one(rng, kind, unused) -> list[shapes.Thing]:
 
 
 def _pair(rng, *kinds) -> list[shapes.Thing]:
-  signs = np.array(_pick(rng, list(_RELATIONS)))
+  signs = np.array(_pick(rng, list(RELATIONS)))
   offset = np.where(
     signs, signs * rng.uniform(14, 17, 2), rng.uniform(-4, 4, 2)
   )
@@ -157,7 +191,7 @@ def _inside(rng, kind, unused) -> list[shapes.Thing]:
   host = _pick(rng, [k for k in SEEN if k[1] in _HOSTS and k[0] != kind[0]])
   radius = rng.uniform(19, 24)
   room = _HOSTS[host[1]] * radius
-  small = min(room * rng.uniform(0.55, 0.75), 10.5)
+  small = rng.uniform(*_SMALL)
   centre = rng.uniform(28, 36, size=2)
   offset = rng.uniform(-0.6, 0.6, size=2) * (room - small)
   return [
@@ -169,13 +203,13 @@ def _inside(rng, kind, unused) -> list[shapes.Thing]:
 def _in_cell(rng, kind, cell) -> shapes.Thing:
   """A shape in one of 3 x 3 cells, counted row by row."""
   row, column = divmod(cell, 3)
-  x, y = (12 + 20 * column, 12 + 20 * row) + rng.uniform(-2, 2, size=2)
-  return _thing(rng, kind, x, y, rng.uniform(5.5, 7.5))
+  x, y = (12 + 20 * column, 12 + 20 * row) + rng.uniform(-1.5, 1.5, size=2)
+  return _thing(rng, kind, x, y, rng.uniform(_SMALL[0], 8))
 
 
 def _several(rng, kind, unused) -> list[shapes.Thing]:
   del unused
-  cells = rng.permutation(9)[: _pick(rng, list(_NUMBERS))]
+  cells = rng.permutation(9)[: _pick(rng, list(NUMBERS))]
   return [_in_cell(rng, kind, cell) for cell in cells]
 
 
@@ -199,7 +233,15 @@ _LAYOUTS = {
 # The sentences about it. {a} is the first thing, {b} the last, {n} all the
 # things of the first kind, {back} the background.
 
-_TEMPLATES = {
+# Templates with these words say that there is nothing else.
+NOTHING_ELSE = (
+  'a single shape',
+  'the only shape',
+  'two shapes',
+  'and nothing else',
+  'a group of',
+)
+TEMPLATES = {
   'one': (
     '{a} {position}',
     '{a} {position} of the picture',
@@ -217,10 +259,10 @@ _TEMPLATES = {
     '{a} is {relation} {b}',
     '{b} is {inverse} {a}',
     'there is {a} {relation} {b}',
-    '{b} sits {inverse} {a} on {back}',
+    '{b} sits {inverse} {a}',
     '{a} and {b} on {back}',
     'two shapes , {a} and {b}',
-    'a picture of {b} {inverse} {a}',
+    'a picture of {b} and {a}',
   ),
   'inside': (
     '{a} inside {b}',
@@ -259,7 +301,7 @@ _TEMPLATES = {
 
 def _captions(rng: np.random.Generator, scene: Scene) -> list[str]:
   """Five sentences from five different templates."""
-  templates = rng.permutation(_TEMPLATES[scene.layout])[:NUM_CAPTIONS]
+  templates = rng.permutation(TEMPLATES[scene.layout])[:NUM_CAPTIONS]
   captions = []
   for template in templates:
     caption = str(template).format(**_phrases(rng, scene)).replace(' ,', ',')
@@ -275,26 +317,23 @@ def _phrases(rng, scene: Scene) -> dict[str, str]:
     'a': _one_phrase(rng, first),
     'b': _one_phrase(rng, other),
     'back': _background_phrase(rng, scene),
-    'position': _pick(rng, _POSITIONS[position(first)]),
+    'position': _pick(rng, POSITIONS[position(first)]),
   }
   if scene.layout in ('several', 'group'):
     count = len(scene.things) - (scene.layout == 'group')
-    plural = first.shape + ('es' if first.shape.endswith('s') else 's')
-    phrases['n'] = f'{_NUMBERS[count]} {first.colour} {plural}'
+    phrases['n'] = f'{NUMBERS[count]} {first.colour} {plural(first.shape)}'
   if scene.layout in ('pair', 'group'):
     x, y = relation(other, group)
-    phrases['inverse'] = _pick(rng, _RELATIONS[x, y])
-    phrases['relation'] = _pick(rng, _RELATIONS[-x, -y])
+    phrases['inverse'] = _pick(rng, RELATIONS[x, y])
+    phrases['relation'] = _pick(rng, RELATIONS[-x, -y])
   return phrases
 
 
 def _one_phrase(rng, thing: shapes.Thing) -> str:
   phrase = f'{thing.colour} {thing.shape}'
   if rng.random() < 0.7:  # People do not always speak of the size.
-    if thing.radius <= SMALL_RADIUS:
-      phrase = f'{_pick(rng, ("small", "little"))} {phrase}'
-    elif thing.radius >= LARGE_RADIUS:
-      phrase = f'{_pick(rng, ("large", "big"))} {phrase}'
+    words = [word for word, of in SIZES.items() if of == size(thing)]
+    phrase = f'{_pick(rng, words)} {phrase}'
   return _with_article(phrase)
 
 
@@ -306,6 +345,23 @@ def _background_phrase(rng, scene: Scene) -> str:
 
 def _with_article(phrase: str) -> str:
   return f'{"an" if phrase[0] in "aeiou" else "a"} {phrase}'
+
+
+def plural(shape: str) -> str:
+  """The plural of the name of a shape."""
+  return shape + ('es' if shape.endswith('s') else 's')
+
+
+def size(thing: shapes.Thing) -> str:
+  """'small' or 'large'."""
+  return 'small' if thing.radius <= _SMALL[1] else 'large'
+
+
+def is_inside(thing: shapes.Thing, host: shapes.Thing) -> bool:
+  """True if the shape `host` covers all directions of `thing`, and more."""
+  distance = np.hypot(thing.x - host.x, thing.y - host.y)
+  room = _HOSTS.get(host.shape, 0) * host.radius
+  return bool(distance + thing.radius <= room)
 
 
 def position(thing: shapes.Thing) -> tuple[int, int]:
@@ -325,8 +381,11 @@ def relation(thing: shapes.Thing, others: list[shapes.Thing]):
 class Scenes(tfds.core.GeneratorBasedBuilder):
   """Drawn shapes, described by templates. SYNTHETIC."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'Initial release.'}
+  VERSION = tfds.core.Version('2.0.0')
+  RELEASE_NOTES = {
+    '1.0.0': 'Initial release.',
+    '2.0.0': 'Six larger shapes, of two sizes; at most 16 words.',
+  }
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
@@ -355,14 +414,12 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
       # The pixels, not the file: compression differs between versions of zlib.
       digest.update(image.tobytes())
       digest.update('\n'.join(captions).encode())
-      file = io.BytesIO()
-      image.save(file, format='png', compress_level=3)
       name = f'{split}-{index:05d}'
       yield (
         name,
         {
           'id': name,
-          'image': io.BytesIO(file.getvalue()),
+          'image': io.BytesIO(_encode(image)),
           'captions': captions,
         },
       )

@@ -35,13 +35,6 @@ def _star(points: int, inner: float) -> list[tuple[float, float]]:
   return list(zip(radii * np.sin(angles), -radii * np.cos(angles), strict=True))
 
 
-def _heart() -> list[tuple[float, float]]:
-  t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-  x = 16 * np.sin(t) ** 3
-  y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-  return list(zip(x / 17, -y / 17, strict=True))
-
-
 # Polygons in the unit disc around (0, 0).
 _OUTLINES = {
   'square': [(0.7, -0.7), (0.7, 0.7), (-0.7, 0.7), (-0.7, -0.7)],
@@ -61,8 +54,6 @@ _OUTLINES = {
     (-0.95, -0.3),
     (-0.3, -0.3),
   ],
-  'heart': _heart(),
-  'diamond': [(0, -1), (0.72, 0), (0, 1), (-0.72, 0)],
 }
 SHAPES = ('circle', 'ring', *_OUTLINES)
 

@@ -10,6 +10,7 @@ of equally long ones the first. Where a pattern has a group, what it matches
 beyond the group counts towards the length but is left for the next token.
 """
 
+import functools
 import re
 
 # The evaluation's list also names brackets, but in upper case ('-LRB-'), which
@@ -53,6 +54,11 @@ _FILES = (
 
 def tokenize(caption: str) -> list[str]:
   """Splits a caption into lower-case words, without most punctuation."""
+  return list(_tokenize(caption))
+
+
+@functools.lru_cache(2**16)  # Training reads every caption in each epoch.
+def _tokenize(caption: str) -> tuple[str, ...]:
   caption = _ENTITY.sub(lambda entity: _ENTITIES[entity[1]], caption)
   tokens = []
   position = _SPACE.match(caption).end()
@@ -68,7 +74,7 @@ def tokenize(caption: str) -> list[str]:
     if token and token not in _PUNCTUATION:
       tokens.append(token)
     position = _SPACE.match(caption, end).end()
-  return tokens
+  return tuple(tokens)
 
 
 def _normal(token: str) -> str:

@@ -92,6 +92,8 @@ def captioning_loss(**changes: Any) -> dict[str, Any]:
     attention_penalty: weight of the doubly stochastic regularisation (Xu et al.
       2015, equation 14).
     penalty_reduction: 'sum' (as in the paper) or 'mean' over the locations.
+    visual_words: weight of a loss that detects in single locations the words
+      on which the captions of an image agree (Fang et al. 2015); 0 for none.
     scheduled_sampling: see `scheduled_sampling`.
     hard_attention: weights of REINFORCE and of the entropy, and the decay of
       the baseline (Xu et al. 2015, equation 12), for models with hard=True.
@@ -102,6 +104,7 @@ def captioning_loss(**changes: Any) -> dict[str, Any]:
       label_smoothing=0.0,
       attention_penalty=0.0,
       penalty_reduction='sum',
+      visual_words=0.0,
       scheduled_sampling=scheduled_sampling(),
       hard_attention=dict(reinforce=1.0, entropy=0.002, baseline_decay=0.9),
     ),
@@ -224,6 +227,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
       `data.max_length`.
     batch_size, eval_batch_size: number of drawings.
     latent_samples: samples of z for each drawing in an evaluation.
+    quality: see `sketch_quality`.
     best_metric, best_mode: loss that chooses the best checkpoint, and 'max' or
       'min'.
   """
@@ -234,6 +238,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
       batch_size=100,
       eval_batch_size=100,
       latent_samples=1,
+      quality=sketch_quality(),
       best_metric='loss',
       best_mode='min',
     )
@@ -313,6 +318,26 @@ def sketch_loss(**changes: Any) -> dict[str, Any]:
       kl_decay=0.99995,
       kl_form='tf1',
       kl_floor=0.2,
+    ),
+    changes,
+  )
+
+
+def sketch_quality(**changes: Any) -> dict[str, Any]:
+  """The `quality` of sketch_rnn.main: measures of the drawings that it makes.
+
+  Fields:
+    temperatures: of the samples; the first is also that of reconstructions and
+      interpolations, and of the drawings that are shown.
+    num_steps: updates of the network whose features are compared; 0 measures
+      nothing.
+    max_drawings: drawings of a set.
+  """
+  return _group(
+    dict(
+      temperatures=(0.4, 0.2, 1.0),
+      num_steps=800,
+      max_drawings=1000,
     ),
     changes,
   )

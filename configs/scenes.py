@@ -1,45 +1,64 @@
-"""The embedded default: soft attention on `scenes`, SYNTHETIC.
+r"""The embedded default: attention on `scenes`, SYNTHETIC.
 
   python -m captioning.main --config=configs/scenes.py --workdir=runs/scenes
+  python -m captioning.main --config=configs/scenes.py:long \
+    --workdir=runs/scenes_long
 
 SYNTHETIC data: 6,000 images of 64 x 64 pixels, generated at first use; half of
 the test images show pairs of colour and shape that training never shows.
-The whole captioner, a small ResNet included, is trained from scratch.
+The whole captioner, a small ResNet included, is trained from scratch. The
+argument is one of `SETTINGS`.
+
+The attention of Luong et al. (2015) has read the word before: it knows which of
+two things the caption speaks of. Throw-away runs of one seed: many small
+batches and a cheap encoder matter most; the visual words double the share of
+true captions of new pairs.
+
+Goals: `true` at least 0.85 for seen pairs and 0.50 for new ones, with 'long'
+0.97 and 0.85. Measured, one seed: 0.81 and 0.50, 'long' 0.82 and 0.61; see
+docs/results.md.
 """
 
 from configs import common
 
+# Name -> number of steps.
+SETTINGS = {'short': 13000, 'long': 36000}
 
-def get_config():
+
+def get_config(setting='short'):
   config = common.captioning()
 
   config.data = common.captioned_images(
     name='scenes',
     vocabulary_threshold=1,
-    max_length=21,  # The longest sentence has 20 words.
+    captions_per_image=3,
+    max_length=17,  # The longest sentence has 16 words.
     resize=64,
     crop=64,
     flip=False,  # 'left of' would become false.
   )
 
-  config.model = 'show_attend_tell'
-  config.encoder = dict(depth=18, width=16, small_inputs=True)
+  config.model = 'luong'
+  config.encoder = dict(
+    depth=10, width=32, stem='strided', strides=(1, 2, 1), positions=True
+  )
   config.encoder_weights = ''
   config.train_batch_stats = True
   config.decoder = dict(
-    features=256, embedding=128, attention=128, dropout_rate=0.2
+    features=128, embedding=64, attention=64, dropout_rate=0.2
   )
 
-  config.loss = common.captioning_loss()
+  config.loss = common.captioning_loss(visual_words=0.5)
   config.optimizer = common.optimizer(
-    learning_rate=2e-3, warmup_steps=100, weight_decay=1e-4, clip_norm=5.0
+    learning_rate=4e-3, warmup_steps=100, weight_decay=1e-4, clip_norm=5.0
   )
-  config.batch_size = 32
-  config.num_steps = 800
+  config.batch_size = 8
+  config.num_steps = common.chosen(SETTINGS, setting)
+  config.best_metric = 'true'
 
-  config.decoding = common.decoding(max_length=21)
+  config.decoding = common.decoding(max_length=17, no_repeat_ngram=4)
   config.eval_batch_size = 50
-  config.log_every = 50
-  config.eval_every = 400
-  config.checkpoint_every = 200
+  config.log_every = 250
+  config.eval_every = 5000
+  config.checkpoint_every = 2500
   return config

@@ -1,12 +1,12 @@
 """Serves a web page for drawing with a model and for captioning images.
 
   python -m demo
-  python -m demo --workdir=runs/dog --workdir=runs/kanji --workdir=runs/coco
+  python -m demo --workdir=runs/dog --workdir=runs/coco --pretrained=kanji
   python -m demo --workdir=runs/dog --host=0.0.0.0 --name=studio.example
 
-Each workdir is a run of sketch_rnn, captioning or video.caption. The defaults
-are the small models of `make demo-sketch` and `make demo`. If they are absent,
-they are trained first; the page shows the progress.
+Each workdir is a run of sketch_rnn, captioning or video.caption. By default the
+page has the released models of these kinds, which are small and were trained on
+Kanji and on SYNTHETIC images and clips.
 
 Only this machine can open the page, unless --host is passed. There is no
 password: everybody who reaches the port can use it.
@@ -28,18 +28,9 @@ from demo import guard
 from demo import server
 from demo import studio as studio_lib
 from training import app
+from training import paths
+from training import released
 
-# The default workdirs, and the commands that train them, as in the Makefile.
-DEFAULTS = (
-  (
-    pathlib.Path('runs/demo-sketch'),
-    studio_lib.Training('sketch_rnn.main', 'configs/sketch_kanji.py'),
-  ),
-  (
-    pathlib.Path('runs/demo'),
-    studio_lib.Training('captioning.main', 'configs/scenes.py'),
-  ),
-)
 _MAX_CONNECTIONS = 1024
 
 
@@ -54,6 +45,14 @@ def _parser() -> argparse.ArgumentParser:
     action='append',
     default=[],
     help='workdir of a trained model; may be repeated',
+  )
+  parser.add_argument(
+    '--pretrained',
+    metavar='NAME',
+    action='append',
+    choices=released.names(),
+    default=[],
+    help=f'{released.help_text()}; may be repeated',
   )
   parser.add_argument(
     '--host',
@@ -88,10 +87,16 @@ def _is_loopback(host: str) -> bool:
 def main(argv: list[str] | None = None) -> int:
   """Runs the server until it is interrupted."""
   parser = _parser()
-  arguments = parser.parse_args(argv)
+  arguments = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
-  workdirs = [(pathlib.Path(path), None) for path in arguments.workdir]
-  for workdir, _ in workdirs:
+  workdirs = [
+    *(pathlib.Path(path) for path in arguments.workdir),
+    *(released.path(name) for name in arguments.pretrained),
+  ]
+  workdirs = workdirs or studio_lib.released_models()
+  if not workdirs:
+    parser.error('there are no released models here: pass a --workdir')
+  for workdir in workdirs:
     try:
       studio_lib.model_kind(workdir.absolute())
     except (FileNotFoundError, ValueError) as error:
@@ -108,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
       f'cannot listen at {arguments.host}, port {arguments.port}: {error}. '
       'Pass another --port, 0 for any that is free'
     )
-  studio = studio_lib.Studio(workdirs or DEFAULTS)
+  studio = studio_lib.Studio(workdirs)
   application = server.create(
     studio,
     hosts=(*guard.LOOPBACK, arguments.host, *arguments.name),

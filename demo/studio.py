@@ -1,15 +1,12 @@
-"""Loads and compiles the models of the page, and trains missing ones.
+"""Loads and compiles the models of the page.
 
 A thread prepares them one after the other; each can be used as soon as it is
 ready.
 """
 
+import contextlib
 import dataclasses
-import json
-import os
 import pathlib
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +18,7 @@ from demo import captions
 from demo import queues
 from demo import sketching
 from training import app
+from training import released
 from video.captioning import model as caption_model
 
 SKETCHER, CAPTIONER, VIDEO_CAPTIONER = 'sketcher', 'captioner', 'video'
@@ -31,14 +29,6 @@ _LOAD = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Training:
-  """The command that trains a missing workdir."""
-
-  module: str
-  config: str
-
-
 @dataclasses.dataclass
 class Status:
   """The state of preparing one model.
@@ -46,8 +36,7 @@ class Status:
   Attributes:
     name: name of the model.
     workdir: workdir of the run.
-    training: command for a missing run; None if the run must exist.
-    phase: 'waiting', 'training', 'loading' or 'compiling'.
+    phase: 'waiting', 'loading' or 'compiling'.
     step: number of completed steps of the phase.
     num_steps: number of steps of the phase; 0 if unknown.
     error: error message, or None.
@@ -55,7 +44,6 @@ class Status:
 
   name: str
   workdir: pathlib.Path
-  training: Training | None = None
   phase: str = 'waiting'
   step: int = 0
   num_steps: int = 0
@@ -97,27 +85,25 @@ class Studio:
 
   def __init__(
     self,
-    workdirs: Sequence[tuple[pathlib.Path, Training | None]],
+    workdirs: Sequence[pathlib.Path],
     *,
     max_requests: int = queues.MAX_REQUESTS,
   ):
     """Stores the workdirs; reads nothing yet.
 
     Args:
-      workdirs: workdirs, each with the command that trains it if it is missing.
+      workdirs: workdirs or directories of released models.
       max_requests: maximum number of requests of one model.
     """
     self.sketchers: dict[str, Model] = {}
     self.captioners: dict[str, Model] = {}
     self.video_captioners: dict[str, Model] = {}
-    names = _names([workdir for workdir, _ in workdirs])
     self.statuses = [
-      Status(name, workdir.absolute(), training)
-      for name, (workdir, training) in zip(names, workdirs, strict=True)
+      Status(name, workdir.absolute())
+      for name, workdir in zip(_names(workdirs), workdirs, strict=True)
     ]
     self._max_requests = max_requests
     self._stopping = threading.Event()
-    self._process: subprocess.Popen | None = None
     self._thread = threading.Thread(
       target=self._prepare_all, name='studio', daemon=True
     )
@@ -140,10 +126,8 @@ class Studio:
     self._thread.join()
 
   def stop(self):
-    """Ends all threads and the training, which can be resumed later."""
+    """Ends all threads."""
     self._stopping.set()
-    if (process := self._process) is not None:
-      process.terminate()
     if self._thread.is_alive():
       self._thread.join()
     for table in (self.sketchers, self.captioners, self.video_captioners):
@@ -163,8 +147,6 @@ class Studio:
       if self._stopping.is_set():
         return
       try:
-        if status.training is not None and not _is_trained(status.workdir):
-          self._train(status)
         self._load(status)
         self._done.add(status.name)
         logging.info('%s is ready', status.name)
@@ -173,38 +155,6 @@ class Studio:
           return
         logging.exception('%s cannot be used', status.workdir)
         status.error = str(error)
-
-  def _train(self, status: Status):
-    """Trains a model in a process of its own, until it ends."""
-    if not pathlib.Path(status.training.config).exists():
-      raise FileNotFoundError(
-        f'{status.training.config} does not exist: run this in the directory '
-        'of the project, or pass --workdir of a trained model'
-      )
-    status.phase = 'training'
-    environment = dict(os.environ)
-    environment.setdefault(
-      'XLA_FLAGS', '--xla_force_host_platform_device_count=2'
-    )
-    command = [sys.executable, '-m', status.training.module]
-    command += [f'--config={status.training.config}']
-    command += [f'--workdir={status.workdir}']
-    logging.info('%s', ' '.join(command))
-    self._process = subprocess.Popen(command, env=environment)
-    if self._stopping.is_set():  # `stop` may have run just before.
-      self._process.terminate()
-    while True:
-      try:
-        code = self._process.wait(timeout=1)
-        break
-      except subprocess.TimeoutExpired:
-        status.step, status.num_steps = _training_step(status.workdir)
-    self._process = None
-    if code or self._stopping.is_set():
-      raise RuntimeError(
-        f'training ended with status {code}: see the log, or run '
-        f'{" ".join(command)}'
-      )
 
   def _load(self, status: Status):
     status.phase, status.step, status.num_steps = 'loading', 0, 0
@@ -262,6 +212,19 @@ def model_kind(workdir: pathlib.Path) -> str:
   )
 
 
+def released_models() -> list[pathlib.Path]:
+  """The directories of the released models that the page supports.
+
+  Those that draw come first.
+  """
+  kinds = {}
+  for name in released.names():
+    directory = released.path(name)
+    with contextlib.suppress(ValueError):
+      kinds[directory] = list(_LOAD).index(model_kind(directory))
+  return sorted(kinds, key=kinds.get)
+
+
 def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
   """The names of the directories; repeated names get a number."""
   names: list[str] = []
@@ -272,18 +235,3 @@ def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
       name = f'{workdir.absolute().name}-{count}'
     names.append(name)
   return names
-
-
-def _is_trained(workdir: pathlib.Path) -> bool:
-  """Returns True if a run has ended."""
-  return (workdir / 'results.json').exists()
-
-
-def _training_step(workdir: pathlib.Path) -> tuple[int, int]:
-  """The step and the number of steps of a run, from its files; or (0, 0)."""
-  try:
-    last = (workdir / 'metrics.jsonl').read_text().splitlines()[-1]
-    config = json.loads((workdir / 'config.json').read_text())
-    return int(json.loads(last)['step']), int(config['num_steps'])
-  except (OSError, ValueError, KeyError, IndexError):
-    return 0, 0

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from playwright import sync_api
 
 from captioning import scenes
+from training import paths
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SIZES = {
@@ -166,7 +167,7 @@ def main():
     default=12,
     help='index of the image in the test split of scenes',
   )
-  arguments = parser.parse_args()
+  arguments = parser.parse_args(paths.arguments(parser))
   with (
     tempfile.TemporaryDirectory() as directory,
     serve(arguments.workdir) as address,

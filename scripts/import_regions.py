@@ -14,6 +14,7 @@ import argparse
 
 from captioning import regions
 from training import app
+from training import paths
 
 
 def main():
@@ -29,7 +30,7 @@ def main():
   parser.add_argument(
     '--data_dir', help='root of the data sets; default: that of TFDS'
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
   try:
     directory = regions.prepare(

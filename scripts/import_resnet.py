@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import PIL.Image
 
+from training import paths
 from vision import images
 from vision import pretrained
 from vision import resnet
@@ -92,7 +93,7 @@ def main():
     metavar='F.safetensors',
     help='file to write',
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   network = pretrained.architecture(args.weights)
   variables = pretrained.load(args.weights, network.depth)
   print(f'ResNet-{network.depth}, width {network.width}: all tensors found')

@@ -20,6 +20,7 @@ from sketch_rnn import published
 from training import app
 from training import checkpoints
 from training import parallel
+from training import paths
 
 
 def make_config(
@@ -80,7 +81,7 @@ def main():
     '--weights', required=True, help='NAME.gen.json or NAME.vae.json'
   )
   parser.add_argument('--workdir', required=True, help='workdir to write')
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
   workdir = pathlib.Path(args.workdir).absolute()
   try:

@@ -15,6 +15,8 @@ import pathlib
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
+from training import paths
+
 _PANELS = {
   'L_R, validation': ('validation/reconstruction', 1),
   'L_KL, validation': ('validation/kl', 2),
@@ -56,7 +58,7 @@ def main():
     metavar='F.png',
     help='file to write',
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
 
   runs = collections.defaultdict(list)
   for run in args.runs:

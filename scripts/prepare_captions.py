@@ -13,6 +13,7 @@ import argparse
 from captioning import data
 from captioning import sources
 from training import app
+from training import paths
 
 
 def main():
@@ -36,7 +37,7 @@ def main():
   parser.add_argument(
     '--skip_bad', action='store_true', help='leave out images that are wrong'
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
   try:
     files, skipped = sources.load(

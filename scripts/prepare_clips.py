@@ -27,6 +27,7 @@ unless --layout is passed; see video/sources/. The data set is then named as
 import argparse
 
 from training import app
+from training import paths
 from video import data
 from video.sources import clips
 from video.sources import fingertips
@@ -93,7 +94,7 @@ def main():
   parser.add_argument(
     '--skip_bad', action='store_true', help='leave out items that are wrong'
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   if (args.input is None) == (args.images is None):
     parser.error('pass --input, or --images for a SYNTHETIC data set')
   if args.name.startswith('captioned_clips/') and args.captions is None:

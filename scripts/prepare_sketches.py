@@ -19,6 +19,7 @@ from sketch_rnn import builders
 from sketch_rnn import examples
 from sketch_rnn import file_formats
 from training import app
+from training import paths
 
 
 def main():
@@ -36,7 +37,7 @@ def main():
   parser.add_argument(
     '--skip_bad', action='store_true', help='leave out drawings that are wrong'
   )
-  args = parser.parse_args()
+  args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
   try:
     sketches, skipped = file_formats.load(args.input, skip_bad=args.skip_bad)

@@ -19,10 +19,10 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
 
 from sketch_rnn import categories as categories_lib
 from sketch_rnn import file_formats
@@ -131,17 +131,39 @@ class Kanji(_Drawings):
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager):
     del dl_manager
-    return self._by_split(
-      kanji.read(path)
-      for path in tqdm.tqdm(kanji.paths(), desc='Kanji', unit=' characters')
-    )
+    return self._by_split(map(kanji.read, kanji.paths()))
+
+
+def generated(name: str, split: str, count: int) -> list[dict[str, Any]]:
+  """Some records of the embedded data set, without preparing it.
+
+  Args:
+    name: 'kanji'.
+    split: one of `SPLITS`.
+    count: number of records, which are evenly spaced in the split.
+
+  Raises:
+    ValueError: the data set is not embedded.
+  """
+  if name != 'kanji':
+    raise ValueError(f'{name} cannot be generated: only kanji can')
+  paths = [x for x in kanji.paths() if _split_by_hash(kanji.name(x)) == split]
+  step = len(paths) // count
+  sketches = [kanji.read(paths[i * step]) for i in range(count)]
+  return [
+    {'id': x.id, 'strokes': x.strokes, 'category': x.category} for x in sketches
+  ]
 
 
 def split_of(sketch: file_formats.Sketch) -> str:
   """The split of a drawing: that of its file, or else by the hash of its id."""
   if sketch.split is not None:
     return sketch.split
-  digest = hashlib.sha256(sketch.id.encode()).digest()
+  return _split_by_hash(sketch.id)
+
+
+def _split_by_hash(name: str) -> str:
+  digest = hashlib.sha256(name.encode()).digest()
   return {0: 'validation', 1: 'test'}.get(
     int.from_bytes(digest[:8], 'big') % 10, 'train'
   )

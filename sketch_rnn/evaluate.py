@@ -1,6 +1,9 @@
 """Computes the losses of a run's best checkpoint.
 
 python -m sketch_rnn.evaluate --workdir=runs/cat --split=test
+python -m sketch_rnn.evaluate --pretrained=kanji
+
+Results go to the workdir, those of a released model to runs/pretrained/NAME.
 """
 
 from absl import flags
@@ -20,4 +23,4 @@ def main(config, workdir):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, evaluates=True)

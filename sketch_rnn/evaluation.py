@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
@@ -24,12 +23,15 @@ from sketch_rnn import inference
 from sketch_rnn import inputs
 from sketch_rnn import losses
 from sketch_rnn import model as model_lib
+from sketch_rnn import quality
 from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
+from training import released
 from training import results
 
 Batch = dict[str, jax.Array]
@@ -169,9 +171,11 @@ def show(
   source: batching.Source,
   *,
   seed: int,
-  temperature: float = 0.4,
+  temperature: float,
 ) -> dict[str, list[rendering.Section]]:
   """Sheets of samples and, of a VAE, of reconstructions and an interpolation.
+
+  The samples are the first ones of the seed, numbered; none is left out.
 
   Args:
     model: the network.
@@ -191,7 +195,7 @@ def show(
   maker = sheets.SheetMaker(
     sketcher, [generation.Sampling(temperature=temperature)], seed=seed
   )
-  found = {'samples': maker.sample(20)}
+  found = {'samples': maker.sample(20, numbered=True)}
   if sketcher.model.conditional:
     found['reconstructions'] = maker.reconstruct(given, from_mean=True)
     if len(given) > 1:
@@ -205,8 +209,29 @@ def show(
   }
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  config = app.read_config(workdir)
+  best = {'best_metric': config.best_metric, 'mode': config.best_mode}
+  variables, extras, _ = checkpoints.load(workdir, **best)
+  examples = examples_lib.Examples.from_dict(extras['drawings'])
+  model = model_lib.SketchRNN(**config.model)
+  evaluate = Evaluator(examples.select(source), examples, model, config)
+  return evaluate(parallel.replicate(variables))
+
+
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Evaluates the best checkpoint; writes `results.json` and a sheet.
+
+  The entry has the losses and, unless the config has `quality.num_steps` of 0
+  or is older than this field, the measures of quality.py.
 
   Args:
     workdir: workdir of the run; nothing else is needed.
@@ -215,6 +240,8 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  output = released.output(workdir)
+  console.state(f'scoring {split}')
   config = app.read_config(workdir)
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
   variables, extras, step = checkpoints.load(workdir, **best)
@@ -233,17 +260,36 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
       'categories': list(examples.categories),
       'fingerprint': examples_lib.fingerprint(config.data),
     },
-    'evaluation_seconds': round(time.monotonic() - since, 1),
   }
   if jax.process_index() == 0:
-    sections = show(model, variables, examples, source, seed=config.seed)
-    (workdir / 'results').mkdir(exist_ok=True)
+    temperature = 0.4
+    if 'quality' in config:
+      temperature = config.quality.temperatures[0]
+      if config.quality.num_steps:
+        entry['quality'] = quality.measure(
+          inference.Sketcher(model, variables, examples),
+          config,
+          split,
+          output / 'quality',
+        )
+    sections = show(
+      model,
+      variables,
+      examples,
+      source,
+      seed=config.seed,
+      temperature=temperature,
+    )
+    (output / 'results').mkdir(parents=True, exist_ok=True)
     rendering.write(
-      workdir / 'results' / split,
+      output / 'results' / split,
       [s for part in sections.values() for s in part],
     )
-  results.add(workdir, split, entry)
+  entry['evaluation_seconds'] = round(time.monotonic() - since, 1)
+  results.add(output, split, entry)
   lines = [f'{split}: {entry["num_drawings"]} drawings, step {step}']
   lines += [f'{name:22} {x:9.4f}' for name, x in entry['scores'].items()]
-  logging.info('%s', '\n'.join(lines))
+  if entry.get('quality'):
+    lines.append(quality.table(entry['quality']))
+  console.result('\n'.join(lines))
   return entry

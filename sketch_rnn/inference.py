@@ -12,7 +12,6 @@ maximum number of points, Z latent, M mixtures.
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +28,7 @@ from sketch_rnn import model as model_lib
 from sketch_rnn import strokes
 from training import app
 from training import checkpoints
+from training import released
 
 # Batches are padded to one of these: few shapes, few compilations.
 _BATCH_SIZES = (1, 10, 100)
@@ -479,11 +479,14 @@ def _split(key: jax.Array) -> jax.Array:
 def load(workdir: str | os.PathLike) -> Sketcher:
   """Loads the best checkpoint of a run, or imported weights.
 
+  Args:
+    workdir: of the run, or the name of a released model, such as 'kanji'.
+
   Raises:
     FileNotFoundError: the workdir has no trained model.
     ValueError: the workdir is not one of Sketch-RNN.
   """
-  workdir = pathlib.Path(workdir).absolute()
+  workdir = released.resolve(workdir)
   config = app.read_config(workdir)
   try:
     best = {'best_metric': config.best_metric, 'mode': config.best_mode}

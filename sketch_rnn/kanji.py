@@ -61,8 +61,12 @@ def read(path: pathlib.Path) -> file_formats.Sketch:
   lines = [
     strokes.simplify(line * (strokes.SIZE / _BOX)) for line in svg.read(path)
   ]
-  name = f'U+{ord(_character(path)):04X}'
-  return file_formats.Sketch(name, strokes.from_lines(lines), CATEGORY)
+  return file_formats.Sketch(name(path), strokes.from_lines(lines), CATEGORY)
+
+
+def name(path: pathlib.Path) -> str:
+  """The id of the character of a file, as in Unicode: 'U+4E00'."""
+  return f'U+{ord(_character(path)):04X}'
 
 
 def _character(path: pathlib.Path) -> str:

@@ -15,6 +15,7 @@ from sketch_rnn import evaluation as evaluation_lib
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import losses
 from sketch_rnn import model as model_lib
+from sketch_rnn import quality
 from sketch_rnn import rendering
 from training import app
 from training import loop
@@ -52,11 +53,13 @@ def train_and_evaluate(
 ):
   """Trains from the latest checkpoint in `workdir`, or from scratch.
 
-  Ends with the best checkpoint's losses on the test split in `results.json`.
+  Ends with the best checkpoint's losses on the test split and the quality of
+  its drawings in `results.json`.
   """
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
   evaluation_lib.check_metric(config.best_metric)
+  quality.check(config.quality)
   examples, splits = examples_lib.load(config.data)
   check_classes(config.model, examples)
   training, validation = splits['train'], splits['validation']
@@ -92,12 +95,18 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=examples_lib.fingerprint(config.data),
   ) as run:
     for step in run.steps():
       if step.evaluates:
         run.record_evaluation(evaluate(run.state.variables))
         sheets = evaluation_lib.show(
-          model, run.state.variables, examples, validation, seed=config.seed
+          model,
+          run.state.variables,
+          examples,
+          validation,
+          seed=config.seed,
+          temperature=config.quality.temperatures[0],
         )
         run.report.images(
           step.number,

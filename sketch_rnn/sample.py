@@ -21,6 +21,7 @@ as encode writes them; interpolate and analogy take them in place of drawings.
 
   python -m sketch_rnn.sample sample --workdir=runs/cat --output=cats \
       --count=20 --temperature=0.1,0.4,0.8
+  python -m sketch_rnn.sample sample --pretrained=kanji --output=kanji
   python -m sketch_rnn.sample complete head.svg --workdir=runs/cat --output=ends
 """
 
@@ -39,6 +40,8 @@ from sketch_rnn import mixture
 from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
+from training import paths
+from training import released
 
 # Mode -> (default temperature, default count).
 _MODES = {
@@ -61,8 +64,15 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument('mode', choices=_MODES)
   parser.add_argument('inputs', nargs='*', metavar='INPUT')
-  parser.add_argument(
-    '--workdir', required=True, help='workdir of a trained model'
+  model = parser.add_mutually_exclusive_group(required=True)
+  model.add_argument(
+    '--workdir', type=pathlib.Path, help='workdir of a trained model'
+  )
+  model.add_argument(
+    '--pretrained',
+    metavar='NAME',
+    choices=released.names(),
+    help=released.help_text(),
   )
   parser.add_argument(
     '--output',
@@ -179,7 +189,8 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
   if mode != 'sample' and not arguments.inputs:
     raise ValueError(f'{mode} needs an input, such as test:12 or drawing.svg')
 
-  workdir = pathlib.Path(arguments.workdir).absolute()
+  workdir = arguments.workdir or released.path(arguments.pretrained)
+  workdir = workdir.absolute()
   maker = sheets.SheetMaker(
     inference.load(workdir),
     samplings,
@@ -230,7 +241,7 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns the exit status."""
   parser = _parser()
-  arguments = parser.parse_intermixed_args(argv)
+  arguments = parser.parse_intermixed_args(paths.arguments(parser, argv))
   app.set_up_logging()
   try:
     written = run(arguments)

@@ -50,8 +50,16 @@ class SheetMaker:
     self._key = jax.random.key(seed)
     self._category = category
 
-  def sample(self, count: int) -> list[rendering.Section]:
-    """Samples `count` drawings, of each class where there is no category."""
+  def sample(
+    self, count: int, *, numbered: bool = False
+  ) -> list[rendering.Section]:
+    """Samples `count` drawings, of each class where there is no category.
+
+    Args:
+      count: number of drawings.
+      numbered: write their numbers above them.
+    """
+    titles = [str(i) for i in range(count)] if numbered else None
     classes = self._sketcher.classes
     names = [self._category] if self._category else [*classes] or ['']
     sections = []
@@ -62,7 +70,7 @@ class SheetMaker:
         key=self._key,
         labels=self._labels([name] * count),
       )
-      sections += self._sections(sample, _COLUMNS, name=name)
+      sections += self._sections(sample, _COLUMNS, name=name, titles=titles)
     return sections
 
   def reconstruct(

@@ -24,6 +24,7 @@ from tables import requirements
 from tables import rows as rows_lib
 from tables import runs as runs_lib
 from training import app
+from training import paths
 
 
 def main(argv: Sequence[str] | None = None):
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None):
     metavar='NAME=VALUE',
     help='changes fields of the configs of all rows',
   )
-  args = parser.parse_args(argv)
+  args = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
   reasons = {}
   try:

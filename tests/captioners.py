@@ -35,10 +35,16 @@ CAPTIONERS = {
   'att2in_features': ('att2in', dict(annotation_features=8)),
   'up_down': ('up_down', {}),
   'up_down_features': ('up_down', dict(annotation_features=8)),
+  'luong': ('luong', {}),
 }
 # With these, captions of images differ, some end and some do not.
 SEEDS = dict(
-  show_and_tell=13, show_attend_tell=40, adaptive=10, att2in=23, up_down=46
+  show_and_tell=13,
+  show_attend_tell=40,
+  adaptive=10,
+  att2in=23,
+  up_down=46,
+  luong=1,
 )
 # One of each model.
 MODELS = (
@@ -48,6 +54,7 @@ MODELS = (
   'adaptive',
   'att2in',
   'up_down_features',
+  'luong',
 )
 # Hard attention samples in training.
 DETERMINISTIC = tuple(name for name in MODELS if name != 'hard')
@@ -62,9 +69,10 @@ def small_config(name='soft', **decoder):
     sizes['attention'] = 6
   with config.unlocked():
     config.decoder = {**sizes, **special, **decoder}
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.encoder = dict(depth=18, width=2, stem='whole')
   config.loss.attention_penalty = 0.3
   config.decoding.max_length = T
+  config.decoding.no_repeat_ngram = 0
   return config
 
 

@@ -74,7 +74,7 @@ def captioner(workdir: pathlib.Path) -> pathlib.Path:
   """Writes that of a captioner with soft attention over 2 x 2 locations."""
   config = scenes.get_config()
   config.data.update(resize=18, crop=SIDE, max_length=7)
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.encoder = dict(depth=18, width=2, stem='whole')
   config.decoder.update(features=6, embedding=5, attention=4)
   config.decoding.update(beam_size=3, max_length=7, min_length=3)
   config.eval_batch_size = 4

@@ -36,7 +36,7 @@ WORDS = [*vocabulary.SPECIAL, *'a red blue dog cat ball on left of'.split()]
 def small_config():
   config = scenes.get_config()
   config.data.update(resize=18, crop=16, max_length=7)
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.encoder = dict(depth=18, width=2, stem='whole')
   config.decoder.update(features=6, embedding=5, attention=4)
   config.decoding.update(beam_size=2, max_length=7)
   config.eval_batch_size = 4

@@ -280,6 +280,8 @@ def test_scenes_are_drawn_on_first_use(tmp_path, monkeypatch):
 def test_two_processes_may_ask_for_scenes_at_once(tmp_path):
   program = (
     'from captioning import data, scenes\n'
+    'from training import console\n'
+    'console.set_up()\n'
     f'scenes.SPLITS = {SPLITS}\n'
     f'source = data.open_split("scenes", "train", {str(tmp_path)!r})\n'
     f'print(len(source), data.fingerprint("scenes", {str(tmp_path)!r}))\n'
@@ -299,7 +301,7 @@ def test_two_processes_may_ask_for_scenes_at_once(tmp_path):
   last_lines = {output.splitlines()[-1] for output, _ in results}
   assert len(last_lines) == 1
   assert last_lines.pop().startswith('6 ')
-  prepared = [o for o, _ in results if 'Downloading and preparing' in o]
+  prepared = [e for _, e in results if 'Preparing scenes' in e]
   assert len(prepared) == 1
 
 

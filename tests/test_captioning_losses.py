@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
+import scipy.stats
 from captioners import MODELS
 from captioners import V
 
@@ -578,3 +580,55 @@ def test_by_token_the_weight_of_reinforce_is_one(toy):
   np.testing.assert_allclose(
     NUM_WORDS * by_token, by_caption, rtol=1e-4, atol=1e-5
   )
+
+
+def test_visual_words_are_a_noisy_or_over_the_locations():
+  rng = np.random.default_rng(0)
+  annotations = rng.normal(size=(3, 4, 5)).astype(np.float32)
+  network = model.VisualWords(2)
+  variables = network.init(jax.random.key(0), annotations)
+  score = jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(np.float32),
+    variables['params']['score'],
+  )
+  variables = {'params': {'score': score}}
+  concepts = np.array([-1, -1, -1, -1, 0, -1, 1, 0])
+  tokens = np.array(
+    [
+      [[7, 5, EOS], [5, EOS, PAD]],  # Concept 0 alone.
+      [[5, 5, EOS], [5, EOS, PAD]],  # None.
+      [[6, 4, EOS], [4, EOS, PAD]],  # Both.
+    ]
+  )
+  present = np.array([[1, 0], [0, 0], [1, 1]])
+  logits = annotations.astype(np.float64) @ score['kernel'] + score['bias']
+  probability = 1 - np.prod(1 - scipy.special.expit(logits), axis=1)
+  expected = -scipy.stats.bernoulli.logpmf(present, probability).sum(-1)
+  actual = losses.visual_words_loss(
+    network.apply(variables, annotations), tokens, concepts
+  )
+  np.testing.assert_allclose(actual, expected, rtol=1e-5)
+  # Locations that are not there say nothing.
+  masked = network.apply(variables, annotations, np.array([4, 2, 3]))
+  cut = network.apply(variables, annotations[1:2, :2])
+  np.testing.assert_allclose(masked[1:2], cut, rtol=1e-6)
+
+
+def test_visual_words_add_their_loss_to_that_of_the_words(features, tokens):
+  config = captioners.small_config()
+  config.loss.visual_words = 0.3
+  concepts = np.full(captioners.V, -1)
+  concepts[4:6] = 0, 1
+  captioner, variables = captioners.create(config)
+  plain, *_ = loss_of(captioner, config)(variables, features, tokens)
+  detecting = captioner.clone(visual_words=model.VisualWords(2))
+  head = {'score': {'kernel': np.ones((captioners.D, 2)), 'bias': np.zeros(2)}}
+  variables['params']['visual_words'] = head
+  loss_fn = losses.create(detecting, config.loss, concepts)
+  batch = {'features': features, 'tokens': tokens}
+  both, _ = loss_fn(
+    variables, batch, losses.counts(batch), 0, jax.random.key(0)
+  )
+  log_absent = model.VisualWords(2).apply({'params': head}, features)
+  words = losses.visual_words_loss(log_absent, tokens, concepts)
+  np.testing.assert_allclose(both, plain + 0.3 * words.mean(), rtol=1e-5)

@@ -219,7 +219,36 @@ def up_down(p, grid, words):
   return np.stack(logits), np.stack(alphas)
 
 
+def luong(p, grid, words):
+  """Luong et al. 2015, equations 5 and 6, with input feeding (section 3.3)."""
+  cell, v = p['cell'], annotate(p, grid)
+  c = h = zeros(cell)
+  fed = np.zeros(p['feedback']['kernel'].shape[0])
+  logits, alphas = [], []
+  # The input of the LSTM, as one product with [h~, mean v, E w].
+  kernel = np.concatenate(
+    [
+      p['feedback']['kernel'],
+      cell['constant_input']['kernel'],
+      cell['input']['kernel'],
+    ]
+  )
+  combine = np.concatenate(
+    [p['combine_context']['kernel'], p['combine_hidden']['kernel']]
+  )
+  for word in words:
+    x = np.concatenate([fed, grid.mean(0), p['words']['embedding'][word]])
+    c, h = lstm(cell, c, h, x @ kernel + cell['input']['bias'])
+    alpha = attention(p['attend'], v, h)
+    fed = np.concatenate([alpha @ v, h]) @ combine
+    fed = np.tanh(fed + p['combine_hidden']['bias'])
+    logits.append(dense(p['output'], fed))
+    alphas.append(alpha)
+  return np.stack(logits), np.stack(alphas)
+
+
 EQUATIONS = {
+  'luong': luong,
   'show_and_tell': show_and_tell,
   'soft': soft,
   'hard': hard,

@@ -114,7 +114,7 @@ def small_config(data_dir, **fields):
   config = scenes.get_config()
   config.data.update(name=NAME, data_dir=str(data_dir), resize=16, crop=16)
   config.data.update(captions_per_image=1, max_length=6)
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.encoder = dict(depth=18, width=2, stem='whole')
   config.train_batch_stats = False
   config.eval_batch_size = 4
   config.update({'regions': '', 'start_from': '', **fields})
@@ -305,7 +305,7 @@ def test_regions_and_an_encoder_exclude_each_other(imported, tmp_path):
 
 
 def save_encoder(path, seed):
-  network = resnet.ResNet(18, width=2, small_inputs=True)
+  network = resnet.ResNet(18, width=2, stem='whole')
   variables = jax.jit(network.init, static_argnames='train')(
     jax.random.key(seed), jnp.zeros((1, 16, 16, 3)), train=False
   )

@@ -80,7 +80,11 @@ ARGUMENTS = {
 def arguments(module):
   """What may follow the name of a config and a colon; '' for nothing."""
   parameters = inspect.signature(module.get_config).parameters
-  tables = {'model': ['MODELS'], 'phase': ['PHASES']}
+  tables = {
+    'model': ['MODELS'],
+    'phase': ['PHASES'],
+    'setting': ['SETTINGS'],
+  }
   tables['model_and_phase'] = ['MODELS', 'PHASES']
   for name in parameters:
     keys = [list(getattr(module, table)) for table in tables[name]]

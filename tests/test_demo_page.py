@@ -1086,7 +1086,7 @@ def test_progress_is_told_until_the_models_are_ready(chromium, server):
       'captioners': [],
       'video_captioners': [],
       'progress': [
-        {'name': 'kanji', 'what': 'training', 'step': 300, 'num_steps': 1500},
+        {'name': 'kanji', 'what': 'compiling', 'step': 3, 'num_steps': 6},
         {'name': 'scenes', 'what': 'waiting', 'step': 0, 'num_steps': 0},
       ],
     }
@@ -1095,10 +1095,10 @@ def test_progress_is_told_until_the_models_are_ready(chromium, server):
       '**/api/models', lambda route: route.fulfill(json=state['answer'])
     )
     page.reload()
-    page.get_by_text('training, step 300 of 1500').wait_for()
+    page.get_by_text('compiling, step 3 of 6').wait_for()
     assert (
       page.get_by_role('progressbar', name='kanji').get_attribute('value')
-      == '300'
+      == '3'
     )
     assert page.locator('#draw > .room').is_hidden()
     state['answer'] = answer

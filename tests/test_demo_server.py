@@ -66,7 +66,7 @@ def workdirs(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def studio(workdirs):
-  studio = studio_lib.Studio([(path, None) for path in workdirs.values()])
+  studio = studio_lib.Studio(list(workdirs.values()))
   studio.start()
   studio.wait()
   assert [one.error for one in studio.statuses] == [None] * 4

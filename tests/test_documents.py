@@ -7,7 +7,6 @@ import pathlib
 import re
 import shlex
 
-import demo_workdirs
 import numpy as np
 import PIL.Image
 import pytest
@@ -20,6 +19,8 @@ NOT_OURS = ('.git', '.venv', '.venv-torch', 'runs', 'data', 'node_modules')
 MAX_LINES_OF_README = 150
 # Those whose commands are checked: what a user reads.
 PAGES = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
+# Those of released models.
+CARDS = tuple(sorted((ROOT / 'pretrained').glob('*/card.md')))
 # The first time that a page mentions one of these it is a link.
 LINKED = (
   'UCM-Captions',
@@ -201,8 +202,8 @@ def commands(text):
 
 def all_commands():
   return [
-    pytest.param(command, id=f'{path.name}-{i}')
-    for path in PAGES
+    pytest.param(command, id=f'{path.parent.name}-{path.name}-{i}')
+    for path in (*PAGES, *CARDS)
     for i, command in enumerate(commands(path.read_text()))
   ]
 
@@ -374,14 +375,12 @@ def test_commands_are_found():
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-  """On small models, in a directory that has what it names."""
+  """On the released models that it names."""
   (code,) = (
     text
     for language, text in _FENCE.findall((ROOT / 'README.md').read_text())
     if language == 'python' and 'import' in text
   )
-  demo_workdirs.captioner(tmp_path / 'runs/demo')
-  demo_workdirs.sketcher(tmp_path / 'runs/demo-sketch')
   pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
   PIL.Image.fromarray(pixels).save(tmp_path / 'photo.jpg')
   monkeypatch.chdir(tmp_path)

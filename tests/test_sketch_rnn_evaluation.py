@@ -192,11 +192,14 @@ def test_sigterm_ends_an_evaluation(records, monkeypatch):
 def test_what_is_shown_of_a_split(records, count):
   """An interpolation only where there is something to go to."""
   _, examples, model, variables = make(records)
-  sheets = evaluation.show(model, variables, examples, records[:count], seed=0)
+  sheets = evaluation.show(
+    model, variables, examples, records[:count], seed=0, temperature=0.3
+  )
   names = ['samples', 'reconstructions', 'interpolation']
   assert list(sheets) == names[: 2 + (count > 1)]
   (samples,) = sheets['samples']
-  assert len(samples.panels) == 20
+  assert [panel.title for panel in samples.panels] == [*map(str, range(20))]
+  assert samples.heading == 'samples, temperature 0.3'
   (reconstructions,) = sheets['reconstructions']
   assert len(reconstructions.panels) == 2 * count
   titles = [panel.title for panel in reconstructions.panels[::2]]

@@ -52,6 +52,7 @@ SMALL = {
   'batch_size': 4,
   'num_steps': NUM_STEPS,
   'eval_batch_size': 4,
+  'quality.num_steps': 3,
   'log_every': 4,
   'checkpoint_every': 5,
   'eval_every': 20,
@@ -354,6 +355,9 @@ def test_every_config_trains(shell, case, tmp_path, monkeypatch):
   else:
     assert entry['scores']['kl'] == 0
   np.testing.assert_allclose(entry['scores']['loss'], expected, rtol=1e-6)
+  assert len(entry['quality']) == (6 if conditional else 4)
+  for scores in entry['quality'].values():
+    assert 0 <= scores['precision'] <= 1
   _, splits = examples_lib.load(config.data)
   assert entry['num_drawings'] == len(splits['test'])
   if config.model.num_classes:
@@ -480,7 +484,8 @@ def test_the_command_evaluates_alike_on_one_device(shell, trained, tmp_path):
 # What goes wrong.
 
 
-def test_a_loss_that_is_not_finite_is_named(trained, tmp_path):
+def test_a_loss_that_is_not_finite_is_named(trained, tmp_path, monkeypatch):
+  monkeypatch.setattr(app, 'allowed_changes', lambda: ['config'])
   workdir = tmp_path / 'exploding'
   shutil.copytree(trained.workdir, workdir)
   config = app.read_config(workdir)
@@ -506,6 +511,8 @@ def test_a_loss_that_is_not_finite_is_named(trained, tmp_path):
   [
     ('batch_size', 3, 'batch_size=3 must be a multiple of the 2 devices'),
     ('eval_batch_size', 3, 'eval_batch_size=3 must be a multiple of the 2'),
+    ('quality.temperatures', (), 'quality.temperatures is empty'),
+    ('quality.temperatures', (0.4, 0.0), 'temperature=0.0 must be above 0'),
     ('best_metric', 'CIDEr', "best_metric='CIDEr' is none of loss, "),
     ('best_mode', 'up', "best_mode='up' must be 'max' or 'min'"),
     ('data.max_length', 2, 'no drawing of .* has at most 2 points'),

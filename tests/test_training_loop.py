@@ -14,6 +14,7 @@ from training import batching
 from training import checkpoints
 from training import loop
 from training import parallel
+from training import provenance
 
 CONFIG = dict(
   batch_size=2,
@@ -58,7 +59,7 @@ def updated(state, batch):
   )
 
 
-def train(workdir, stop=None):
+def train(workdir, stop=None, fingerprint='of numbers', **changes):
   """Trains from the latest checkpoint on, until SIGTERM comes in a step."""
   batches = batching.training_batches(
     np.arange(10),
@@ -68,12 +69,13 @@ def train(workdir, stop=None):
   )
   steps = []
   with loop.start(
-    ml_collections.ConfigDict(CONFIG),
+    ml_collections.ConfigDict({**CONFIG, **changes}),
     workdir,
     parallel.create_state({'params': {'a': np.float32(0)}}, optax.sgd(0.1)),
     batches=batches,
     learning_rate=lambda step: step / 10,
-    extras={},
+    extras={'config': {**CONFIG, **changes}, 'vocabulary': ['a', 'b']},
+    fingerprint=fingerprint,
   ) as run:
     for step in run.steps():
       assert step.number == int(run.state.step)
@@ -161,6 +163,7 @@ def start(workdir):
     ),
     learning_rate=lambda step: step / 10,
     extras={},
+    fingerprint='of numbers',
   )
 
 
@@ -202,3 +205,31 @@ def test_what_is_not_due_cannot_be_recorded(tmp_path):
     run.record_update(update)
     with pytest.raises(RuntimeError, match='no update is due'):
       run.record_update(update)
+
+
+def test_a_run_is_resumed_as_itself(tmp_path, monkeypatch):
+  with pytest.raises(app.Stopped):
+    train(tmp_path, (4, False))
+  with pytest.raises(
+    ValueError,
+    match=r"checkpoints/4 is of another run: fingerprint is 'of numbers' "
+    r"there, 'other' here.* --allow_change=data",
+  ):
+    train(tmp_path, fingerprint='other')
+  with pytest.raises(ValueError, match='config.batch_size is 2 there, 4 here'):
+    train(tmp_path, batch_size=4)
+  assert json.loads((tmp_path / 'config.json').read_text())['batch_size'] == 2
+  monkeypatch.setattr(app, 'allowed_changes', lambda: ['data'])
+  steps, _ = train(tmp_path, fingerprint='other', log_every=1)
+  assert steps == STEPS[STEPS.index((4, False)) :]
+  # It is another run from here on.
+  monkeypatch.undo()
+  with pytest.raises(ValueError, match="'other' there, 'of numbers' here"):
+    train(tmp_path)
+
+
+def test_the_origin_is_saved(tmp_path):
+  train(tmp_path)
+  _, extras, _ = checkpoints.load(tmp_path, best_metric='score')
+  assert extras['config'] == CONFIG and extras['fingerprint'] == 'of numbers'
+  assert extras['commit'] == provenance.commit()

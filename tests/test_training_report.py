@@ -32,7 +32,12 @@ def update(losses=(1.0,), mask=None, loss=2.0, **norms):
 
 
 def summarize(updates, **kwargs):
-  kwargs = {'first_step': 0, 'batches': [], 'last_good': None, **kwargs}
+  kwargs = {
+    'first_step': 0,
+    'batches': [],
+    'last_good': lambda: None,
+    **kwargs,
+  }
   return report_lib.summarize(updates, **kwargs)
 
 
@@ -74,6 +79,19 @@ def test_last_line_that_is_not_whole_is_dropped(tmp_path, rest):
   with open_report(tmp_path, start_step=2) as report:
     report.scalars(3, {'a': 1})
   assert read_lines(tmp_path) == [{'step': 1}, {'step': 3, 'a': 1.0}]
+
+
+@pytest.mark.parametrize(
+  'line', [b'{"step": 2', b'[]', b'{"stfp": 2}', b'\xff']
+)
+def test_a_damaged_line_is_set_aside_alone(tmp_path, line, caplog):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+  with open_report(tmp_path, start_step=3):
+    assert read_lines(tmp_path) == [{'step': 1}, {'step': 3}]
+  assert (tmp_path / 'metrics.damaged.jsonl').read_bytes() == line + b'\n'
+  assert f'{path}: damaged, moved to' in caplog.text
+  assert 'line 2' in caplog.text
 
 
 def test_run_from_the_start_drops_all_that_was_told(tmp_path):
@@ -118,7 +136,7 @@ def test_what_is_not_finite_is_an_error(wrong, said):
       [update(), update(**wrong), update(**wrong)],
       first_step=7,
       batches=batches,
-      last_good=5,
+      last_good=lambda: 5,
     )
   assert said in str(error.value)
   assert (

@@ -286,7 +286,7 @@ def test_cached_features_are_the_encoders(module, tmp_path):
   config.data.name = 'captioned_clips/few'
   config.data.data_dir = str(tmp_path / 'data')
   config.data.update(num_frames=4, resize=16, crop=16, vocabulary_threshold=1)
-  config.encoder = dict(depth=18, width=2, small_inputs=True)
+  config.encoder = dict(depth=18, width=2, stem='whole')
   config.eval_batch_size = 4
   cnn = resnet.ResNet(**config.encoder)
   encoder = cnn.init(

@@ -46,7 +46,7 @@ MODELS = {
   ),
   'resnet': (
     lambda: model(
-      encoder=resnet.ResNet(depth=18, width=2, small_inputs=True), cell='rnn'
+      encoder=resnet.ResNet(depth=18, width=2, stem='whole'), cell='rnn'
     ),
     (8, 8, 3),
   ),

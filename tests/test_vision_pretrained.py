@@ -54,9 +54,9 @@ def test_pytorch_computes_the_same_grid(tmp_path, depth):
   np.testing.assert_allclose(pooled, expected_pooled, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize('small_inputs', [False, True])
-def test_what_is_saved_is_loaded(tmp_path, small_inputs):
-  network = resnet.ResNet(34, width=6, small_inputs=small_inputs)
+@pytest.mark.parametrize('stem', ['published', 'strided', 'whole'])
+def test_what_is_saved_is_loaded(tmp_path, stem):
+  network = resnet.ResNet(34, width=6, stem=stem)
   shapes = jax.eval_shape(
     lambda: network.init(
       jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False

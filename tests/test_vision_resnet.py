@@ -9,7 +9,7 @@ from vision import resnet
 @pytest.fixture(scope='module')
 def small():
   """A network, random variables and images."""
-  network = resnet.ResNet(18, width=2, small_inputs=True)
+  network = resnet.ResNet(18, width=2, stem='whole')
   images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
@@ -131,7 +131,7 @@ def test_bfloat16_computes_nearly_the_same_from_float32_parameters(small):
 
 
 def test_an_unknown_depth_names_the_known_ones():
-  with pytest.raises(ValueError, match=r'depth=20: choose one of \[18, 34'):
+  with pytest.raises(ValueError, match=r'depth=20: choose one of \[10, 18'):
     resnet.ResNet(20).init(
       jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
     )
@@ -141,6 +141,58 @@ def test_freezing_more_than_there_is_is_refused(small):
   network, variables, images = small
   with pytest.raises(ValueError, match='freeze_at=6: choose 0 to 5'):
     network.clone(freeze_at=6).apply(variables, images, train=False)
+
+
+def test_fewer_strides_leave_the_last_stages_out(small):
+  network, variables, images = small
+  (_, _), seen = network.apply(
+    variables, images, train=False, capture_intermediates=True
+  )
+  (expected,) = seen['intermediates']['layer2']['__call__']
+  first = {
+    kind: {
+      name: x for name, x in of_kind.items() if name not in ('layer3', 'layer4')
+    }
+    for kind, of_kind in variables.items()
+  }
+  cut = network.clone(strides=(1, 2))
+  grid, pooled = cut.apply(first, images, train=False)
+  np.testing.assert_allclose(
+    grid, expected.reshape(grid.shape), rtol=1e-6, atol=1e-6
+  )
+  np.testing.assert_allclose(pooled, grid.mean(1), rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match='freeze_at=4: choose 0 to 3'):
+    cut.clone(freeze_at=4).apply(first, images, train=False)
+
+
+def test_positions_are_appended_to_the_map(small):
+  network, variables, images = small
+  grid, _ = network.apply(variables, images, train=False)
+  wider = network.clone(positions=True)
+  appended, pooled = wider.apply(variables, images, train=False)
+  np.testing.assert_array_equal(appended[..., :-4], grid)
+  # 2 x 2 locations in reading order: row, column.
+  np.testing.assert_array_equal(
+    appended[0, :, -4:],
+    [[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1]],
+  )
+  np.testing.assert_allclose(pooled[..., -4:], 0.5)
+
+
+@pytest.mark.parametrize('stem', ['published', 'strided'])
+def test_both_stems_divide_the_side_by_four(stem):
+  network = resnet.ResNet(10, width=2, stem=stem, strides=(1,))
+  (grid, _), _ = jax.eval_shape(
+    lambda x: network.init_with_output(jax.random.key(0), x, train=False),
+    jnp.zeros((1, 32, 16, 3)),
+  )
+  assert grid.shape == (1, 8 * 4, 2)
+
+
+def test_an_unknown_stem_names_the_known_ones(small):
+  network, variables, images = small
+  with pytest.raises(ValueError, match="stem='x': choose one of published"):
+    network.clone(stem='x').apply(variables, images, train=False)
 
 
 def test_bytes_must_be_normalized_first(small):

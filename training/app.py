@@ -8,9 +8,9 @@ On several hosts the same command runs on each of them, with
 """
 
 import ast
+import contextlib
 import itertools
 import json
-import logging as python_logging
 import os
 import pathlib
 import signal
@@ -27,15 +27,16 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
+from training import agreement
+from training import console
+from training import locks
+from training import parallel
+from training import paths
+from training import provenance
+from training import released
 from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
-# Libraries that log every file or device -> the lowest level that is logged.
-_MIN_LEVELS = {
-  'orbax/': logging.converter.STANDARD_ERROR,
-  'tensorflow_datasets/': logging.converter.STANDARD_ERROR,
-  'jax/_src/': logging.converter.STANDARD_WARNING,
-}
 
 # The exit status of what Ctrl-C has ended, as a shell gives it.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -52,6 +53,7 @@ def run(
   main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
   *,
   use: Callable[[pathlib.Path, list[str]], int] | None = None,
+  evaluates: bool = False,
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
 
@@ -63,6 +65,10 @@ def run(
     main: trains.
     use: what the command does with files, on one host: `use(workdir, files)`
       returns the exit status. Without it files are an error.
+    evaluates: main does not train but evaluates a trained model.
+
+  A command with `use`, or that evaluates, takes `--pretrained=NAME` in place of
+  the workdir, for a released model.
   """
   config_file = config_flags.DEFINE_config_file(
     'config',
@@ -71,8 +77,24 @@ def run(
     'stored in the workdir. --config.FIELD=VALUE changes a field.',
   )
   workdir = flags.DEFINE_string(
-    'workdir', None, 'Directory of checkpoints, metrics and results; required.'
+    'workdir', None, 'Directory of checkpoints, metrics and results.'
   )
+  pretrained = None
+  if use is not None or evaluates:
+    pretrained = flags.DEFINE_string(
+      'pretrained',
+      None,
+      f'In place of --workdir: {released.help_text()}',
+    )
+    flags.register_multi_flags_validator(
+      ['workdir', 'pretrained'],
+      lambda values: (
+        (values['workdir'] is None) != (values['pretrained'] is None)
+      ),
+      message='pass either --workdir=DIRECTORY or --pretrained=NAME',
+    )
+  else:
+    flags.mark_flag_as_required('workdir')
   coordinator = flags.DEFINE_string(
     'coordinator_address',
     None,
@@ -84,14 +106,28 @@ def run(
   process_id = flags.DEFINE_integer(
     'process_id', None, 'For several hosts: number of this process, from 0.'
   )
-  flags.mark_flag_as_required('workdir')
+  if not evaluates:
+    flags.DEFINE_multi_enum(
+      'allow_change',
+      [],
+      agreement.KINDS,
+      'On resuming: may differ from the checkpoint. Give it once for each.',
+    )
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     # As if the main module had defined them: its flags are those that are
     # listed.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
   def start(argv):
-    directory = pathlib.Path(workdir.value).absolute()
+    if pretrained is None or pretrained.value is None:
+      directory = pathlib.Path(workdir.value).absolute()
+    else:
+      try:
+        directory = released.path(pretrained.value)
+      except ValueError as error:
+        raise app.UsageError(f'--pretrained: {error}') from error
+      if use is not None and len(argv) == 1:
+        raise app.UsageError('--pretrained is for files: pass some')
     if len(argv) > 1:
       if use is None:
         raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
@@ -111,25 +147,76 @@ def run(
     except (FileNotFoundError, ValueError) as error:
       raise app.UsageError(str(error)) from error
     set_up_logging()
+    process = 0
     if coordinator.value is not None:
       start_hosts(coordinator.value, num_processes.value, process_id.value)
-    if jax.process_count() == 1:  # Several hosts: see `start_hosts`.
+      process = jax.process_index()
+    if coordinator.value is None or jax.process_count() == 1:
+      # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     signal.signal(signal.SIGINT, _interrupt)
-    logging.info(
-      'Process %d of %d, devices: %s',
-      jax.process_index(),
-      jax.process_count(),
-      jax.local_devices(),
-    )
-    try:
-      main(config, directory)
-    except Stopped:
-      name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
-      logging.info('Stopped by %s; run the same command again to resume.', name)
+    with contextlib.ExitStack() as stack:
+      try:
+        _begin(stack, config, directory, trains=not evaluates)
+      except ValueError as error:
+        raise app.UsageError(str(error)) from error
+      stack.enter_context(console.run(released.output(directory), process))
+      logging.info(
+        'Process %d of %d, devices: %s',
+        process,
+        jax.process_count(),
+        jax.local_devices(),
+      )
+      try:
+        main(config, directory)
+      except Stopped:
+        name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
+        console.notice(
+          'Stopped by %s; run the same command again to resume.', name
+        )
     return _INTERRUPTED if _interrupted.is_set() else 0
 
   app.run(start, flags_parser=_parse_flags)
+
+
+def _begin(
+  stack: contextlib.ExitStack,
+  config: ml_collections.ConfigDict,
+  directory: pathlib.Path,
+  *,
+  trains: bool,
+):
+  """Locks the workdir of a training and compares the hosts.
+
+  Raises:
+    ValueError: another process trains there, or the hosts differ. All hosts
+      raise it.
+  """
+  problem = ''
+  if (
+    trains and jax.process_index() == 0 and not released.is_released(directory)
+  ):
+    try:
+      stack.enter_context(locks.alone(directory))
+    except ValueError as error:
+      problem = str(error)
+  problem, *_ = parallel.gather_texts(problem)
+  if problem:
+    raise ValueError(problem)
+  if jax.process_count() > 1:
+    agreement.check_hosts(
+      {
+        'config': json.loads(config.to_json()),
+        'workdir': str(directory),
+        'commit': provenance.commit(),
+      }
+    )
+
+
+def allowed_changes() -> list[str]:
+  """The kinds of changes that a resumed run may have: `agreement.KINDS`."""
+  name = 'allow_change'
+  return flags.FLAGS[name].value if name in flags.FLAGS else []
 
 
 def _interrupt(*_):
@@ -137,12 +224,17 @@ def _interrupt(*_):
   signal.signal(signal.SIGINT, signal.SIG_DFL)
   _interrupted.set()
   # Not through logging: what is interrupted may hold its lock.
-  os.write(2, b'\nStopping after this step; Ctrl-C again stops at once.\n')
+  console.write_at_once(
+    '\nStopping after this step; Ctrl-C again stops at once.\n'
+  )
   os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses them as absl does, but for --help and fields of earlier versions."""
+  """Parses them as absl does, but for --help and fields of earlier versions.
+
+  Expands `~` in paths.
+  """
   if set(_HELP) & set(itertools.takewhile(lambda text: text != '--', argv[1:])):
     print(sys.modules['__main__'].__doc__)
     # Without the heading, which is the module's path.
@@ -152,27 +244,17 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     sys.exit(0)
   try:
     renamed.check_arguments(argv)
+    argv = [*argv[:1], *paths.expand(argv[1:])]
   except ValueError as error:
     app.usage(shorthelp=True, detailed_error=error, exitcode=1)
   return app.parse_flags_with_usage(argv)
 
 
 def set_up_logging():
-  """Logs to stderr from INFO up, but no line of a library for every file."""
+  """Logs to stderr from INFO up; see `training.console`."""
   if not flags.FLAGS.is_parsed():  # A command that has no flags of absl.
     flags.FLAGS.mark_as_parsed()
-  # The only handler: libraries that log while they are imported have left
-  # another one, which would log everything.
-  logging.use_absl_handler()
-  logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(_is_shown)
-
-
-def _is_shown(record: python_logging.LogRecord) -> bool:
-  return not any(
-    name in record.pathname and record.levelno < level
-    for name, level in _MIN_LEVELS.items()
-  )
+  console.set_up()
 
 
 def start_hosts(

@@ -5,11 +5,16 @@ gets its name when it is complete.
 """
 
 import contextlib
-import fcntl
 import hashlib
+import io
 import json
+import pathlib
 
 import tensorflow_datasets as tfds
+from absl import logging
+
+from training import console
+from training import locks
 
 
 def prepare(builder: tfds.core.DatasetBuilder):
@@ -82,7 +87,27 @@ def fingerprint(builder: tfds.core.DatasetBuilder) -> str:
 
 
 def _write(builder: tfds.core.DatasetBuilder):
-  builder.download_and_prepare(file_format='array_record')
+  """Writes the data set, with two messages in place of those of TFDS.
+
+  Downloads keep the bars of TFDS, on a terminal: they can take hours.
+  """
+  exists = builder.data_path.exists()
+  if not exists:
+    name = builder.info.full_name
+    logging.info('Preparing %s in %s', name, builder.data_path)
+    console.state(f'preparing {name}')
+  if not (builder.info.download_size and console.is_terminal()):
+    tfds.disable_progress_bar()
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      builder.download_and_prepare(file_format='array_record')
+  finally:
+    tfds.enable_progress_bar()
+  if not exists:
+    splits = builder.info.splits.values()
+    counts = (f'{split.name} {split.num_examples}' for split in splits)
+    console.state('starting')
+    logging.info('Prepared %s: %s', name, ', '.join(counts))
 
 
 def _check_absent(builder: tfds.core.DatasetBuilder):
@@ -92,11 +117,8 @@ def _check_absent(builder: tfds.core.DatasetBuilder):
     )
 
 
-@contextlib.contextmanager
-def _locked(builder: tfds.core.DatasetBuilder):
-  """Lets in one process at a time; a process that dies releases the lock."""
-  directory = builder.data_path.parent
-  directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / '.lock', 'w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+def _locked(
+  builder: tfds.core.DatasetBuilder,
+) -> contextlib.AbstractContextManager:
+  """Lets in one process at a time."""
+  return locks.waiting(pathlib.Path(builder.data_path.parent))

@@ -23,9 +23,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 from array_record.python import array_record_data_source
 from array_record.python import array_record_module
+
+from training import console
 
 _INDEX = 'features.json'
 _DTYPE = np.dtype('<f2')
@@ -116,12 +117,11 @@ def write(
     return
   mine = list(shards.items())[process_index::process_count]
   shape = None
-  with tqdm.tqdm(
-    total=sum(map(len, dict(mine).values())), desc='Encoding', unit=' records'
-  ) as progress:
+  count = sum(map(len, dict(mine).values()))
+  with console.progress('Encoding', total=count, unit='records') as update:
     for path, records in mine:
       if _count(path) == len(records):
-        progress.update(len(records))
+        update(len(records))
         continue
       with _replacing(path) as partial:
         writer = array_record_module.ArrayRecordWriter(
@@ -140,7 +140,7 @@ def write(
           shape = batch_shape
           for rows in batch:
             writer.write(rows.tobytes())
-          progress.update(len(batch))
+          update(len(batch))
         writer.close()
   if any(_count(path) != len(records) for path, records in shards.items()):
     return  # Another process still writes.

@@ -23,10 +23,13 @@ import jax
 import ml_collections
 import numpy as np
 
+from training import agreement
 from training import app
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
+from training import provenance
 from training import report as report_lib
 
 
@@ -70,6 +73,8 @@ class Run:
     self._updates = []
     self._metrics = []
     self._scores = None
+    self._loss = None  # That of the last summary.
+    self._best = saved.best_score
 
   def steps(self) -> Iterator[Step]:
     """Yields the updates up to `num_steps` and the evaluations between them.
@@ -86,6 +91,7 @@ class Run:
       RuntimeError: the loop did not record a step.
     """
     config, start = self._config, int(self.state.step)
+    console.steps(start, config.num_steps)
     ahead = parallel.prefetch(batching.read(self._batches, start))
     # At the top of the loop `number` updates are completed.
     for number in range(start, config.num_steps + 1):
@@ -105,12 +111,13 @@ class Run:
       if stop:
         raise app.Stopped
       if evaluates:
-        with self.report.paused():
+        with self.report.paused(), console.evaluating():
           yield from self._recorded(Step(number, evaluates=True))
       if saves or evaluates:
         self.save()
       if not last:
         yield from self._recorded(Step(number, False, *next(ahead)))
+        console.advance(number + 1)
 
   def _recorded(self, step: Step) -> Iterator[Step]:
     """Yields a step and checks that the loop has recorded it."""
@@ -154,6 +161,8 @@ class Run:
     """
     number = self._record(evaluates=True).number
     self._scores = scores
+    self._best = self._better(scores[self._config.best_metric])
+    self._show()
     reported = dict(scores)
     if seconds is not None:
       reported['seconds'] = seconds
@@ -187,7 +196,7 @@ class Run:
       self._updates,
       first_step=step - len(self._updates),
       batches=self._batches,
-      last_good=self._saved.latest_step,
+      last_good=self._saved.last_good,
     )
     if self._metrics:
       summary |= jax.tree.map(lambda *x: float(np.mean(x)), *self._metrics)
@@ -195,6 +204,20 @@ class Run:
     summary |= self.report.progress(step)
     self.report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
     self._updates, self._metrics = [], []
+    self._loss = summary.get('loss', summary['total_loss'])
+    self._show()
+
+  def _better(self, score: float) -> float:
+    """The best score of the run, with that of a new evaluation."""
+    if self._best is None:
+      return score
+    pick = min if self._config.best_mode == 'min' else max
+    return pick(self._best, score)
+
+  def _show(self):
+    """Shows the last loss and the best score on a terminal."""
+    known = {'loss': self._loss, f'best {self._config.best_metric}': self._best}
+    console.numbers({k: v for k, v in known.items() if v is not None})
 
 
 @contextlib.contextmanager
@@ -206,6 +229,7 @@ def start(
   batches: grain.MapDataset,
   learning_rate: Callable[[int], float],
   extras: dict[str, Any],
+  fingerprint: str,
 ) -> Iterator[Run]:
   """Opens the workdir of a run, and restores its latest checkpoint.
 
@@ -219,14 +243,29 @@ def start(
     batches: batches of examples, each with its `id`, by number of the step.
     learning_rate: learning rate by step, for the reports.
     extras: JSON values that inference needs in addition to the model.
+    fingerprint: of the data set.
+
+  Raises:
+    ValueError: the checkpoint, or another host, is of another run.
   """
+  extras = {
+    **extras,
+    'fingerprint': fingerprint,
+    'commit': provenance.commit(),
+  }
+  agreement.check_hosts(extras)
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
       checkpoints.Checkpoints(
         workdir, best_metric=config.best_metric, mode=config.best_mode
       )
     )
-    restored = saved.restore(state)
+    restored = saved.restore(
+      state,
+      lambda found, path: agreement.check_resumed(
+        found, extras, path, app.allowed_changes()
+      ),
+    )
     if restored is not state:  # Both may not fit on a device.
       jax.tree.map(lambda x: x.delete(), state)
     state = restored

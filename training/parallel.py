@@ -336,6 +336,20 @@ def gather(tree: Any) -> Any:
   return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def gather_texts(text: str) -> list[str]:
+  """The texts of all hosts, in their order."""
+  if jax.process_count() == 1:
+    return [text]
+  own = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(len(own)))
+  padded = np.zeros(max(int(sizes.max()), 1), np.uint8)
+  padded[: len(own)] = own
+  rows = multihost_utils.process_allgather(padded)
+  return [
+    row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)
+  ]
+
+
 def wait_for_all(name: str):
   """Waits until every host has reached the point of this name."""
   if jax.process_count() > 1:

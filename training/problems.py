@@ -7,7 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import tqdm
+from training import console
 
 _MAX_LISTED = 20
 
@@ -66,12 +66,12 @@ def find(
     items: the items to decode.
     unit: name of the items, for the progress bar.
   """
-  with concurrent.futures.ThreadPoolExecutor() as pool:
-    return list(
-      tqdm.tqdm(
-        pool.map(error_of, items),
-        total=len(items),
-        desc='Decoding',
-        unit=f' {unit}',
-      )
-    )
+  found = []
+  with (
+    concurrent.futures.ThreadPoolExecutor() as pool,
+    console.progress('Decoding', total=len(items), unit=unit) as update,
+  ):
+    for error in pool.map(error_of, items):
+      found.append(error)
+      update(1)
+  return found

@@ -20,6 +20,7 @@ _FIELDS = {
   'decoding.groups': 'decoding.num_groups',
   'decoding.no_repeat': 'decoding.no_repeat_ngram',
   'decoding.required': 'decoding.required_words',
+  'encoder.small_inputs': 'encoder.stem',
   'loss.of': 'loss.kind',
   'loss.scheduled_sampling.most': 'loss.scheduled_sampling.max_probability',
   'self_feeding.most': 'self_feeding.max_share',

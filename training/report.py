@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grain
@@ -121,7 +122,7 @@ def summarize(
   *,
   first_step: int,
   batches: grain.MapDataset,
-  last_good: int | None,
+  last_good: Callable[[], int | None],
 ) -> dict[str, float]:
   """Returns the means over the updates since the last summary.
 
@@ -129,7 +130,7 @@ def summarize(
     updates: of the steps `first_step`, `first_step` + 1, ...
     first_step: number of the first update's batch.
     batches: `batches[step]` holds the `id` of each example.
-    last_good: step of the latest checkpoint, for the error.
+    last_good: returns the step of the newest good checkpoint, for the error.
 
   Raises:
     FloatingPointError: a loss, or the norm of a gradient or of the parameters,
@@ -146,10 +147,11 @@ def summarize(
     wrong = [name for name, x in numbers.items() if not math.isfinite(x)]
     if wrong:
       ids = ', '.join(str(i) for i in batches[step]['id'])
+      good = last_good()
       raise FloatingPointError(
         f'the {wrong[0]} of step {step} is {numbers[wrong[0]]}. Examples of '
         f'its batch: {ids}. Last good checkpoint: '
-        f'{"none" if last_good is None else f"step {last_good}"}. Look at '
+        f'{"none" if good is None else f"step {good}"}. Look at '
         'these examples; a lower learning rate or a tighter clip_norm helps '
         'if they are fine'
       )
@@ -185,16 +187,26 @@ def training_seconds(workdir: pathlib.Path) -> float | None:
 
 
 def _open_from(path: pathlib.Path, start_step: int):
-  """Opens for appending, after removing the lines of later steps."""
-  kept = []
+  """Opens for appending, after removing the lines of later steps.
+
+  Damaged lines are named and moved to a file beside it.
+  """
+  kept, damaged = [], []
   if path.exists():
-    for line in path.read_text().splitlines():
+    *lines, _ = path.read_bytes().split(b'\n')  # The last one is not whole.
+    for number, line in enumerate(lines, 1):
       try:
         if json.loads(line)['step'] <= start_step:
-          kept.append(line + '\n')
-      except ValueError:
-        break  # An incomplete line of a killed process.
+          kept.append(line + b'\n')
+      except (KeyError, TypeError, ValueError):
+        damaged.append((number, line + b'\n'))
+  if damaged:
+    aside = path.with_name('metrics.damaged.jsonl')
+    with aside.open('ab') as file:
+      file.writelines(line for _, line in damaged)
+    numbers = ', '.join(str(number) for number, _ in damaged)
+    logging.warning('%s: damaged, moved to %s: line %s', path, aside, numbers)
   beside = path.with_name(path.name + '.tmp')
-  beside.write_text(''.join(kept))
+  beside.write_bytes(b''.join(kept))
   os.replace(beside, path)
   return path.open('a')

@@ -10,6 +10,8 @@ one clip, .npy or .npz files) are captioned by the best checkpoint:
   python -m video.caption --workdir=runs/v clip.mp4 --json --n_best=3 \
     --decoding=beam_size=5
 
+  python -m video.caption --pretrained=event_captions clip.mp4
+
 It prints a line for each caption: path, caption, log-probability (natural).
 Files that cannot be read are reported on stderr and the rest are captioned; the
 exit status is then 1.
@@ -112,6 +114,7 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
   ) as run:
     for step in run.steps():
       if step.evaluates:

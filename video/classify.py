@@ -4,6 +4,7 @@
   python -m video.classify --workdir=runs/gestures clip.mp4 frames/ --json
   python -m video.classify --workdir=runs/gestures clip.mp4 --plot=out.png
   python -m video.classify --workdir=runs/gestures clip.mp4 --online
+  python -m video.classify --pretrained=gesture_stream stream.mp4 --online
 
 Files are classified: a line for each with its path, class and probability, or
 the gestures of a stream. A file is a video, a directory of images, or frames or
@@ -136,6 +137,7 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=data.fingerprint(name, data_dir),
   ) as run:
     for step in run.steps():
       if step.evaluates:

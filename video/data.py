@@ -227,6 +227,28 @@ def open_split(
   return Split(source, name=f'{name}-{split}', channels=channels)
 
 
+def generated(name: str, split: str, count: int) -> list[dict[str, Any]]:
+  """Some records of a SYNTHETIC data set, without preparing it.
+
+  Args:
+    name: name of a data set, see the module.
+    split: 'train', 'validation' or 'test'.
+    count: number of records, which are evenly spaced in the split.
+
+  Raises:
+    ValueError: the data set is not generated.
+  """
+  kind = _kind(name)
+  if kind not in builders.SYNTHETIC or (kind != name and name not in _VARIANTS):
+    raise ValueError(
+      f'{name} cannot be generated: only {", ".join(builders.SYNTHETIC)} can'
+    )
+  module = builders.SYNTHETIC[kind].module
+  arguments = _VARIANTS.get(name, {})
+  step = module.SIZES[split] // count
+  return [module.example(split, i * step, **arguments) for i in range(count)]
+
+
 def splits(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> tuple[str, ...]:

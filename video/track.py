@@ -15,6 +15,9 @@ data set:
 
   python -m video.track --workdir=runs/track otb/
   python -m video.track --workdir=runs/track davis
+
+--pretrained=occlusion_track in place of the workdir takes the released tracker,
+which has seen SYNTHETIC clips alone.
 """
 
 import pathlib
@@ -31,6 +34,7 @@ from training import batching
 from training import loop
 from training import optimizers
 from training import parallel
+from training import released
 from video.tracking import clips
 from video.tracking import evaluation
 from video.tracking import examples
@@ -99,6 +103,7 @@ def train_and_evaluate(
     batches=batches,
     learning_rate=learning_rate,
     extras=extras,
+    fingerprint=examples.fingerprint(config),
   ) as run:
     for step in run.steps():
       if step.evaluates:
@@ -148,7 +153,7 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
           '--box=x,y,width,height in pixels'
         )
       sequences.evaluate(workdir, paths[0])
-      print(workdir / 'results.json')
+      print(released.output(workdir) / 'results.json')
       return 0
     if not path.exists():
       raise ValueError(f'{path} does not exist: pass a video or a folder')

@@ -131,9 +131,10 @@ def _network(tensors: Mapping[str, np.ndarray], depth: int) -> resnet.ResNet:
   stem = tensors.get('conv1.weight')
   if stem is None or stem.ndim != 4:
     return resnet.ResNet(depth)
-  return resnet.ResNet(
-    depth, width=stem.shape[0], small_inputs=stem.shape[-1] == 3
-  )
+  kind = 'published' if stem.shape[-1] == 7 else 'whole'
+  if 'conv2.weight' in tensors:
+    kind = 'strided'
+  return resnet.ResNet(depth, width=stem.shape[0], stem=kind)
 
 
 def _depth(tensors: Mapping[str, np.ndarray]) -> int | None:

@@ -10,6 +10,7 @@ map, D its features.
 
 import functools
 from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,20 @@ from flax import linen as nn
 
 # Depth -> (is the block a bottleneck, blocks in layer1 ... layer4).
 LAYOUTS = {
+  10: (False, (1, 1, 1, 1)),
   18: (False, (2, 2, 2, 2)),
   34: (False, (3, 4, 6, 3)),
   50: (True, (3, 4, 6, 3)),
   101: (True, (3, 4, 23, 3)),
   152: (True, (3, 8, 36, 3)),
+}
+
+
+# Name of a stem -> (size, stride) of its convolutions.
+_STEMS = {
+  'published': ((7, 2),),
+  'strided': ((3, 2), (3, 2)),
+  'whole': ((3, 1),),
 }
 
 
@@ -159,10 +169,18 @@ class ResNet(nn.Module):
   """The network up to its features, without a classifier.
 
   Attributes:
-    depth: 18, 34, 50, 101 or 152.
-    width: channels of the stem; D is 8 times it, from depth 50 on 32 times.
-    small_inputs: uses a 3x3 stem without stride or pooling, so that an image of
-      32 or 64 pixels has a map of 4 x 4 or 8 x 8 locations.
+    depth: 10, 18, 34, 50, 101 or 152. 10, with one block a stage, is not of
+      the paper.
+    width: channels of the stem; D is 8 times it after four stages, from depth
+      50 on 32 times.
+    stem: 'published', a 7x7 convolution and pooling that divide the side of the
+      image by 4; for small images 'strided', two 3x3 convolutions that divide
+      it by 4 too (several times as fast to train as a wider map), or 'whole',
+      a 3x3 convolution that keeps it.
+    strides: of the stages. Fewer than four leave the last stages out: an image
+      of 64 pixels has a map of 8 x 8 locations with (1, 2).
+    positions: appends the row and the column of a location, each one-hot, to
+      its features: D is larger by the height and the width of the map.
     grid_size: pools the map to grid_size x grid_size locations.
     freeze_at: number of parts (the stem, layer1, ..., layer4) without gradient
       and with fixed running statistics. An optimizer with weight decay must
@@ -174,7 +192,9 @@ class ResNet(nn.Module):
 
   depth: int
   width: int = 64
-  small_inputs: bool = False
+  stem: str = 'published'
+  strides: Sequence[int] = (1, 2, 2, 2)
+  positions: bool = False
   grid_size: int | None = None
   freeze_at: int = 0
   dtype: jnp.dtype = jnp.float32
@@ -192,16 +212,19 @@ class ResNet(nn.Module):
     """
     if self.depth not in LAYOUTS:
       raise ValueError(f'depth={self.depth}: choose one of {list(LAYOUTS)}')
-    if not 0 <= self.freeze_at <= 5:
-      raise ValueError(f'freeze_at={self.freeze_at}: choose 0 to 5')
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise ValueError(
         f'images are {images.dtype}: normalize them first, with '
         'vision.images.normalize'
       )
+    if not 1 <= len(self.strides) <= 4:
+      raise ValueError(f'strides={self.strides}: choose one to four')
+    parts = 1 + len(self.strides)
+    if not 0 <= self.freeze_at <= parts:
+      raise ValueError(f'freeze_at={self.freeze_at}: choose 0 to {parts}')
     bottleneck, blocks = LAYOUTS[self.depth]
     x = images
-    for part in range(5):
+    for part in range(parts):
       norm = functools.partial(
         nn.BatchNorm,
         use_running_average=not train or part < self.freeze_at,
@@ -216,7 +239,7 @@ class ResNet(nn.Module):
         x = Stage(
           blocks[part - 1],
           self.width * 2 ** (part - 1),
-          1 if part == 1 else 2,
+          self.strides[part - 1],
           bottleneck,
           norm,
           self.dtype,
@@ -225,15 +248,29 @@ class ResNet(nn.Module):
       if part + 1 == self.freeze_at:
         x = jax.lax.stop_gradient(x)
     x = x.astype(jnp.float32)
+    if self.positions:
+      x = _append_positions(x)
     pooled = x.mean((1, 2))
     if self.grid_size is not None:
       x = adaptive_average_pool(x, self.grid_size)
     return x.reshape(x.shape[0], -1, x.shape[-1]), pooled
 
   def _stem(self, x: jax.Array, norm: Callable[..., nn.Module]) -> jax.Array:
-    size, stride = (3, 1) if self.small_inputs else (7, 2)
-    x = Convolution(self.width, size, stride, self.dtype, name='conv1')(x)
-    x = nn.relu(norm(name='bn1')(x))
-    if not self.small_inputs:
+    if self.stem not in _STEMS:
+      raise ValueError(f'stem={self.stem!r}: choose one of {", ".join(_STEMS)}')
+    for i, (size, stride) in enumerate(_STEMS[self.stem], 1):
+      x = Convolution(self.width, size, stride, self.dtype, name=f'conv{i}')(x)
+      x = nn.relu(norm(name=f'bn{i}')(x))
+    if self.stem == 'published':
       x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
     return x
+
+
+def _append_positions(x: jax.Array) -> jax.Array:
+  """f32[B, H, W, D] -> f32[B, H, W, D + H + W]."""
+  size, height, width, _ = x.shape
+  rows = jnp.repeat(jnp.eye(height)[:, None], width, axis=1)
+  columns = jnp.repeat(jnp.eye(width)[None], height, axis=0)
+  positions = jnp.concatenate([rows, columns], axis=-1)
+  positions = jnp.broadcast_to(positions, (size, *positions.shape))
+  return jnp.concatenate([x, positions], axis=-1)

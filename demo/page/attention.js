@@ -48,6 +48,31 @@ function heatOf(weights, rows, columns, width, height) {
   return heat.map((value) => value / most);
 }
 
+// matplotlib's 'inferno', as in captioning/figures.py.
+const HEAT = [
+  [0, 0, 4], [11, 7, 36], [33, 12, 74], [61, 9, 101], [87, 16, 110],
+  [113, 25, 110], [138, 34, 106], [163, 44, 97], [188, 55, 84], [210, 70, 68],
+  [228, 90, 49], [241, 115, 29], [249, 142, 9], [252, 172, 17], [249, 203, 53],
+  [242, 234, 105], [252, 255, 164],
+];
+// The share of the heat; the rest is the image in greys.
+const COLDEST = 0.2, HOTTEST = 0.6;
+
+// Lays heat in 0..1 over RGBA pixels in greys.
+function colour(data, heats) {
+  heats.forEach((heat, i) => {
+    const grey = (data[4 * i] + data[4 * i + 1] + data[4 * i + 2]) / 3;
+    const share = COLDEST + (HOTTEST - COLDEST) * heat;
+    const at = heat * (HEAT.length - 1);
+    const below = Math.min(Math.floor(at), HEAT.length - 2);
+    for (let c = 0; c < 3; c++) {
+      const hot = HEAT[below][c]
+        + (at - below) * (HEAT[below + 1][c] - HEAT[below][c]);
+      data[4 * i + c] = (1 - share) * grey + share * hot;
+    }
+  });
+}
+
 // The crop that the model read, in pixels of a canvas.
 function seen(canvas, shown) {
   const left = Math.round(shown.x * canvas.width);
@@ -82,12 +107,7 @@ export function showWeights(canvas, picture, shown, {rows, columns}, weights) {
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   const pixels = context.getImageData(left, top, width, height);
   showWhole(canvas, shown);
-  const data = pixels.data;
-  heatOf(weights, rows, columns, width, height).forEach((heat, i) => {
-    const grey = (data[4 * i] + data[4 * i + 1] + data[4 * i + 2]) / 3;
-    for (let c = 4 * i; c < 4 * i + 3; c++)
-      data[c] = DARK * grey + (1 - DARK) * heat * data[c];
-  });
+  colour(pixels.data, heatOf(weights, rows, columns, width, height));
   context.putImageData(pixels, left, top);
 }
 

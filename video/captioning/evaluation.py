@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 
 from captioning import metrics
 from captioning import vocabulary as vocabulary_lib
 from recurrent import likelihood
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 from video import data
 from video.captioning import examples as examples_lib
@@ -171,6 +172,22 @@ class Evaluator:
     return '\n'.join(['| clip | caption | reference |', '|---|---|---|', *rows])
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  captioner = inference.load(workdir)
+  config = captioner.config
+  examples = examples_lib.Examples(captioner.vocabulary, config.data)
+  evaluate = Evaluator(source, examples, captioner.network, config)
+  return evaluate(captioner.variables).scores
+
+
 def evaluate_best(
   workdir: pathlib.Path, split: str, *, shuffled: bool = False
 ) -> dict[str, Any]:
@@ -188,6 +205,8 @@ def evaluate_best(
     The entry of `results.json`.
   """
   name = f'{split}_shuffled' if shuffled else split
+  output = released.output(workdir)
+  console.state(f'scoring {name}')
   captioner = inference.load(workdir)
   config = captioner.config
   source = examples_lib.open_split(config, workdir, split)
@@ -216,7 +235,7 @@ def evaluate_best(
   }
   if jax.process_index() == 0:
     checkpoints.write_json(
-      workdir / 'results' / f'{name}.captions.json',
+      output / 'results' / f'{name}.captions.json',
       [
         {
           'clip_id': i,
@@ -227,13 +246,13 @@ def evaluate_best(
         for i, found in evaluation.captions.items()
       ],
     )
-  results.add(workdir, name, entry)
-  _log(entry, name)
+  results.add(output, name, entry)
+  _print(entry, name)
   return entry
 
 
-def _log(entry: dict[str, Any], name: str):
-  """Logs the scores beside those of the most frequent caption."""
+def _print(entry: dict[str, Any], name: str):
+  """Prints the scores beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
   lines = [f'{name}: {entry["num_clips"]} clips, step {entry["step"]}']
   for metric, value in entry['scores'].items():
@@ -243,4 +262,4 @@ def _log(entry: dict[str, Any], name: str):
     )
   lines += [f'{score}: absent. {why}' for score, why in entry['absent'].items()]
   lines.append(f'(on the right: always "{frequent["caption"]}")')
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))

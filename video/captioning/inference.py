@@ -10,7 +10,6 @@ of them that are real, K beams, W words.
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from training import app
 from training import checkpoints
 from training import parallel
 from training import prediction
+from training import released
 from video import frames as frames_lib
 from video.captioning import examples as examples_lib
 from video.captioning import model
@@ -182,7 +182,8 @@ def load(
   """Loads the best checkpoint of a run.
 
   Args:
-    workdir: of the run.
+    workdir: of the run, or the name of a released model, such as
+      'event_captions'.
     decoding: FIELD=VALUE changes of the config's `decoding`.
     min_beams: smallest `beam_size`, for callers that show several captions.
 
@@ -190,7 +191,7 @@ def load(
     FileNotFoundError: the workdir has no checkpoint.
     ValueError: `decoding` names no field, or the run is of another version.
   """
-  workdir = pathlib.Path(workdir).absolute()
+  workdir = released.resolve(workdir)
   config = app.read_config(workdir)
   fields = app.change_fields(config.decoding, decoding, name='decoding')
   fields.beam_size = max(fields.beam_size, min_beams)

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from absl import logging
 
 from training import batching
 from training import checkpoints
+from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 from video import data
 from video import figures
@@ -200,6 +201,22 @@ def plot(
   )
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  classifier = inference.load(workdir)
+  evaluate = Evaluator(
+    source, classifier.examples, classifier.network, classifier.config
+  )
+  return evaluate(parallel.replicate(classifier.variables)).scores
+
+
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Evaluates the best checkpoint; writes `results.json` and plots.
 
@@ -213,6 +230,8 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  output = released.output(workdir)
+  console.state(f'scoring {split}')
   classifier = inference.load(workdir)
   config = classifier.config
   name, data_dir = config.data.name, config.data.data_dir
@@ -244,20 +263,20 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
       for name, accuracy in zip(classifier.class_names, accuracies, strict=True)
     }
   if jax.process_index() == 0:
-    _write(workdir, split, classifier, source, evaluation)
-  results.add(workdir, split, entry)
+    _write(output, split, classifier, source, evaluation)
+  results.add(output, split, entry)
   lines = [
     f'{split}: {entry["num_recordings"]} recordings, step {entry["step"]}'
   ]
   lines += [f'{name:22} {x:9.4f}' for name, x in scores.items()]
-  logging.info('%s', '\n'.join(lines))
+  console.result('\n'.join(lines))
   return entry
 
 
-def _write(workdir, split, classifier, source, evaluation):
+def _write(output, split, classifier, source, evaluation):
   """Writes the files under `results/`."""
-  directory = workdir / 'results'
-  directory.mkdir(exist_ok=True)
+  directory = output / 'results'
+  directory.mkdir(parents=True, exist_ok=True)
   checkpoints.write_json(
     directory / f'{split}.recognized.json', evaluation.recordings
   )

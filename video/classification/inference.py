@@ -23,6 +23,7 @@ import numpy as np
 
 from training import app
 from training import checkpoints
+from training import released
 from video import frames as frames_lib
 from video.classification import examples as examples_lib
 from video.classification import losses
@@ -184,11 +185,15 @@ class Classifier:
 def load(workdir: str | os.PathLike) -> Classifier:
   """Loads the best checkpoint of a run.
 
+  Args:
+    workdir: of the run, or the name of a released model, such as
+      'gesture_stream'.
+
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
     ValueError: the run is of another version.
   """
-  workdir = pathlib.Path(workdir).absolute()
+  workdir = released.resolve(workdir)
   config = app.read_config(workdir)
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode

@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from training import batching
+from training import console
 from training import parallel
 from training import prediction
+from training import released
 from training import results
 from video import figures
 from video import metrics
@@ -162,6 +163,21 @@ def baseline_scores(
   return scores(boxes, truths, hidden, brightness)
 
 
+def score_records(
+  workdir: pathlib.Path, source: batching.Source
+) -> dict[str, float]:
+  """Scores the best checkpoint of a run on records that are given.
+
+  Args:
+    workdir: of the run, or of a released model.
+    source: records as those of the run's data set.
+  """
+  trained = inference.restore(workdir)
+  batch_size = trained.config.eval_batch_size
+  evaluate = Evaluator(source, trained.network, batch_size=batch_size)
+  return evaluate(parallel.replicate(trained.variables))[0]
+
+
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split; writes `results.json`.
 
@@ -175,6 +191,8 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   Returns:
     The entry of `results.json`.
   """
+  output = released.output(workdir)
+  console.state(f'scoring {split}')
   trained = inference.restore(workdir)
   config = trained.config
   source = examples.open_split(config, split)
@@ -197,12 +215,12 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
     'evaluation_seconds': round(time.monotonic() - since, 1),
   }
   if jax.process_index() == 0:
-    (workdir / 'results').mkdir(exist_ok=True)
+    (output / 'results').mkdir(parents=True, exist_ok=True)
     strips = show(source, boxes[TRACKER])
-    figures.save(strips, workdir / 'results' / f'{split}.png')
-  results.add(workdir, split, entry)
+    figures.save(strips, output / 'results' / f'{split}.png')
+  results.add(output, split, entry)
   table = {TRACKER: entry['scores'], **found}
-  log_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
+  print_table(f'{split}: {len(source)} sequences, step {trained.step}', table)
   return entry
 
 
@@ -219,9 +237,11 @@ def run_fields(
   }
 
 
-def log_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
-  """Logs a table with a column of scores for each tracker."""
-  lines = [heading, ' ' * 24 + ''.join(f'{name:>19}' for name in table)]
+def print_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
+  """Prints a table with a column of scores for each tracker."""
+  widths = {name: max(len(name), 5) + 2 for name in table}
+  head = ''.join(f'{name:>{width}}' for name, width in widths.items())
+  lines = [heading, ' ' * 24 + head]
   rows = dict.fromkeys(
     metric
     for found in table.values()
@@ -229,6 +249,9 @@ def log_table(heading: str, table: Mapping[str, Mapping[str, Any]]):
     if isinstance(x, float)
   )
   for metric in rows:
-    numbers = (found.get(metric, float('nan')) for found in table.values())
-    lines.append(f'{metric:24}' + ''.join(f'{x:19.3f}' for x in numbers))
-  logging.info('%s', '\n'.join(lines))
+    row = f'{metric:24}'
+    for name, width in widths.items():
+      number = table[name].get(metric)
+      row += ' ' * width if number is None else f'{number:{width}.3f}'
+    lines.append(row)
+  console.result('\n'.join(lines))

@@ -10,7 +10,6 @@ Axes: H height, W width of a frame; h, w of a window in it.
 
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ import numpy as np
 
 from training import app
 from training import checkpoints
+from training import released
 from video.tracking import boxes as boxes_lib
 from video.tracking import model
 from video.tracking import windows
@@ -48,11 +48,14 @@ def create(config: ml_collections.ConfigDict) -> model.Tracker:
 def restore(workdir: str | os.PathLike) -> Trained:
   """Reads the best checkpoint of a run.
 
+  Args:
+    workdir: of the run, or the name of a released model.
+
   Raises:
     FileNotFoundError: nothing was trained in `workdir`.
     ValueError: `workdir` is not that of a tracker.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = released.resolve(workdir)
   config = app.read_config(workdir)
   try:
     variables, extras, step = checkpoints.load(
@@ -69,6 +72,10 @@ def restore(workdir: str | os.PathLike) -> Trained:
 
 def load(workdir: str | os.PathLike) -> 'Tracker':
   """Loads the tracker of a run's best checkpoint.
+
+  Args:
+    workdir: of the run, or the name of a released model, such as
+      'occlusion_track'.
 
   Raises:
     FileNotFoundError: nothing was trained in `workdir`.

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from training import checkpoints
+from training import released
 from training import results
 from video import data
 from video import figures
@@ -98,6 +99,7 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
     FileNotFoundError: no such data set, or nothing was trained in `workdir`.
   """
   source, problems = open_sequences(path)
+  output = released.output(workdir)
   trained = inference.restore(workdir)
   since = time.monotonic()
   trackers = {evaluation.TRACKER: inference.Tracker.from_trained(trained)}
@@ -115,7 +117,7 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
       restarts[name][i] = run.numbers()
     if jax.process_index() == 0:
       _write(
-        workdir / 'results' / 'sequences',
+        output / 'results' / 'sequences',
         record,
         {name: found[i] for name, found in boxes.items()},
       )
@@ -150,16 +152,16 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
   if jax.process_index() == 0:
     plots = figures.success_and_precision(passes)
     figures.save(
-      plots, workdir / 'results' / 'sequences' / 'success_and_precision.png'
+      plots, output / 'results' / 'sequences' / 'success_and_precision.png'
     )
-  results.add(workdir, 'sequences', entry)
+  results.add(output, 'sequences', entry)
   tables = {
     'all': entry['scores'],
     'all, restarted': totals,
     **entry['sequences'],
   }
   for name, table in tables.items():
-    evaluation.log_table(f'{name}, step {trained.step}', table)
+    evaluation.print_table(f'{name}, step {trained.step}', table)
   return entry
 
 
