@@ -3,6 +3,8 @@
 Axes: B images, K captions, T words, L locations, D features, V vocabulary.
 """
 
+import functools
+
 import commands
 import jax
 import numpy as np
@@ -108,19 +110,34 @@ def first_variables(captioner, image_or_features, config):
 
   tokens = np.ones((1, 1, 2), np.int32)
   variables = jax.jit(init)(jax.random.key(config.seed), tokens)
-  return jax.device_get(variables | losses.initial_model_state(captioner))
+  return variables | losses.initial_model_state(captioner)
+
+
+_created = {}
 
 
 def create(config):
   """A captioner of features, and variables far from their first symmetry."""
-  captioner = model.create(config, V, with_encoder=False)
-  features = np.ones((L, D), np.float32)
-  rng = np.random.default_rng(SEEDS[config.model])
-  variables = jax.tree.map(
-    lambda x: (1.2 * rng.normal(size=x.shape)).astype(np.float32),
-    first_variables(captioner, features, config),
-  )
-  return captioner, variables
+  key = config.to_json_best_effort(sort_keys=True)
+  if key not in _created:
+    captioner = model.create(config, V, with_encoder=False)
+    features = np.ones((L, D), np.float32)
+    rng = np.random.default_rng(SEEDS[config.model])
+    variables = jax.tree.map(
+      lambda x: (1.2 * rng.normal(size=x.shape)).astype(np.float32),
+      jax.eval_shape(lambda: first_variables(captioner, features, config)),
+    )
+    _created[key] = captioner, variables
+  captioner, variables = _created[key]
+  return captioner, jax.tree.map(np.copy, variables)
+
+
+@functools.partial(
+  jax.jit, static_argnums=0, static_argnames=('method', 'train')
+)
+def apply(captioner, variables, *args, **kwargs):
+  """`captioner.apply`, compiled once for all captioners that are equal."""
+  return captioner.apply(variables, *args, **kwargs)
 
 
 def make_features():

@@ -39,13 +39,17 @@ class Command:
     assert returned == status, f'{self.process.args}\n{text[-5000:]}'
     return text
 
-  def stop_when(self, happened: Callable[[], bool], number: signal.Signals):
-    """Sends a signal as soon as a condition holds."""
+  def wait_until(self, happened: Callable[[], bool]):
+    """Waits until a condition holds, of a command that runs on."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
       assert self.process.poll() is None, self.output.read_text()[-5000:]
       assert time.monotonic() < deadline, self.output.read_text()[-5000:]
       time.sleep(0.002)
+
+  def stop_when(self, happened: Callable[[], bool], number: signal.Signals):
+    """Sends a signal as soon as a condition holds."""
+    self.wait_until(happened)
     self.process.send_signal(number)
 
 

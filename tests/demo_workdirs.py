@@ -1,5 +1,6 @@
 """Workdirs of small models with random parameters, for tests of the demo."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -44,7 +45,7 @@ def sketcher(workdir: pathlib.Path, **changes: Any) -> pathlib.Path:
     **changes,
   }
   model = sketch_model.SketchRNN(**arguments)
-  variables = model.init(
+  variables = jax.jit(model.init)(
     {'params': jax.random.key(0), 'latent': jax.random.key(1)},
     jnp.zeros((1, 3, 5)),
     jnp.ones((1,), jnp.int32),
@@ -103,12 +104,12 @@ def video_captioner(workdir: pathlib.Path) -> pathlib.Path:
   )
   config.decoding.update(beam_size=2, max_length=7, min_length=3)
   model = caption_model.create(config, len(WORDS))
-  variables = model.init(
+  init = functools.partial(model.init, train=False)
+  variables = jax.jit(init)(
     jax.random.key(0),
     jnp.zeros((1, 5, SIDE, SIDE, 3), jnp.uint8),
     jnp.ones((1, 1, 2), jnp.int32),
     jnp.full((1,), 5, jnp.int32),
-    train=False,
   )
   checkpoints.write_config(workdir, config)
   _save_captioner(workdir, _shake(variables, 0.5), config)
@@ -119,7 +120,8 @@ def _shake(variables: Any, size: float) -> Any:
   """The variables with noise, as arrays that can be written to."""
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda x: np.array(x + rng.normal(0, size, x.shape), np.float32), variables
+    lambda x: (x + rng.normal(0, size, x.shape)).astype(np.float32),
+    jax.device_get(variables),
   )
 
 

@@ -106,7 +106,9 @@ def test_label_smoothing_mixes_the_losses_of_all_words(features, tokens):
   plain, _, metrics, _ = run(captioner, config, variables, features, tokens)
   config.loss.label_smoothing = 0.2
   loss, _, smoothed, _ = run(captioner, config, variables, features, tokens)
-  logits, _ = captioner.apply(variables, features, tokens, train=False)
+  logits, _ = captioners.apply(
+    captioner, variables, features, tokens, train=False
+  )
   mask = tokens != PAD
   uniform = np.mean(-jax.nn.log_softmax(logits), -1)[mask].mean()
   np.testing.assert_allclose(loss, 0.8 * plain + 0.2 * uniform, rtol=1e-5)
@@ -193,12 +195,18 @@ def test_scheduled_sampling_before_its_start_is_teacher_forcing(
   assert abs(later[0] - wanted[0]) > 1e-3
 
 
-def mix(captioner, variables, features, tokens, probability, key=0, **options):
-  return jax.jit(
-    lambda *args: captioner.apply(
-      *args, method='mix', rngs=dict(attention=jax.random.key(1)), **options
-    )
-  )(variables, features, tokens, None, probability, jax.random.key(key))
+def mix(captioner, variables, features, tokens, probability):
+  return captioners.apply(
+    captioner,
+    variables,
+    features,
+    tokens,
+    None,
+    probability,
+    jax.random.key(0),
+    method='mix',
+    rngs=dict(attention=jax.random.key(1)),
+  )
 
 
 def certain(variables):
@@ -211,12 +219,15 @@ def certain(variables):
 
 def greedy_inputs(captioner, variables, features, shape):
   """BOS and then always the likeliest word: i32[B, K, T]."""
-  carry, context = captioner.apply(variables, features, method='begin')
+  carry, context = captioners.apply(
+    captioner, variables, features, method='begin'
+  )
   carry = jax.tree.map(lambda x: jnp.repeat(x, shape[1], 1), carry)
-  step = jax.jit(lambda *args: captioner.apply(variables, *args, method='step'))
   inputs = [np.full(shape[:2], BOS, np.int32)]
   for _ in range(shape[2] - 1):
-    carry, logits = step(carry, inputs[-1], context)
+    carry, logits = captioners.apply(
+      captioner, variables, carry, inputs[-1], context, method='step'
+    )
     inputs.append(np.argmax(logits, -1).astype(np.int32))
   return np.stack(inputs, -1)
 
@@ -255,7 +266,9 @@ def test_the_loss_feeds_what_was_drawn(features, tokens):
 
   config.loss.scheduled_sampling.update(increase=1.0, max_probability=1.0)
   loss, gradient, _, _ = run(captioner, config, variables, features, tokens)
-  wanted, wanted_gradient = jax.value_and_grad(wanted)(variables['params'])
+  wanted, wanted_gradient = jax.jit(jax.value_and_grad(wanted))(
+    variables['params']
+  )
   np.testing.assert_allclose(loss, wanted, rtol=1e-4)
   scale = max(np.abs(x).max() for x in jax.tree.leaves(wanted_gradient))
   captioners.assert_trees_close(
@@ -284,7 +297,9 @@ def test_words_are_drawn_with_their_probability(features, tokens):
   def after(words):
     """The mixture's probability of the next word, f[V]."""
     padded = np.array([[[*words, PAD]]], np.int32)
-    logits, _ = captioner.apply(variables, features[:1], padded, train=False)
+    logits, _ = captioners.apply(
+      captioner, variables, features[:1], padded, train=False
+    )
     probs = probability * jax.nn.softmax(logits[0, 0, -1].astype(float))
     return np.array(probs) + (1 - probability) * np.eye(V)[given[len(words)]]
 
@@ -451,8 +466,10 @@ def toy():
   )
   rng = np.random.default_rng(0)
   grid = rng.normal(size=(LOCATIONS, 2)).astype(np.float32)
-  params = captioner.init(
-    jax.random.key(0), grid[None], WORDS[None, None], train=False
+  params = jax.eval_shape(
+    lambda: captioner.init(
+      jax.random.key(0), grid[None], WORDS[None, None], train=False
+    )
   )['params']
   params = jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(np.float32), params

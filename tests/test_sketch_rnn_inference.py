@@ -53,7 +53,7 @@ def random_model(**arguments):
       **arguments,
     }
   )
-  variables = model.init(
+  variables = jax.jit(model.init)(
     {'params': jax.random.key(0), 'latent': jax.random.key(1)},
     jnp.zeros((1, 3, 5)),
     jnp.ones((1,), jnp.int32),
@@ -61,7 +61,8 @@ def random_model(**arguments):
   )
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
-    lambda x: np.array(x + rng.normal(0, 0.4, x.shape), np.float32), variables
+    lambda x: (x + rng.normal(0, 0.4, x.shape)).astype(np.float32),
+    jax.device_get(variables),
   )
   bias = variables['params']['output']['bias']
   bias[:3] = [1, 0, -0.5]

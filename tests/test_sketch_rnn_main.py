@@ -189,8 +189,8 @@ def random_params(model, example):
   variables = main.initial_variables(model, example, seed=0)
   rng = np.random.default_rng(0)
   return jax.tree.map(
-    lambda x: np.array(x + rng.normal(0, 0.4, x.shape), np.float32),
-    variables['params'],
+    lambda x: (x + rng.normal(0, 0.4, x.shape)).astype(np.float32),
+    jax.device_get(variables['params']),
   )
 
 
@@ -237,8 +237,9 @@ def one_computation(model, config, length, params, batches, key, *, flows):
 def sorted_batches(model, params, batches):
   """Drawings of small divergence on the first device; what the devices have."""
   found, divergences = [], []
+  apply = jax.jit(model.apply)
   for batch in batches:
-    _, mean, presigma = model.apply(
+    _, mean, presigma = apply(
       {'params': params},
       batch['strokes'],
       batch['length'],

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,14 +33,19 @@ def batch():
 
 def noisy(variables):
   """None of the parameters is zero, so that every one of them counts."""
-  leaves, treedef = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(7), len(leaves))
-  return treedef.unflatten(
-    [
-      x + 0.3 * jax.random.normal(key, x.shape)
-      for key, x in zip(keys, leaves, strict=True)
-    ]
+  rng = np.random.default_rng(7)
+  return jax.tree.map(
+    lambda x: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32),
+    jax.device_get(variables),
   )
+
+
+@functools.partial(
+  jax.jit, static_argnums=0, static_argnames=('method', 'train')
+)
+def apply(network, variables, *args, **kwargs):
+  """Compiled once for equal networks."""
+  return network.apply(variables, *args, **kwargs)
 
 
 def make(batch, labels=None, **arguments):
@@ -55,14 +62,20 @@ def test_decoding_is_stepping(batch, decoder, conditional):
   z = None
   if conditional:
     z = jax.random.normal(jax.random.key(1), (BATCH, LATENT))
-  decoded = network.apply(variables, strokes, z, method='decode')
-  step = jax.jit(lambda *state: network.apply(variables, *state, method='step'))
+  decoded = apply(network, variables, strokes, z, method='decode')
   carry, projected_constant = network.apply(
     variables, z, None, (BATCH,), method='start'
   )
   assert (projected_constant is None) == (not conditional)
   for time in range(TIME):
-    carry, raw = step(carry, strokes[:, time], projected_constant)
+    carry, raw = apply(
+      network,
+      variables,
+      carry,
+      strokes[:, time],
+      projected_constant,
+      method='step',
+    )
     np.testing.assert_allclose(raw, decoded[:, time], atol=1e-5)
 
 
@@ -70,11 +83,7 @@ def test_decoding_is_stepping(batch, decoder, conditional):
 def test_the_encoder_sees_the_points_alone(batch, encoder):
   strokes, lengths = batch
   network, variables = make(batch, encoder=encoder)
-  encode = jax.jit(
-    lambda strokes, lengths: network.apply(
-      variables, strokes, lengths, method='encode'
-    )
-  )
+  encode = functools.partial(apply, network, variables, method='encode')
   expected = encode(strokes[:, 1:], lengths)
   changed = strokes.copy()
   for row, length in enumerate(lengths):
@@ -99,7 +108,7 @@ def test_the_encoder_reads_both_ways(batch):
   strokes, lengths = batch[0][:, 1:], np.full(BATCH, TIME)
   network, variables = make(batch)
   params = dict(variables['params'])
-  mean = network.apply(variables, strokes, lengths, method='encode')[0]
+  mean = apply(network, variables, strokes, lengths, method='encode')[0]
   params['forward_cell'], params['backward_cell'] = (
     params['backward_cell'],
     params['forward_cell'],
@@ -107,8 +116,8 @@ def test_the_encoder_reads_both_ways(batch):
   for name in ('mean', 'presigma'):
     upper, lower = jnp.split(params[name]['kernel'], 2)
     params[name] = {**params[name], 'kernel': jnp.concatenate([lower, upper])}
-  swapped = network.apply(
-    {'params': params}, strokes[:, ::-1], lengths, method='encode'
+  swapped = apply(
+    network, {'params': params}, strokes[:, ::-1], lengths, method='encode'
   )[0]
   np.testing.assert_allclose(swapped, mean, atol=1e-6)
 
@@ -122,7 +131,7 @@ def test_z_is_drawn_from_what_the_encoder_says(batch, monkeypatch):
     variables, strokes, lengths, rngs={'latent': KEYS['latent']}
   )
   z = mean + jnp.exp(presigma / 2) * noise
-  expected = network.apply(variables, strokes[:, :-1], z, method='decode')
+  expected = apply(network, variables, strokes[:, :-1], z, method='decode')
   np.testing.assert_allclose(raw, expected, atol=1e-6)
 
 
@@ -206,9 +215,9 @@ def test_a_label_is_more_of_z(batch):
   longer = model.SketchRNN(**{**SMALL, 'latent': LATENT + CLASSES})
   z = jax.random.normal(jax.random.key(1), (BATCH, LATENT))
   inputs = batch[0][:, :-1]
-  actual = network.apply(variables, inputs, z, labels, method='decode')
+  actual = apply(network, variables, inputs, z, labels, method='decode')
   joined = np.concatenate([z, np.eye(CLASSES)[labels]], -1)
-  expected = longer.apply(variables, inputs, joined, method='decode')
+  expected = apply(longer, variables, inputs, joined, method='decode')
   np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
@@ -219,7 +228,7 @@ def test_a_label_alone_shifts_the_gates(batch):
   )
   plain = model.SketchRNN(**SMALL, conditional=False)
   inputs = batch[0][:, :-1]
-  actual = network.apply(variables, inputs, None, labels, method='decode')
+  actual = apply(network, variables, inputs, None, labels, method='decode')
   cell = variables['params']['decoder_cell']
   for row, label in enumerate(labels):
     bias = cell['input']['bias'] + cell['constant_input']['kernel'][label]
@@ -232,7 +241,7 @@ def test_a_label_alone_shifts_the_gates(batch):
         },
       }
     }
-    expected = plain.apply(shifted, inputs[row : row + 1], method='decode')
+    expected = apply(plain, shifted, inputs[row : row + 1], method='decode')
     np.testing.assert_allclose(actual[row], expected[0], atol=1e-6)
 
 
@@ -338,8 +347,8 @@ def test_half_precision_by_name(batch):
       network.apply(variables, *batch, rngs={'latent': jax.random.key(0)})[0]
     )
 
-  value, gradient = jax.value_and_grad(loss(network))(variables)
-  rough, rough_gradient = jax.value_and_grad(loss(half))(variables)
+  value, gradient = jax.jit(jax.value_and_grad(loss(network)))(variables)
+  rough, rough_gradient = jax.jit(jax.value_and_grad(loss(half)))(variables)
   np.testing.assert_allclose(rough, value, atol=2e-2)
   for a, b in zip(
     jax.tree.leaves(rough_gradient), jax.tree.leaves(gradient), strict=True

@@ -79,7 +79,7 @@ def write_workdir(workdir, data_dir, **arguments):
     **arguments,
   }
   model = model_lib.SketchRNN(**arguments)
-  variables = model.init(
+  variables = jax.jit(model.init)(
     {'params': jax.random.key(0), 'latent': jax.random.key(1)},
     jnp.zeros((1, 3, 5)),
     jnp.ones((1,), jnp.int32),
@@ -87,7 +87,8 @@ def write_workdir(workdir, data_dir, **arguments):
   )
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
-    lambda x: np.array(x + rng.normal(0, 0.4, x.shape), np.float32), variables
+    lambda x: (x + rng.normal(0, 0.4, x.shape)).astype(np.float32),
+    jax.device_get(variables),
   )
   # Drawings are to have some points.
   variables['params']['output']['bias'][:3] = [1, 0, -1]

@@ -218,7 +218,8 @@ def trained(config, class_names, frame_shape, **kwargs):
   dtype = np.uint8 if config.encoder else np.float32
   x = np.ones((1, config.data.num_frames, *frame_shape), dtype)
   length = np.full(1, config.data.num_frames, np.int32)
-  variables = network.init(jax.random.key(3), x, length, train=False)
+  init = jax.jit(lambda *args: network.init(*args, train=False))
+  variables = init(jax.random.key(3), x, length)
   # Far from undecided.
   params = dict(variables['params'])
   output = jax.tree.map(lambda leaf: 5 * leaf, params['output'])
