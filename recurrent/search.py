@@ -144,7 +144,8 @@ def sample(
     bos: the first input token.
     eos: the token that ends a sequence.
     max_length: T, the maximum number of tokens, EOS included.
-    key: a random key; not needed at temperature 0.
+    key: a random key, or one for each item, so that the samples of an item do
+      not depend on the others. Not needed at temperature 0.
     temperature: divides the logits; 0 takes the likeliest token (greedy).
     top_k: sample among the k likeliest tokens only (and ties).
     top_p: sample among the likeliest tokens that together have this share of
@@ -169,6 +170,15 @@ def sample(
     )
   constraints.check(eos, max_length)
 
+  def draw(time, probs):
+    if key.ndim == 0:
+      return categorical.sample(jax.random.fold_in(key, time), probs)
+    return jax.vmap(
+      lambda key, probs: categorical.sample(
+        jax.random.fold_in(key, time), probs[None]
+      )[0]
+    )(key, probs)
+
   def choose(time, logits):
     highest = jnp.max(logits, axis=-1, keepdims=True)
     dead_end = highest == -jnp.inf
@@ -182,7 +192,7 @@ def sample(
         probs = jnp.where(logits >= lowest, probs, 0)
       if top_p is not None:
         probs = categorical.nucleus(probs, top_p)
-      token = categorical.sample(jax.random.fold_in(key, time), probs)
+      token = draw(time, probs)
     return jnp.where(dead_end[..., 0], eos, token)
 
   def advance(state):

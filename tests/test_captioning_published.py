@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -12,8 +13,11 @@ from captioning import rewards
 from captioning import self_critical
 from captioning import show_attend_tell
 from captioning import vocabulary as vocabulary_lib
+from configs import common
 from configs import ucm
 from recurrent import attention
+from recurrent import decoder
+from recurrent import search
 
 PAD, BOS, EOS, UNK = range(4)
 FIRST = len(vocabulary_lib.SPECIAL)
@@ -93,6 +97,71 @@ def loss_and_gradient(captioner, config, variables, batch):
 
   (loss, (_, updated)), gradient = step(variables['params'])
   return loss, gradient, updated
+
+
+# Case of `beam/` -> our decoding. Groups are theirs one after the other, and in
+# ours the best caption first.
+DECODING = {
+  'plain': {},
+  'avg': {'length_penalty': 1.0},
+  'wu_0.9': {'length_penalty': 0.9, 'length_penalty_form': 'gnmt'},
+  'constraint': {},
+  'bad_endings': {},
+  'no_unk': {},
+  'groups_3_0.5': {'beam_size': 6, 'num_groups': 3, 'diversity_penalty': 0.5},
+  'groups_2_0.2': {'beam_size': 4, 'num_groups': 2, 'diversity_penalty': 0.2},
+}
+CONSTRAINTS = {
+  'constraint': {'no_repeat_last': True},
+  'bad_endings': {'bad_endings': (7, 11, 13)},
+  'no_unk': {'forbidden': (49,)},
+}
+
+
+def assert_beams_equal(captioner, variables, inputs, theirs, case):
+  """The captions of `beam/CASE`, their scores and their log-probabilities.
+
+  Args:
+    captioner: the Flax module.
+    variables: with their weights.
+    inputs: the arguments of `begin`.
+    theirs: the arrays under `beam/CASE/`.
+    case: of `DECODING`.
+  """
+  size = 50
+  words, scores, log_probs = theirs['seq'], theirs['p'], theirs['log_prob']
+  if case.startswith('groups'):
+    order = np.argsort(-log_probs, axis=1, kind='stable')
+    words = np.take_along_axis(words, order[..., None], axis=1)
+    scores = log_probs = np.take_along_axis(log_probs, order, axis=1)
+  decoding = common.decoding(
+    **{
+      'beam_size': 5,
+      'max_length': words.shape[-1],
+      'group_order': 'staggered' if case.startswith('groups') else 'paper',
+      **DECODING[case],
+    }
+  )
+  constraints = {
+    name: value if value is True else tuple(our_numbers(size)[list(value)])
+    for name, value in CONSTRAINTS.get(case, {}).items()
+  }
+  found = jax.jit(
+    lambda variables: decoder.decode(
+      [captioner],
+      [variables],
+      inputs,
+      ml_collections.ConfigDict(decoding),
+      bos=BOS,
+      eos=EOS,
+      constraints=search.Constraints(**constraints),
+    ),
+    # Compiling takes the time.
+    compiler_options={'xla_backend_optimization_level': 0},
+  )(variables)
+  np.testing.assert_array_equal(found.tokens, our_tokens(words, size))
+  assert_close(found.log_probs, log_probs)
+  assert_close(found.scores, scores)
 
 
 # Att2in.
@@ -223,6 +292,22 @@ def test_att2in_loss_and_gradients(golden_att2in):
   assert_close(loss, golden.theirs['loss'])
   expected = att2in_params(part(golden.theirs, 'grad/'), gradient=True)
   assert_gradients_close(gradient['decoder'], expected)
+
+
+@pytest.mark.parametrize('case', DECODING)
+def test_att2in_beams(golden_att2in, case):
+  """What their ended beams read, where groups are staggered, is BOS again."""
+  golden = golden_att2in
+  params = jax.tree.map(np.copy, golden.variables)
+  embedding = params['params']['decoder']['words']['embedding']
+  embedding[EOS] = embedding[BOS]
+  assert_beams_equal(
+    golden.captioner,
+    params,
+    model.image_inputs(golden.batch),
+    part(golden.theirs, f'beam/{case}/'),
+    case,
+  )
 
 
 # Show, Attend and Tell.
