@@ -235,6 +235,25 @@ class Captioner:
       }
 
 
+def with_seed(decoding: Sequence[str], seed: int | None) -> list[str]:
+  """The changes of `decoding`, and the seed of the samples.
+
+  Args:
+    decoding: each FIELD=VALUE.
+    seed: random seed; None for that of the config.
+
+  Raises:
+    ValueError: there is a seed, but nothing is sampled.
+  """
+  if seed is None:
+    return [*decoding]
+  if not any(option.startswith('temperature=') for option in decoding):
+    raise ValueError(
+      f'seed={seed} is that of samples: pass --decoding=temperature=1.0 too'
+    )
+  return [*decoding, f'seed={seed}']
+
+
 def load(
   workdir: str | os.PathLike,
   *others: str | os.PathLike,

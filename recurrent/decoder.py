@@ -289,6 +289,22 @@ def num_sequences(decoding: Any) -> int:
   return decoding.samples if decoding.temperature else decoding.beam_size
 
 
+def describe(decoding: Any) -> str:
+  """The decoding in words, for readers of its results."""
+  if decoding.temperature == 0:
+    text = f'{decoding.beam_size} beams'
+    if decoding.num_groups > 1:
+      text += f' in {decoding.num_groups} groups'
+    return text
+  parts = [f'likeliest of {decoding.samples} samples']
+  parts += [f'temperature {decoding.temperature}']
+  if decoding.top_k:
+    parts.append(f'top-k {decoding.top_k}')
+  if decoding.top_p < 1:
+    parts.append(f'top-p {decoding.top_p}')
+  return ', '.join([*parts, f'seed {decoding.seed}'])
+
+
 def check(decoding: Any):
   """Raises a ValueError if the fields of a `decoding` contradict each other."""
   if decoding.temperature == 0:
@@ -302,6 +318,11 @@ def check(decoding: Any):
           f'decoding.{name}={value} samples captions, but decoding.temperature '
           'is 0, which searches with beams: pass temperature=1.0 too'
         )
+  elif decoding.required_words:
+    raise ValueError(
+      f'decoding.required_words={decoding.required_words} need beams, but '
+      f'temperature={decoding.temperature} samples: pass temperature=0.0'
+    )
   elif (
     decoding.temperature < 0
     or decoding.samples < 1
