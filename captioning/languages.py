@@ -53,22 +53,26 @@ def characters(caption: str) -> list[str]:
 TOKENIZERS = {'words': tokenizer.tokenize, 'characters': characters}
 
 
-def warn_without_blanks(captions: Iterable[str]):
+def warn_without_blanks(captions: Iterable[str], advice: str):
   """Warns if most captions are in a script that puts no blanks between words.
 
   Each such caption would count as few long words, of which hardly any occurs
   twice.
+
+  Args:
+    captions: all, or some of them.
+    advice: follows the warning.
   """
   count = total = 0
   for caption in captions:
     total += 1
-    letters = _LETTER.findall(caption)
-    count += 2 * len(letters) > len(''.join(caption.split()))
+    letters, pieces = len(_LETTER.findall(caption)), caption.split()
+    # Words of these languages that a program has separated are short.
+    count += letters > max(3 * len(pieces), len(''.join(pieces)) / 2)
   if 2 * count > total:
     warnings.warn(
       f'{count} of {total} captions are in a language that puts no blanks '
-      "between words: pass tokenizer='characters', or captions whose words a "
-      'program for that language has separated',
+      f'between words: {advice}',
       NoBlanks,
       stacklevel=3,
     )

@@ -54,7 +54,10 @@ def score(
   _check(references, candidates)
   ids = list(references)
   if tokenizer == 'words':
-    languages.warn_without_blanks(references[i][0] for i in ids)
+    languages.warn_without_blanks(
+      (references[i][0] for i in ids),
+      "pass tokenizer='characters', or captions whose words are separated",
+    )
 
   def tokenized(caption):
     # Joined, and split again by each metric: a word such as '1 1/2', with a

@@ -8,6 +8,7 @@ caption.
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from captioning import languages
 from captioning import tokenizer
 
 PAD_ID = 0  # Fills a caption up to its fixed length; the loss masks it.
@@ -89,8 +91,13 @@ class Vocabulary:
     The most frequent come first, words of one frequency in alphabetical order:
     the same captions in any order give the same ids.
     """
+    captions = iter(captions)
+    first = list(itertools.islice(captions, 100))
+    languages.warn_without_blanks(
+      first, 'separate the words, or all characters, with blanks'
+    )
     counts = collections.Counter()
-    for caption in captions:
+    for caption in itertools.chain(first, captions):
       counts.update(tokenizer.tokenize(caption))
     kept = [word for word, count in counts.items() if count >= threshold]
     # A caption that happens to spell out a special token adds no second one.

@@ -310,6 +310,65 @@ def test_att2in_beams(golden_att2in, case):
   )
 
 
+# The tutorial of sgrvinod: of its network, the search.
+
+
+@pytest.mark.parametrize('num_beams', [1, 3, 5])
+def test_the_shrinking_beam_of_a_tutorial(golden_file, num_beams):
+  """The best caption that has ended; theirs fails where there is none."""
+  arrays = load(golden_file('captioners/sgrvinod.npz'))
+  weights = part(arrays, 'param/')
+  features = jnp.asarray(arrays['input/features'])
+  start, end, max_length = 48, 49, 52
+
+  def linear(x, name):
+    return x @ weights[f'{name}.weight'].T + weights[f'{name}.bias']
+
+  keys = linear(features, 'attention.encoder_att')[:, None]
+
+  def step(carry, tokens):
+    hidden, cell = carry
+    query = linear(hidden, 'attention.decoder_att')[:, :, None]
+    energies = linear(jax.nn.relu(keys + query), 'attention.full_att')[..., 0]
+    context = jnp.einsum('bkl,bld->bkd', jax.nn.softmax(energies), features)
+    context *= jax.nn.sigmoid(linear(hidden, 'f_beta'))
+    word = jnp.asarray(weights['embedding.weight'])[tokens]
+    gates = jnp.concatenate([word, context], axis=-1)
+    gates = gates @ weights['decode_step.weight_ih'].T
+    gates += hidden @ weights['decode_step.weight_hh'].T
+    gates += weights['decode_step.bias_ih'] + weights['decode_step.bias_hh']
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+    hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+    return (hidden, cell), linear(hidden, 'fc')
+
+  mean = features.mean(axis=1)[:, None]
+  found = jax.jit(
+    lambda carry: search.beam_search(
+      step,
+      carry,
+      bos=start,
+      eos=end,
+      beam_size=num_beams,
+      max_length=max_length,
+      shrink_beam=True,
+    )
+  )((linear(mean, 'init_h'), linear(mean, 'init_c')))
+  theirs = part(arrays, f'beam/{num_beams}/')
+  num_found = 0
+  for b, length in enumerate(theirs['length']):
+    tokens = np.asarray(found.tokens[b])
+    ended = np.flatnonzero(np.any(tokens == end, axis=-1))
+    assert bool(length) == bool(len(ended))
+    if length:
+      best, size = ended[0], int(found.lengths[b, ended[0]])
+      expected = theirs['seq'][b, 1:length]
+      np.testing.assert_array_equal(tokens[best, :size], expected)
+      assert_close(found.log_probs[b, best], theirs['log_prob'][b], atol=1e-4)
+      num_found += 1
+  assert num_found >= 4
+
+
 # Show, Attend and Tell.
 
 
