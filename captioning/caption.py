@@ -6,6 +6,8 @@ r"""Captions images with a trained captioner.
   python -m captioning.caption --workdir=runs/coco *.jpg --attention=out.png
   python -m captioning.caption --workdir=runs/coco photo.jpg --n_best=5 \
     --decoding="required_words=('dog',)" --decoding=no_repeat_ngram=3
+  python -m captioning.caption --pretrained=scenes drawing.png --n_best=5 \
+    --decoding=temperature=0.7 --decoding=top_p=0.9 --seed=1
   python -m captioning.caption --workdir=runs/a --workdir=runs/b photo.jpg
 
 Prints a line for each caption: path, caption, log-probability (natural). Files
@@ -77,6 +79,12 @@ def main(argv: list[str] | None = None) -> int:
     'as beam_size=5; may be repeated',
   )
   parser.add_argument(
+    '--seed',
+    type=int,
+    help='random seed of samples, that is with --decoding=temperature=1.0 or '
+    'another one above 0',
+  )
+  parser.add_argument(
     '--json', action='store_true', help='print JSON instead of lines'
   )
   parser.add_argument(
@@ -97,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
   try:
     captioner = inference.load(
       *(arguments.workdir or [released.path(arguments.pretrained)]),
-      decoding=arguments.decoding,
+      decoding=inference.with_seed(arguments.decoding, arguments.seed),
       min_beams=arguments.n_best,
     )
   except (FileNotFoundError, ValueError) as error:

@@ -17,10 +17,16 @@ is 1),
 0 if the captions are all alike and 1 if they have nothing in common; the mean
 over images. As in the paper, and in the published code, it is CIDEr and not
 CIDEr-D, whose matrix is not symmetric.
+
+`usage` counts what captions use: 'novel', the share that no training caption
+is word for word; 'words', the number of distinct words; 'bad endings', the
+share that ends with an article, a preposition or the like, as captions do that
+training on CIDEr has cut short.
 """
 
 import math
 from collections.abc import Hashable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -28,6 +34,35 @@ import numpy as np
 
 from captioning import metrics
 from captioning import tokenizer
+
+# English words that end no sentence (those of self-critical.pytorch).
+BAD_ENDINGS = frozenset(
+  'with in on of a at to for an this his her that the'.split()
+)
+
+
+def usage(
+  captions: Mapping[Hashable, Sequence[str]], training: Iterable[str]
+) -> dict[str, float]:
+  """Counts novel captions, words and bad endings; see the module's docstring.
+
+  Args:
+    captions: for each image, at least one caption.
+    training: the captions that the model was trained on.
+  """
+  words = [w for texts in captions.values() for w in _words(texts)]
+  if not words:
+    raise ValueError('there are no captions: pass those of at least one image')
+  known = {tuple(tokenizer.tokenize(text)) for text in training}
+  return {
+    'novel': float(np.mean([tuple(caption) not in known for caption in words])),
+    'words': float(len({word for caption in words for word in caption})),
+    'bad endings': float(
+      np.mean(
+        [bool(caption) and caption[-1] in BAD_ENDINGS for caption in words]
+      )
+    ),
+  }
 
 
 def score(

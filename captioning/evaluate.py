@@ -4,6 +4,8 @@ r"""Scores the best checkpoint of a run.
   python -m captioning.evaluate --pretrained=scenes
   python -m captioning.evaluate --workdir=runs/a --ensemble=runs/b,runs/c \
     --name=ensemble
+  python -m captioning.evaluate --workdir=runs/coco --name=samples --diversity \
+    --decoding=temperature=0.7 --decoding=samples=5 --seed=1
   python -m captioning.evaluate --workdir=runs/coco --name=diverse --diversity \
     --decoding=beam_size=6 --decoding=num_groups=3 \
     --decoding=diversity_penalty=0.5
@@ -17,6 +19,8 @@ from absl import app as absl_app
 from absl import flags
 
 from captioning import evaluation
+from captioning import inference
+from recurrent import decoder
 from training import app
 
 _SPICE_JAR = flags.DEFINE_string(
@@ -35,11 +39,17 @@ _DECODING = flags.DEFINE_multi_string(
   [],
   "FIELD=VALUE changes a field of the config's `decoding` for this evaluation.",
 )
+_SEED = flags.DEFINE_integer(
+  'seed', None, 'Random seed of samples: --decoding=temperature=1.0.'
+)
 _ENSEMBLE = flags.DEFINE_list(
   'ensemble', [], 'Workdirs of further captioners of an ensemble.'
 )
 _DIVERSITY = flags.DEFINE_bool(
-  'diversity', False, 'Also score the diversity of the captions of each image.'
+  'diversity',
+  False,
+  'Also score all captions of each image: their diversity, the best of them, '
+  'and the words that they use.',
 )
 _PAGE = flags.DEFINE_bool(
   'page', False, 'Write a web page of all images: results/NAME.html.'
@@ -50,8 +60,11 @@ def main(config, workdir):
   """Writes `results.json` and prints the scores."""
   try:
     decoding = app.change_fields(
-      config.decoding, _DECODING.value, name='decoding'
+      config.decoding,
+      inference.with_seed(_DECODING.value, _SEED.value),
+      name='decoding',
     )
+    decoder.check(decoding)
   except ValueError as error:
     raise absl_app.UsageError(f'--decoding: {error}') from error
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:

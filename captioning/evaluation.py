@@ -26,6 +26,7 @@ from captioning import model
 from captioning import page
 from captioning import records
 from captioning import vocabulary as vocabulary_lib
+from recurrent import decoder
 from recurrent import likelihood
 from recurrent import search
 from training import app
@@ -87,6 +88,7 @@ class Evaluator:
     self._examples = examples
     self._attends = _shows_attention(captioners[0], config)
     self._max_length = config.decoding.max_length
+    self._samples = config.decoding.temperature > 0
     self._judge = data.judge(config.data.name)
     self.references = {}
     for i in range(len(source)):
@@ -218,12 +220,13 @@ class Evaluator:
     # The indices first: once they end, no attention is computed.
     for n, weights in zip(indices, attention, strict=False):
       record = self.records[n]
-      caption = evaluation.captions[record['id']][0]
+      caption, *others = evaluation.captions[record['id']]
       yield page.Entry(
         id=record['id'],
         image=self._examples.image(record),
         caption=caption.text,
         log_prob=caption.log_prob,
+        others=[other.text for other in others] if self._samples else (),
         references=self.references[record['id']],
         scores=evaluation.per_image[record['id']],
         attention=weights,
@@ -339,7 +342,8 @@ def evaluate_best(
     decoding: replaces the config's.
     others: workdirs of the other members of an ensemble.
     spice_jar: path of SPICE's jar, to score by it too.
-    with_diversity: score the diversity of the captions of an image, too.
+    with_diversity: score all captions of an image, too: their diversity, the
+      best and the mean of them, and the words that they use.
     with_page: write `results/NAME.html`, which shows every image, too.
 
   Returns:
@@ -383,14 +387,19 @@ def evaluate_best(
   }
   if others:
     entry['ensemble'] = [str(path) for path in (workdir, *others)]
+  texts = {
+    i: [caption.text for caption in found]
+    for i, found in evaluation.captions.items()
+  }
   if with_diversity:
-    entry['diversity'] = diversity.score(
-      {
-        i: [caption.text for caption in found]
-        for i, found in evaluation.captions.items()
-      },
-      references=evaluate.references,
-    )
+    entry |= {
+      'diversity': diversity.score(texts, references=evaluate.references),
+      **metrics.of_several(evaluate.references, texts),
+      'usage': diversity.usage(
+        texts,
+        (c for i in range(len(training)) for c in training[i]['captions']),
+      ),
+    }
   sheet = evaluate.show(variables, evaluation, count=6)
   entries = evaluate.entries(variables, evaluation)
   if jax.process_index() == 0:
@@ -406,6 +415,8 @@ def evaluate_best(
         for i, found in evaluation.captions.items()
       ],
     )
+    if config.decoding.temperature and config.decoding.samples > 1:
+      checkpoints.write_json(output / 'results' / f'{name}.samples.json', texts)
     figures.save(
       figures.stack(list(sheet.values())),
       output / 'results' / f'{name}.png',
@@ -420,6 +431,7 @@ def evaluate_best(
           'model': config.model,
           'data': f'{config.data.name}, {split}, {len(source)} images',
           'step': str(entry['step']),
+          'decoding': decoder.describe(config.decoding),
           'seed': str(config.seed),
           'commit': entry['commit'] or 'none',
         },
@@ -437,18 +449,28 @@ def evaluate_best(
 def print_scores(entry: dict[str, Any], split: str):
   """Prints the scores of a split beside those of the most frequent caption."""
   frequent = entry['most_frequent_caption']
+  several = [name for name in ('oracle', 'mean') if name in entry]
   lines = [
     f'{split}: {entry["num_images"]} images, step {entry["step"]}',
-    f'{"":10} {"captioner":>10} {"most frequent caption":>22}',
+    f'{"":10} {"captioner":>10} {"most frequent caption":>22}'
+    + ''.join(f' {name:>10}' for name in several),
   ]
   for name, value in entry['scores'].items():
     other = frequent['scores'].get(name)
-    lines.append(
+    line = (
       f'{name:10} {value:10.4f} {"" if other is None else f"{other:22.4f}"}'
     )
+    for column in several:
+      if name in entry[column]:
+        line += f' {entry[column][name]:10.4f}'
+    lines.append(line)
   lines += [
     f'{metric:10} {value:10.4f} (over the captions of an image)'
     for metric, value in entry.get('diversity', {}).items()
+  ]
+  lines += [
+    f'{name:12} {value:10.4f} (all captions)'
+    for name, value in entry.get('usage', {}).items()
   ]
   lines += [f'{name}: absent. {why}' for name, why in entry['absent'].items()]
   lines.append(f'(most frequent caption: "{frequent["caption"]}")')

@@ -28,6 +28,7 @@ from captioning import vocabulary as vocabulary_lib
 from recurrent import decoder
 from recurrent import search
 from training import app
+from training import batching
 from training import checkpoints
 from training import parallel
 from training import prediction
@@ -234,6 +235,25 @@ class Captioner:
       }
 
 
+def with_seed(decoding: Sequence[str], seed: int | None) -> list[str]:
+  """The changes of `decoding`, and the seed of the samples.
+
+  Args:
+    decoding: each FIELD=VALUE.
+    seed: random seed; None for that of the config.
+
+  Raises:
+    ValueError: there is a seed, but nothing is sampled.
+  """
+  if seed is None:
+    return [*decoding]
+  if not any(option.startswith('temperature=') for option in decoding):
+    raise ValueError(
+      f'seed={seed} is that of samples: pass --decoding=temperature=1.0 too'
+    )
+  return [*decoding, f'seed={seed}']
+
+
 def load(
   workdir: str | os.PathLike,
   *others: str | os.PathLike,
@@ -247,7 +267,8 @@ def load(
     workdir: of the run, or the name of a released model, such as 'scenes'.
     *others: workdirs of the other members of an ensemble.
     decoding: FIELD=VALUE changes of the config's `decoding`.
-    min_beams: smallest `beam_size`, for callers that show several captions.
+    min_beams: smallest `beam_size` or number of samples, for callers that show
+      several captions.
     batch_sizes: see `Captioner`.
 
   Raises:
@@ -260,6 +281,8 @@ def load(
     members[0].config.decoding, decoding, name='decoding'
   )
   fields.beam_size = max(fields.beam_size, min_beams)
+  if fields.temperature:
+    fields.samples = max(fields.samples, min_beams)
   return Captioner(members, decoding=fields, batch_sizes=batch_sizes)
 
 
@@ -356,18 +379,20 @@ def decode_step(
 
   Args:
     networks: the Flax module, or those of an ensemble.
-    decoding: fields that `decoder.beam_search` and `Vocabulary.constraints`
+    decoding: fields that `decoder.decode` and `Vocabulary.constraints`
       read.
     vocabulary: of the networks.
 
   Returns:
     `(variables of each, batch) -> (tokens i32[B, K, T], log_probs f32[B, K])`:
-    the beams of each image, best first, gathered from all hosts.
+    the beams or samples of each image, best first, gathered from all hosts.
+    For samples the batch has `index`; see `batching.number`.
   """
+  decoder.check(decoding)
   constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):
-    found = decoder.beam_search(
+    found = decoder.decode(
       networks,
       variables,
       model.image_inputs(batch),
@@ -375,6 +400,7 @@ def decode_step(
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
       constraints=constraints,
+      index=batch.get('index'),
     )
     return found.tokens, found.log_probs
 
@@ -401,7 +427,9 @@ def decode(
   """
   return [
     vocabulary.to_captions(*beams)
-    for beams in prediction.predict(step, tuple(variables), batches)
+    for beams in prediction.predict(
+      step, tuple(variables), batching.number(batches)
+    )
   ]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from captioning import java_metrics
-from captioning import tokenizer
+from captioning import languages
 
 _ORDER = 4  # The longest n-gram, for BLEU and for CIDEr.
 # The scores that `score` computes without Java.
@@ -35,6 +35,7 @@ def score(
   *,
   meteor: bool = False,
   spice_jar: str | None = None,
+  tokenizer: str = 'words',
 ) -> dict[str, dict]:
   """Scores one candidate caption per image against the image's references.
 
@@ -43,6 +44,8 @@ def score(
     candidates: for each of the same images, one caption.
     meteor: whether to run METEOR, which takes seconds and needs Java.
     spice_jar: where SPICE's jar is; without it SPICE is not run.
+    tokenizer: 'words', the official one, or 'characters', for languages that
+      put no blanks between words; of `languages.TOKENIZERS`.
 
   Returns:
     'corpus': each metric's score; 'per_image': for each image its scores;
@@ -50,8 +53,19 @@ def score(
   """
   _check(references, candidates)
   ids = list(references)
-  targets = {i: [_tokenized(text) for text in references[i]] for i in ids}
-  guesses = {i: _tokenized(candidates[i]) for i in ids}
+  if tokenizer == 'words':
+    languages.warn_without_blanks(
+      (references[i][0] for i in ids),
+      "pass tokenizer='characters', or captions whose words are separated",
+    )
+
+  def tokenized(caption):
+    # Joined, and split again by each metric: a word such as '1 1/2', with a
+    # no-break space, is two words for BLEU and CIDEr and one for ROUGE-L.
+    return ' '.join(languages.TOKENIZERS[tokenizer](caption))
+
+  targets = {i: [tokenized(text) for text in references[i]] for i in ids}
+  guesses = {i: tokenized(candidates[i]) for i in ids}
 
   words = {i: [text.split() for text in targets[i]] for i in ids}
   results = bleu([(guesses[i].split(), words[i]) for i in ids])
@@ -78,6 +92,54 @@ def score(
       for n, i in enumerate(ids)
     },
     'absent': {name: reason for name, reason in absent.items() if reason},
+  }
+
+
+def of_several(
+  references: Mapping[Hashable, Sequence[str]],
+  candidates: Mapping[Hashable, Sequence[str]],
+  *,
+  tokenizer: str = 'words',
+) -> dict[str, dict[str, float]]:
+  """The oracle scores and the mean scores of several candidates per image.
+
+  Args:
+    references: see `score`.
+    candidates: for each image at least one caption.
+    tokenizer: see `score`.
+
+  Returns:
+    'oracle': each metric's mean over the images of the score of the best
+    candidate by this metric (Vijayakumar et al. 2018). 'mean': that of the mean
+    over the candidates. Both are means of the scores of single images, which
+    for BLEU is not the score of the corpus. Empty if no image has several.
+  """
+  rounds = max(map(len, candidates.values()))
+  if rounds == 1:
+    return {}
+  each = []
+  for n in range(rounds):
+    texts = {
+      i: captions[n % len(captions)] for i, captions in candidates.items()
+    }
+    each.append(score(references, texts, tokenizer=tokenizer)['per_image'])
+  # Where an image has fewer captions, the first ones count once only.
+  values = {
+    name: [
+      [scores[i][name] for scores in each[: len(captions)]]
+      for i, captions in candidates.items()
+    ]
+    for name in WITHOUT_JAVA
+  }
+  return {
+    'oracle': {
+      name: float(np.mean([max(image) for image in images]))
+      for name, images in values.items()
+    },
+    'mean': {
+      name: float(np.mean([np.mean(image) for image in images]))
+      for name, images in values.items()
+    },
   }
 
 
@@ -270,12 +332,6 @@ def _check(references, candidates):
           f'captions of image {i!r} must be text, not '
           f'{type(caption).__name__}: pass {caption!r} as one string'
         )
-
-
-def _tokenized(caption: str) -> str:
-  # Joined, and split again by each metric: a word such as '1 1/2', with a
-  # no-break space, is two words for BLEU and CIDEr and one for ROUGE-L.
-  return ' '.join(tokenizer.tokenize(caption))
 
 
 def _some(ids: list) -> str:

@@ -46,6 +46,7 @@ class Entry:
     log_prob: of the caption, in nats.
     references: human captions.
     scores: of this caption, by metric; one must be CIDEr.
+    others: other captions of the model, such as samples.
     attention: f32[T, L], a row for each word (more rows, as for EOS, are left
       out), L a square grid in reading order; or None.
   """
@@ -56,6 +57,7 @@ class Entry:
   log_prob: float
   references: Sequence[str]
   scores: Mapping[str, float]
+  others: Sequence[str] = ()
   attention: np.ndarray | None = None
 
 
@@ -135,6 +137,7 @@ def _content(entry: Entry) -> dict[str, Any]:
     'height': image.height,
     'words': words,
     'log_prob': float(entry.log_prob),
+    'others': list(entry.others),
     'references': list(entry.references),
     'scores': {
       name: float(entry.scores[name])

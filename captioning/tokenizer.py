@@ -12,6 +12,7 @@ beyond the group counts towards the length but is left for the next token.
 
 import functools
 import re
+import unicodedata
 
 # The evaluation's list also names brackets, but in upper case ('-LRB-'), which
 # tokens no longer are.
@@ -53,8 +54,12 @@ _FILES = (
 
 
 def tokenize(caption: str) -> list[str]:
-  """Splits a caption into lower-case words, without most punctuation."""
-  return list(_tokenize(caption))
+  """Splits a caption into lower-case words, without most punctuation.
+
+  Letters with marks are in Unicode's form NFC, however they were typed: the
+  official tokenizer takes the two forms of a word for two words.
+  """
+  return list(_tokenize(unicodedata.normalize('NFC', caption)))
 
 
 @functools.lru_cache(2**16)  # Training reads every caption in each epoch.

@@ -8,6 +8,7 @@ caption.
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from captioning import languages
 from captioning import tokenizer
 
 PAD_ID = 0  # Fills a caption up to its fixed length; the loss masks it.
@@ -31,6 +33,20 @@ UNK = '<unk>'
 
 # The index of a special token is its id.
 SPECIAL = (PAD, BOS, EOS, UNK)
+
+# English words that name nothing by themselves, and numbers. They may repeat
+# where `decoding.no_repeat_content` says that no other word does.
+FUNCTION_WORDS = (
+  'a an the this that these those some any each every no all both several many '
+  'few other another one two three four five six seven eight nine ten '
+  'i you he she it we they me him her us them his its their our my your '
+  'who which what where when while as than then there here '
+  'and or but nor so if because also not '
+  'of in on at to from with by for up down out off over under into onto near '
+  'next between behind beside above below around along across through against '
+  'about inside outside among during after before toward towards upon without '
+  "is are was were be been being am has have had do does did can will would 's"
+).split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +91,13 @@ class Vocabulary:
     The most frequent come first, words of one frequency in alphabetical order:
     the same captions in any order give the same ids.
     """
+    captions = iter(captions)
+    first = list(itertools.islice(captions, 100))
+    languages.warn_without_blanks(
+      first, 'separate the words, or all characters, with blanks'
+    )
     counts = collections.Counter()
-    for caption in captions:
+    for caption in itertools.chain(first, captions):
       counts.update(tokenizer.tokenize(caption))
     kept = [word for word, count in counts.items() if count >= threshold]
     # A caption that happens to spell out a special token adds no second one.
@@ -131,16 +152,29 @@ class Vocabulary:
     """The constraints on captions, with words replaced by their ids.
 
     Args:
-      decoding: of a config: `min_length`, `no_repeat_ngram`, and words:
-        `bad_endings`, `forbidden_words` and `required_words`; a required word
-        is one word or several alternatives.
+      decoding: of a config: `min_length`, `no_repeat_ngram`, `ngram_penalty`,
+        `no_repeat_last`, `no_repeat_content`, and words: `bad_endings`,
+        `forbidden_words` and `required_words`; a required word is one word or
+        several alternatives.
 
     Returns:
       The arguments of `recurrent.search.Constraints`.
 
     Raises:
-      ValueError: a word is not in the vocabulary.
+      ValueError: a word is not in the vocabulary, or no function word is where
+        the others may not repeat.
     """
+    repeatable = None
+    if decoding.no_repeat_content:
+      repeatable = tuple(
+        self._ids[word] for word in FUNCTION_WORDS if word in self._ids
+      )
+      if not repeatable:
+        raise ValueError(
+          'decoding.no_repeat_content is for English captions, but the '
+          'vocabulary has none of the function words "a", "the", "of" ...: '
+          'pass no_repeat_ngram instead'
+        )
     return dict(
       forbidden=(
         PAD_ID,
@@ -150,6 +184,9 @@ class Vocabulary:
       ),
       min_length=decoding.min_length,
       no_repeat_ngram=decoding.no_repeat_ngram,
+      ngram_penalty=decoding.ngram_penalty,
+      no_repeat_last=decoding.no_repeat_last,
+      repeatable=repeatable,
       bad_endings=self._find_ids('bad_endings', decoding.bad_endings),
       required=tuple(
         self._find_ids(

@@ -147,19 +147,34 @@ def self_critical(**changes: Any) -> dict[str, Any]:
 
 
 def decoding(**changes: Any) -> dict[str, Any]:
-  """The `decoding` of captioners of images and clips: beam search.
+  """The `decoding` of captioners of images and clips: beams or samples.
 
   Fields:
     beam_size: number of beams.
     length_penalty: 0 ranks captions by log-probability, 1 by its mean over the
       words.
+    length_penalty_form: 'power' of the number of words, or 'gnmt' (Wu et al.
+      2016).
     max_length: words of a caption, EOS included.
     num_groups: groups of beams that differ from each other (Vijayakumar et al.
       2018); 1 for ordinary beam search.
     diversity_penalty: cost of a word for each beam of an earlier group that
       took it.
+    group_order: 'paper' or 'staggered', as published codes have it; see
+      `search.beam_search`.
+    shrink_beam: a caption that ends takes its place of the beam with it.
+    temperature: above 0 captions are sampled, and the fields above but
+      `max_length` are not read. 0 searches with beams.
+    samples: number of captions that are sampled; the likeliest come first.
+    top_k: sample among this many likeliest words; 0 for all.
+    top_p: sample among the likeliest words with this share of the probability.
+    seed: random seed of the samples.
     min_length: minimum number of words.
     no_repeat_ngram: n; no n-gram occurs twice in a caption. 0 allows it.
+    ngram_penalty: n-grams may repeat, at this cost in nats. 0 forbids them.
+    no_repeat_last: no word twice in a row.
+    no_repeat_content: no word twice, but for English function words (Anderson
+      et al. 2018).
     bad_endings: words that do not end a caption.
     forbidden_words: words that are never produced.
     required_words: words that must occur; an element is a word or several
@@ -169,11 +184,22 @@ def decoding(**changes: Any) -> dict[str, Any]:
     dict(
       beam_size=3,
       length_penalty=0.0,
+      length_penalty_form='power',
       max_length=20,
       num_groups=1,
       diversity_penalty=0.0,
+      group_order='paper',
+      shrink_beam=False,
+      temperature=0.0,
+      samples=1,
+      top_k=0,
+      top_p=1.0,
+      seed=0,
       min_length=0,
       no_repeat_ngram=0,
+      ngram_penalty=0.0,
+      no_repeat_last=False,
+      no_repeat_content=False,
       bad_endings=(),
       forbidden_words=(),
       required_words=(),

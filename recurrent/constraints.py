@@ -30,6 +30,12 @@ class Constraints:
       sequence is empty.
     required: groups of tokens (a word and its alternatives). At least one token
       of each group occurs in the sequence. For beam search only.
+    ngram_penalty: in nats; n-grams of `no_repeat_ngram` may then repeat, at
+      this cost for each time that they have occurred (soft blocking,
+      Melas-Kyriazi et al. 2018). 0 forbids it.
+    no_repeat_last: no token twice in a row.
+    repeatable: tokens that may occur more than once, all others may not; None
+      for no such constraint.
   """
 
   forbidden: tuple[int, ...] = ()
@@ -37,12 +43,23 @@ class Constraints:
   no_repeat_ngram: int = 0
   bad_endings: tuple[int, ...] = ()
   required: tuple[tuple[int, ...], ...] = ()
+  ngram_penalty: float = 0.0
+  no_repeat_last: bool = False
+  repeatable: tuple[int, ...] | None = None
 
   def __post_init__(self):
     if self.min_length < 0 or self.no_repeat_ngram < 0:
       raise ValueError(
         f'min_length={self.min_length} and no_repeat_ngram='
         f'{self.no_repeat_ngram} must not be negative: pass 0 for no constraint'
+      )
+    if self.ngram_penalty < 0 or (
+      self.ngram_penalty and not self.no_repeat_ngram
+    ):
+      raise ValueError(
+        f'ngram_penalty={self.ngram_penalty} is the cost of repeating an n-gram'
+        f': it must not be negative, and n is no_repeat_ngram='
+        f'{self.no_repeat_ngram}; pass that too'
       )
     if len(self.required) > MAX_REQUIREMENTS:
       raise ValueError(
@@ -134,12 +151,45 @@ class Constraints:
       may_not_end = jnp.broadcast_to(bad | unmet, last.shape)
       banned = (token == eos) & may_not_end[..., None]
       logits = jnp.where(banned, -jnp.inf, logits)
-    if 0 < self.no_repeat_ngram < tokens.shape[-1]:
-      logits = self._mask_repeats(logits, tokens, time)
+    if self.no_repeat_last:
+      again = (token == last[..., None]) & (time > 0)
+      logits = jnp.where(again, -jnp.inf, logits)
+    if self.repeatable is not None:
+      once = jnp.asarray(~np.isin(token, self.repeatable))
+      used = (jnp.arange(tokens.shape[-1]) < time) & once[tokens]
+      logits = _at(logits, tokens).min(jnp.where(used, -jnp.inf, jnp.inf))
+    if self._blocks(tokens) and not self.ngram_penalty:
+      # Scatters to few tokens: cheaper than a mask over the vocabulary.
+      repeated, nexts = self._repeats(tokens, time)
+      logits = _at(logits, nexts).min(jnp.where(repeated, -jnp.inf, jnp.inf))
     return logits
 
-  def _mask_repeats(self, logits, tokens, time):
-    """Masks the tokens that would complete an n-gram a second time."""
+  def penalties(
+    self, tokens: jax.Array, time: jax.Array, size: int
+  ) -> jax.Array | None:
+    """The costs of next tokens, in nats: f32[B, K, V], or None for none.
+
+    Args:
+      tokens: see `mask_logits`.
+      time: see `mask_logits`.
+      size: V.
+    """
+    if not (self.ngram_penalty and self._blocks(tokens)):
+      return None
+    repeated, nexts = self._repeats(tokens, time)
+    costs = jnp.zeros((*tokens.shape[:2], size))
+    return _at(costs, nexts).add(self.ngram_penalty * repeated)
+
+  def _blocks(self, tokens):
+    """True if n-grams matter in sequences as long as `tokens`."""
+    return 0 < self.no_repeat_ngram < tokens.shape[-1]
+
+  def _repeats(self, tokens, time):
+    """The tokens that would complete an n-gram again.
+
+    Returns:
+      bool[B, K, N] and the tokens i32[B, K, N]; one may occur several times.
+    """
     num_items, num_sequences, max_length = tokens.shape
     before = self.no_repeat_ngram - 1  # Tokens of the n-gram so far.
     starts = max_length - before
@@ -150,10 +200,15 @@ class Constraints:
     for i in range(before):
       same = tokens[:, :, i : i + starts] == suffix[:, :, i : i + 1]
       repeated = repeated & same
-    repeated = jnp.broadcast_to(repeated, (num_items, num_sequences, starts))
-    # Scatters to few tokens: cheaper than a mask over the vocabulary.
-    return logits.at[
-      jnp.arange(num_items)[:, None, None],
-      jnp.arange(num_sequences)[:, None],
-      tokens[:, :, before:],
-    ].min(jnp.where(repeated, -jnp.inf, jnp.inf))
+    shape = (num_items, num_sequences, starts)
+    return jnp.broadcast_to(repeated, shape), tokens[:, :, before:]
+
+
+def _at(x, tokens):
+  """Updates of f32[B, K, V] at the tokens i32[B, K, N]."""
+  num_items, num_sequences = tokens.shape[:2]
+  return x.at[
+    jnp.arange(num_items)[:, None, None],
+    jnp.arange(num_sequences)[:, None],
+    tokens,
+  ]

@@ -224,7 +224,7 @@ def shift(tokens: jax.Array, bos: int) -> jax.Array:
   return jnp.concatenate([first, tokens[..., :-1]], axis=-1)
 
 
-def beam_search(
+def decode(
   models: Sequence[nn.Module],
   variables: Sequence[Any],
   inputs: tuple[Any, ...],
@@ -233,37 +233,121 @@ def beam_search(
   bos: int,
   eos: int,
   constraints: search.Constraints,
+  index: jax.Array | None = None,
 ) -> search.Sequences:
-  """Runs `search.beam_search` for one model or an ensemble.
+  """Decodes with one model or an ensemble: beam search, or samples.
 
   Args:
     models: each with `begin` and `step`, as a `Decoder` has them.
     variables: those of each model.
     inputs: the arguments of `begin`.
-    decoding: has `beam_size`, `length_penalty`, `max_length`, `num_groups` and
-      `diversity_penalty`; see `search.beam_search`.
+    decoding: fields with the names of arguments of `search.beam_search`. With
+      a `temperature` above 0 those of `search.sample`, the number of `samples`
+      and their `seed`.
     bos: the first input token.
     eos: the token that ends a sequence.
     constraints: on the sequences.
+    index: i32[B], the number of each item: its samples depend on this, and not
+      on the rest of the batch. Not needed for beam search.
+
+  Returns:
+    `beam_size` sequences, best score first, or `samples` of them, the likeliest
+    first.
   """
+  check(decoding)
   steps, carries = [], []
   for model, model_variables in zip(models, variables, strict=True):
     apply = functools.partial(model.apply, model_variables)
     carry, context = apply(*inputs, method='begin')
     carries.append(carry)
     steps.append(functools.partial(_step, apply, context))
-  return search.beam_search(
-    search.ensemble(steps),
-    tuple(carries),
+  step, carry = search.ensemble(steps), tuple(carries)
+  if decoding.temperature == 0:
+    return search.beam_search(
+      step,
+      carry,
+      bos=bos,
+      eos=eos,
+      beam_size=decoding.beam_size,
+      length_penalty=decoding.length_penalty,
+      length_penalty_form=decoding.length_penalty_form,
+      max_length=decoding.max_length,
+      num_groups=decoding.num_groups,
+      diversity_penalty=decoding.diversity_penalty,
+      group_order=decoding.group_order,
+      shrink_beam=decoding.shrink_beam,
+      constraints=constraints,
+    )
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(
+    jax.random.key(decoding.seed), index
+  )
+  found = search.sample(
+    step,
+    jax.tree.map(lambda x: jnp.repeat(x, decoding.samples, axis=1), carry),
     bos=bos,
     eos=eos,
-    beam_size=decoding.beam_size,
-    length_penalty=decoding.length_penalty,
     max_length=decoding.max_length,
-    num_groups=decoding.num_groups,
-    diversity_penalty=decoding.diversity_penalty,
+    key=keys,
+    temperature=decoding.temperature,
+    top_k=decoding.top_k or None,
+    top_p=decoding.top_p if decoding.top_p < 1 else None,
     constraints=constraints,
   )
+  order = jnp.argsort(-found.log_probs, axis=1)
+  items = jnp.arange(len(order))[:, None]
+  return jax.tree.map(lambda x: x[items, order], found)
+
+
+def num_sequences(decoding: Any) -> int:
+  """The number of sequences that `decode` returns for an item."""
+  return decoding.samples if decoding.temperature else decoding.beam_size
+
+
+def describe(decoding: Any) -> str:
+  """The decoding in words, for readers of its results."""
+  if decoding.temperature == 0:
+    text = f'{decoding.beam_size} beams'
+    if decoding.num_groups > 1:
+      text += f' in {decoding.num_groups} groups'
+    return text
+  parts = [f'likeliest of {decoding.samples} samples']
+  parts += [f'temperature {decoding.temperature}']
+  if decoding.top_k:
+    parts.append(f'top-k {decoding.top_k}')
+  if decoding.top_p < 1:
+    parts.append(f'top-p {decoding.top_p}')
+  return ', '.join([*parts, f'seed {decoding.seed}'])
+
+
+def check(decoding: Any):
+  """Raises a ValueError if the fields of a `decoding` contradict each other."""
+  if decoding.temperature == 0:
+    for name, value, off in (
+      ('samples', decoding.samples, 1),
+      ('top_k', decoding.top_k, 0),
+      ('top_p', decoding.top_p, 1.0),
+    ):
+      if value != off:
+        raise ValueError(
+          f'decoding.{name}={value} samples captions, but decoding.temperature '
+          'is 0, which searches with beams: pass temperature=1.0 too'
+        )
+  elif decoding.required_words:
+    raise ValueError(
+      f'decoding.required_words={decoding.required_words} need beams, but '
+      f'temperature={decoding.temperature} samples: pass temperature=0.0'
+    )
+  elif (
+    decoding.temperature < 0
+    or decoding.samples < 1
+    or decoding.top_k < 0
+    or not 0 < decoding.top_p <= 1
+  ):
+    raise ValueError(
+      f'decoding.temperature={decoding.temperature} must not be negative, '
+      f'samples={decoding.samples} must be at least 1, top_k={decoding.top_k} '
+      f'at least 0 and top_p={decoding.top_p} above 0 and at most 1'
+    )
 
 
 def _step(apply, context, carry, tokens):

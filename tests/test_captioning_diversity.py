@@ -82,3 +82,12 @@ def test_captions_without_words_have_no_diversity():
 def test_bad_input_is_refused(captions, message):
   with pytest.raises(ValueError, match=message):
     diversity.score(captions)
+
+
+def test_usage_by_hand():
+  captions = {'a': ['A dog runs.', 'a dog on the'], 'b': ['', 'two cats']}
+  usage = diversity.usage(captions, ['a dog runs', 'a cat', '.'])
+  # Novel are 'a dog on the' and 'two cats'; without words is '.', too.
+  assert usage == {'novel': 2 / 4, 'words': 7, 'bad endings': 1 / 4}
+  with pytest.raises(ValueError, match='no captions'):
+    diversity.usage({}, [])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
@@ -19,8 +20,11 @@ from captioning import show_attend_tell
 from captioning import up_down
 from captioning import vocabulary as vocabulary_lib
 from configs import coco
+from configs import common
 from configs import ucm
 from recurrent import attention
+from recurrent import decoder
+from recurrent import search
 
 PAD, BOS, EOS, UNK = range(4)
 FIRST = len(vocabulary_lib.SPECIAL)
@@ -111,6 +115,71 @@ def loss_and_gradient(captioner, config, variables, batch, *, features=False):
     {'params': variables['params'], 'features': batch['features']}
   )
   return loss, gradient if features else gradient['params'], updated
+
+
+# Case of `beam/` -> our decoding. Groups are theirs one after the other, and in
+# ours the best caption first.
+DECODING = {
+  'plain': {},
+  'avg': {'length_penalty': 1.0},
+  'wu_0.9': {'length_penalty': 0.9, 'length_penalty_form': 'gnmt'},
+  'constraint': {},
+  'bad_endings': {},
+  'no_unk': {},
+  'groups_3_0.5': {'beam_size': 6, 'num_groups': 3, 'diversity_penalty': 0.5},
+  'groups_2_0.2': {'beam_size': 4, 'num_groups': 2, 'diversity_penalty': 0.2},
+}
+CONSTRAINTS = {
+  'constraint': {'no_repeat_last': True},
+  'bad_endings': {'bad_endings': (7, 11, 13)},
+  'no_unk': {'forbidden': (49,)},
+}
+
+
+def assert_beams_equal(captioner, variables, inputs, theirs, case):
+  """The captions of `beam/CASE`, their scores and their log-probabilities.
+
+  Args:
+    captioner: the Flax module.
+    variables: with their weights.
+    inputs: the arguments of `begin`.
+    theirs: the arrays under `beam/CASE/`.
+    case: of `DECODING`.
+  """
+  size = 50
+  words, scores, log_probs = theirs['seq'], theirs['p'], theirs['log_prob']
+  if case.startswith('groups'):
+    order = np.argsort(-log_probs, axis=1, kind='stable')
+    words = np.take_along_axis(words, order[..., None], axis=1)
+    scores = log_probs = np.take_along_axis(log_probs, order, axis=1)
+  decoding = common.decoding(
+    **{
+      'beam_size': 5,
+      'max_length': words.shape[-1],
+      'group_order': 'staggered' if case.startswith('groups') else 'paper',
+      **DECODING[case],
+    }
+  )
+  constraints = {
+    name: value if value is True else tuple(our_numbers(size)[list(value)])
+    for name, value in CONSTRAINTS.get(case, {}).items()
+  }
+  found = jax.jit(
+    lambda variables: decoder.decode(
+      [captioner],
+      [variables],
+      inputs,
+      ml_collections.ConfigDict(decoding),
+      bos=BOS,
+      eos=EOS,
+      constraints=search.Constraints(**constraints),
+    ),
+    # Compiling takes the time.
+    compiler_options={'xla_backend_optimization_level': 0},
+  )(variables)
+  np.testing.assert_array_equal(found.tokens, our_tokens(words, size))
+  assert_close(found.log_probs, log_probs)
+  assert_close(found.scores, scores)
 
 
 # self-critical.pytorch.
@@ -465,6 +534,26 @@ def test_label_smoothing(golden, smoothing):
   )
 
 
+@pytest.mark.parametrize(
+  'case',
+  [
+    case if case == 'plain' else pytest.param(case, marks=pytest.mark.slow)
+    for case in DECODING
+  ],
+)
+def test_beams(golden, case):
+  """Where groups are staggered, their ended beams read BOS again."""
+  theirs = part(golden.theirs, f'beam/{case}/')
+  if not theirs:
+    pytest.skip("its authors' search was not run on this module")
+  variables = jax.tree.map(np.copy, golden.variables)
+  embedding = variables['params']['decoder']['words']['embedding']
+  embedding[EOS] = embedding[BOS]
+  assert_beams_equal(
+    golden.captioner, variables, model.image_inputs(golden.batch), theirs, case
+  )
+
+
 # Show, Attend and Tell.
 
 
@@ -679,20 +768,34 @@ def tutorial(w):
   }
 
 
-def test_tutorial(golden_file):
-  arrays = load(golden_file('captioners/sgrvinod.npz'))
-  params = tutorial(Weights(part(arrays, 'param/')))
-  vocab_size, embedding = params['words']['embedding'].shape
-  config = coco.get_config('tutorial')
-  config.decoder.update(
-    features=params['output']['kernel'].shape[0],
-    embedding=embedding,
-    attention=len(params['attend']['score']['kernel']),
-    dropout_rate=0.0,
-  )
-  captioner = model.create(config, vocab_size, with_encoder=False)
-  variables = {'params': {'decoder': params}}
-  numbers = tutorial_numbers(vocab_size)
+class Tutorial:
+  """The captioner with its weights, and what it was given."""
+
+  def __init__(self, arrays):
+    self.theirs = arrays
+    params = tutorial(Weights(part(arrays, 'param/')))
+    vocab_size, embedding = params['words']['embedding'].shape
+    config = coco.get_config('tutorial')
+    config.decoder.update(
+      features=params['output']['kernel'].shape[0],
+      embedding=embedding,
+      attention=len(params['attend']['score']['kernel']),
+      dropout_rate=0.0,
+    )
+    self.captioner = model.create(config, vocab_size, with_encoder=False)
+    self.variables = {'params': {'decoder': params}}
+    self.numbers = tutorial_numbers(vocab_size)
+
+
+@pytest.fixture(scope='module')
+def golden_tutorial(golden_file):
+  return Tutorial(load(golden_file('captioners/sgrvinod.npz')))
+
+
+def test_tutorial(golden_tutorial):
+  golden, arrays = golden_tutorial, golden_tutorial.theirs
+  captioner, variables = golden.captioner, golden.variables
+  numbers = golden.numbers
   captions = numbers[arrays['input/captions']]
   assert (captions[:, 0] == BOS).all()
   tokens = captions[:, 1:]
@@ -717,6 +820,39 @@ def test_tutorial(golden_file):
   assert_gradients_close(gradient['features'], arrays['grad_input/features'])
   weights = Weights(part(arrays, 'grad/'), gradient=True)
   assert_gradients_close(gradient['params']['decoder'], tutorial(weights))
+
+
+@pytest.mark.parametrize('num_beams', [1, 3, 5])
+def test_the_shrinking_beam_of_the_tutorial(golden_tutorial, num_beams):
+  """The best caption that has ended; theirs fails where there is none."""
+  golden = golden_tutorial
+  theirs = part(golden.theirs, f'beam/{num_beams}/')
+  decoding = common.decoding(
+    beam_size=num_beams, max_length=52, shrink_beam=True
+  )
+  found = jax.jit(
+    lambda variables, features: decoder.decode(
+      [golden.captioner],
+      [variables],
+      (features, None),
+      ml_collections.ConfigDict(decoding),
+      bos=BOS,
+      eos=EOS,
+      constraints=search.Constraints(),
+    )
+  )(golden.variables, jnp.asarray(golden.theirs['input/features']))
+  num_found = 0
+  for b, length in enumerate(theirs['length']):
+    tokens = np.asarray(found.tokens[b])
+    ended = np.flatnonzero(np.any(tokens == EOS, axis=-1))
+    assert bool(length) == bool(len(ended))
+    if length:
+      best, size = ended[0], int(found.lengths[b, ended[0]])
+      expected = golden.numbers[theirs['seq'][b, 1:length]]
+      np.testing.assert_array_equal(tokens[best, :size], expected)
+      assert_close(found.log_probs[b, best], theirs['log_prob'][b], atol=1e-4)
+      num_found += 1
+  assert num_found >= 4
 
 
 # Self-critical training.

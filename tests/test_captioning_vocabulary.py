@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from captioning import languages
 from captioning import vocabulary
 
 CAPTIONS = [
@@ -93,3 +94,12 @@ def test_load_names_the_file_and_the_problem(tmp_path, text, problem):
   with pytest.raises(ValueError, match=problem) as error:
     vocabulary.Vocabulary.load(path)
   assert str(path) in str(error.value)
+
+
+def test_captions_without_blanks_are_warned_of():
+  captions = ['一只黑色的狗在跑', '两个人坐在海边', '一只狗']
+  with pytest.warns(languages.NoBlanks, match='2 of 3 captions .* separate'):
+    vocabulary.Vocabulary.build(iter(captions), threshold=1)
+  spaced = [' '.join(languages.characters(caption)) for caption in captions]
+  words = vocabulary.Vocabulary.build(spaced, threshold=2)
+  assert words.words[len(vocabulary.SPECIAL) :] == sorted('一只狗在')

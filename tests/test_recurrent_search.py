@@ -58,12 +58,23 @@ def options(**kwargs):
 def obeys(sequence, constraints):
   """Whether a whole sequence does what the rules say, in plain words."""
   *words, last = sequence
+  once = [
+    token
+    for token in sequence
+    if constraints.repeatable is not None
+    and token not in constraints.repeatable
+  ]
   before = words[-1] if words else BOS
   n = constraints.no_repeat_ngram
   ngrams = [sequence[i : i + n] for i in range(len(sequence) - n + 1)]
   return (
     not set(sequence) & set(constraints.forbidden)
-    and (n == 0 or len(set(ngrams)) == len(ngrams))
+    and (n == 0 or constraints.ngram_penalty or len(set(ngrams)) == len(ngrams))
+    and len(set(once)) == len(once)
+    and not (
+      constraints.no_repeat_last
+      and any(a == b for a, b in itertools.pairwise(sequence))
+    )
     and all(set(sequence) & set(group) for group in constraints.required)
     and (last != EOS or len(words) >= constraints.min_length)
     and (last != EOS or before not in constraints.bad_endings)
@@ -134,6 +145,11 @@ RULES = (
     forbidden=(PAD,), min_length=1, no_repeat_ngram=2, bad_endings=(3,)
   ),
   Constraints(forbidden=(PAD,), min_length=3, no_repeat_ngram=1),
+  Constraints(no_repeat_last=True),
+  Constraints(repeatable=(3,)),
+  Constraints(repeatable=()),
+  Constraints(no_repeat_ngram=2, ngram_penalty=0.7),
+  Constraints(no_repeat_last=True, repeatable=(BOS, 3), min_length=3),
   Constraints(bad_endings=(3,), required=((3,),)),
   Constraints(
     forbidden=(BOS,),
@@ -189,19 +205,35 @@ def test_the_list_of_all_sequences_has_the_cases_of_interest():
   assert sum(any(x) and not all(x) for x in ended) >= 12
 
 
-def beams_by_definition(
+def search_by_definition(
   log_probs_of,
   num_words,
   max_length,
   width,
-  penalty,
+  score,
   constraints,
-  num_groups,
-  diversity_penalty,
+  num_groups=1,
+  diversity_penalty=0.0,
+  shrink_beam=False,
 ):
-  """The beams of every group after every step, candidate by candidate.
+  """The sequences that every group sets aside, candidate by candidate.
 
-  A beam is (tokens, what it has paid for likeness to other groups).
+  A beam is (tokens, its penalties).
+
+  Args:
+    log_probs_of: of the tokens of a sequence.
+    num_words: V.
+    max_length: T.
+    width: beams of a group.
+    score: of a log-probability and a length.
+    constraints: on the sequences.
+    num_groups: see `search.beam_search`.
+    diversity_penalty: see `search.beam_search`.
+    shrink_beam: see `search.beam_search`.
+
+  Returns:
+    The sequences of all groups, best first, and how many beams would have been
+    displaced by live ones, did those that have ended compete with them.
   """
 
   def met(tokens):
@@ -209,111 +241,274 @@ def beams_by_definition(
       bool(set(tokens) & set(group)) for group in constraints.required
     )
 
-  def score(beam):
+  def rank(beam):
     tokens, paid = beam
-    return (log_probs_of(tokens).sum() - paid) / len(tokens) ** penalty
+    return log_probs_of(tokens).sum() - paid
+
+  def value(beam):
+    return score(rank(beam), len(beam[0]))
+
+  def repeats(tokens):
+    """How often the last n-gram has occurred before."""
+    n = constraints.no_repeat_ngram
+    if not constraints.ngram_penalty or len(tokens) < n:
+      return 0
+    ngrams = [tokens[i : i + n] for i in range(len(tokens) - n + 1)]
+    return ngrams[:-1].count(ngrams[-1])
 
   # Rules of the whole apply to a beginning, but for what must yet come.
   beginning = dataclasses.replace(constraints, required=())
-  states = [[((), 0.0)] for _ in range(num_groups)]
-  history = [states]
-  for _ in range(max_length):
+  live = [[((), 0.0)] for _ in range(num_groups)]
+  ended = [[] for _ in range(num_groups)]
+  num_worse = 0
+  for time in range(max_length):
     taken = np.zeros(num_words)
-    new_states = []
-    for beams in states:
+    for group in range(num_groups):
       costs = diversity_penalty * taken
       candidates = []
-      for tokens, paid in beams:
-        if EOS in tokens:
-          candidates.append((tokens, paid))
-          continue
+      for tokens, paid in live[group]:
         for word in range(num_words):
           new = (*tokens, word)
           if obeys(new, constraints if word == EOS else beginning):
-            candidates.append((new, paid + costs[word]))
+            cost = costs[word] + constraints.ngram_penalty * repeats(new)
+            candidates.append((new, paid + cost))
       chosen = []
+      room = width - shrink_beam * len(ended[group])
       for subset in itertools.product(
         [False, True], repeat=len(constraints.required)
       ):
         fit = [x for x in candidates if met(x[0]) == subset]
-        chosen += sorted(fit, key=score, reverse=True)[:width]
-      old = [tokens for tokens, _ in beams]
+        chosen += sorted(fit, key=rank, reverse=True)[:room]
       for tokens, _ in chosen:
-        taken[tokens[-1]] += tokens not in old
-      new_states.append(chosen)
-    states = new_states
-    history.append(states)
-  return history
+        taken[tokens[-1]] += 1
+      ended[group] += [x for x in chosen if EOS in x[0]]
+      ended[group] = sorted(ended[group], key=value, reverse=True)[:width]
+      live[group] = [x for x in chosen if EOS not in x[0]]
+      if live[group] and ended[group]:
+        best = value(max(live[group], key=rank))
+        num_worse += best > value(ended[group][-1])
+      if len(ended[group]) == width and live[group]:
+        best = rank(max(live[group], key=rank))
+        future = range(min(time + 2, max_length), max_length + 1)
+        if all(score(best, n) <= value(ended[group][-1]) for n in future):
+          live[group] = []
+  for group in range(num_groups):
+    ended[group] += [x for x in live[group] if obeys(x[0], constraints)]
+    ended[group] = sorted(ended[group], key=value, reverse=True)[:width]
+  found = [tokens for group in ended for tokens, _ in group]
+  found.sort(
+    key=lambda tokens: score(log_probs_of(tokens).sum(), len(tokens)),
+    reverse=True,
+  )
+  return found, num_worse
+
+
+def power(exponent):
+  return lambda log_prob, length: log_prob / length**exponent
+
+
+def gnmt(exponent):
+  return lambda log_prob, length: log_prob / ((5 + length) / 6) ** exponent
 
 
 @pytest.mark.parametrize(
-  'length_penalty, num_groups, diversity_penalty, constraints',
+  'score, kwargs',
   [
-    (0.0, 1, 0.0, Constraints()),
-    (0.7, 1, 0.0, Constraints()),
+    (power(0.0), {}),
+    (power(0.7), {'length_penalty': 0.7}),
+    (power(1.0), {'length_penalty': 1.0}),
+    (power(-0.5), {'length_penalty': -0.5}),
+    (gnmt(0.9), {'length_penalty': 0.9, 'length_penalty_form': 'gnmt'}),
+    (power(0.7), {'length_penalty': 0.7, 'shrink_beam': True}),
     (
-      0.7,
-      1,
-      0.0,
-      Constraints(min_length=3, no_repeat_ngram=2, bad_endings=(4, 5)),
+      power(0.7),
+      {
+        'length_penalty': 0.7,
+        'constraints': Constraints(
+          min_length=3, no_repeat_ngram=2, bad_endings=(4, 5)
+        ),
+      },
     ),
-    (0.0, 1, 0.0, Constraints(required=((7,), (6, 1)))),
-    (0.7, 2, 0.4, Constraints()),
-    (0.0, 3, 1.0, Constraints(forbidden=(PAD, BOS), min_length=2)),
-    (0.7, 2, 0.4, Constraints(no_repeat_ngram=1, required=((7,), (6, 1)))),
+    (
+      power(0.0),
+      {
+        'constraints': Constraints(
+          min_length=2, no_repeat_ngram=1, ngram_penalty=0.6
+        )
+      },
+    ),
+    (power(0.0), {'constraints': Constraints(required=((7,), (6, 1)))}),
+    (
+      power(0.7),
+      {'length_penalty': 0.7, 'num_groups': 2, 'diversity_penalty': 0.4},
+    ),
+    (
+      power(0.0),
+      {
+        'num_groups': 3,
+        'diversity_penalty': 1.0,
+        'constraints': Constraints(
+          forbidden=(PAD, BOS),
+          no_repeat_ngram=1,
+          ngram_penalty=0.3,
+        ),
+      },
+    ),
+    (
+      power(0.7),
+      {
+        'length_penalty': 0.7,
+        'num_groups': 2,
+        'diversity_penalty': 0.4,
+        'constraints': Constraints(no_repeat_ngram=1, required=((7,), (6, 1))),
+      },
+    ),
   ],
 )
-def test_beam_search_equals_its_definition(
-  length_penalty, num_groups, diversity_penalty, constraints
-):
+def test_beam_search_equals_its_definition(score, kwargs):
   """Narrow beams, against the candidates spelled out one by one."""
   num_words, max_length, width = 8, 6, 3
   step, log_probs_of = model(num_words, scale=1.0)
   carry = start(4)
-  found = run_beam(
-    step,
-    carry,
-    max_length=max_length,
-    constraints=constraints,
-    beam_size=width * num_groups,
-    length_penalty=length_penalty,
-    num_groups=num_groups,
-    diversity_penalty=diversity_penalty,
-  )
-  check(found, log_probs_of, carry, length_penalty)
+  num_groups = kwargs.get('num_groups', 1)
+  arguments = {'length_penalty': 0.0, 'max_length': max_length, **kwargs}
+  found = run_beam(step, carry, beam_size=width * num_groups, **arguments)
   hidden = np.asarray(carry['hidden'])
-  num_displaced = 0
+  num_worse = 0
+  by_definition = {
+    name: value
+    for name, value in kwargs.items()
+    if not name.startswith('length_penalty')
+  }
+  by_definition.setdefault('constraints', Constraints())
   for b in range(4):
     cached = functools.cache(
       lambda tokens, first=hidden[b, 0]: log_probs_of(first, tokens)
     )
-
-    def score(tokens, log_probs_of=cached):
-      return log_probs_of(tokens).sum() / len(tokens) ** length_penalty
-
-    history = beams_by_definition(
-      cached,
-      num_words,
-      max_length,
-      width,
-      length_penalty,
-      constraints,
-      num_groups,
-      diversity_penalty,
+    expected, worse = search_by_definition(
+      cached, num_words, max_length, width, score, **by_definition
     )
-    expected = [s for beams in history[-1] for s, _ in beams]
-    expected = [s for s in expected if obeys(s, constraints)]
-    expected.sort(key=score, reverse=True)
+    num_worse += worse
     expected += [()] * (width * num_groups - len(expected))
     assert sequences_in(found, b) == expected
-    for before, after in itertools.pairwise(history):
-      for old, new in zip(before, after, strict=True):
-        finished = {s for s, _ in old if EOS in s}
-        num_displaced += len(finished - {s for s, _ in new})
-  # The case that is easily wrong: a live beam displaces a finished one.
-  assert (
-    num_displaced > 0 or length_penalty == 0 or constraints != Constraints()
+    for k, tokens in enumerate(expected):
+      if tokens:
+        log_prob = cached(tokens).sum()
+        np.testing.assert_allclose(found.log_probs[b, k], log_prob, rtol=1e-4)
+        np.testing.assert_allclose(
+          found.scores[b, k], score(log_prob, len(tokens)), rtol=1e-4
+        )
+  # The case that is easily wrong: a live beam is better than an ended one.
+  assert num_worse > 0
+
+
+def chain(table):
+  """A step whose next token depends on the last one alone: f32[B, V, V]."""
+
+  def step(carry, tokens):
+    return carry, jnp.take_along_axis(table, tokens[..., None], axis=1)
+
+  return step
+
+
+def test_a_live_beam_does_not_displace_one_that_has_ended():
+  """P(EOS) = .25 and P(3) = .6 at first, then 4 or 5, then EOS with .4."""
+  probs = np.full((7, 7), 1e-9)
+  probs[BOS, [EOS, 3, PAD]] = 0.25, 0.6, 0.15
+  probs[3, [4, 5]] = 0.5
+  probs[4:6, EOS] = 0.4
+  probs[4:6, [PAD, 3, 6]] = 0.2
+  found = run_beam(
+    chain(jnp.log(probs)[None]),
+    jnp.zeros((1, 1)),
+    beam_size=2,
+    length_penalty=0.0,
   )
+  np.testing.assert_allclose(np.exp(found.log_probs), [[0.25, 0.12]], rtol=1e-4)
+  assert sequences_in(found, 0)[0] == (EOS,)
+
+
+@pytest.mark.parametrize(
+  'length_penalty, num_calls', [(0.0, 2), (1.0, 6), (-1.0, 2)]
+)
+def test_the_search_stops_when_no_live_beam_can_win(length_penalty, num_calls):
+  """EOS has .6, two words .2 each: after two steps .6, .12 and .12 have ended.
+
+  The mean over nine tokens of a live beam may be better than that of the two
+  in .12, until the beam is down to .2**6.
+  """
+  probs = np.full((5, 5), 1e-9)
+  probs[:, [EOS, 3, 4]] = 0.6, 0.2, 0.2
+  inner = chain(jnp.log(probs)[None])
+  calls = []
+
+  def step(carry, tokens):
+    calls.append(tokens.shape)
+    return inner(carry, tokens)
+
+  with jax.disable_jit():
+    search.beam_search(
+      step,
+      jnp.zeros((1, 1)),
+      **options(max_length=9),
+      beam_size=3,
+      length_penalty=length_penalty,
+    )
+  assert len(calls) == num_calls
+
+
+# Case of `beam_table.npz` -> our arguments. Theirs of groups lists one group
+# after the other, ours the best first.
+PUBLISHED = {
+  'plain': {},
+  'avg': {'length_penalty': 1.0},
+  'wu_0.9': {'length_penalty': 0.9, 'length_penalty_form': 'gnmt'},
+  'constraint': {'constraints': Constraints(no_repeat_last=True)},
+  'bad_endings': {'constraints': Constraints(bad_endings=(7, 11, 13))},
+  'no_unk': {'constraints': Constraints(forbidden=(39,))},
+  'groups_3_0.5': {'beam_size': 6, 'num_groups': 3, 'diversity_penalty': 0.5},
+  'groups_2_0.2': {'beam_size': 4, 'num_groups': 2, 'diversity_penalty': 0.2},
+  'groups_5_0.5': {'num_groups': 5, 'diversity_penalty': 0.5},
+}
+
+
+@pytest.mark.parametrize('kind', ['sharp', 'flat'])
+@pytest.mark.parametrize('case', PUBLISHED)
+def test_beam_search_equals_the_published_code(golden_file, kind, case):
+  """Theirs has one number for BOS, EOS and padding."""
+  with np.load(golden_file('captioners/beam_table.npz')) as arrays:
+    table = jnp.asarray(arrays[f'{kind}/table'])
+    tokens, scores, log_probs = (
+      arrays[f'{kind}/{case}/{name}'] for name in ('seq', 'p', 'log_prob')
+    )
+  grouped = case.startswith('groups')
+  if grouped:
+    order = np.argsort(-log_probs, axis=1, kind='stable')
+    tokens = np.take_along_axis(tokens, order[..., None], axis=1)
+    log_probs = scores = np.take_along_axis(log_probs, order, axis=1)
+  arguments = {
+    'beam_size': 5,
+    'group_order': 'staggered' if grouped else 'paper',
+    **PUBLISHED[case],
+  }
+  found = jit(
+    lambda carry: search.beam_search(
+      chain(table), carry, bos=0, eos=0, max_length=16, **arguments
+    )
+  )(jnp.zeros((20, 1)))
+  np.testing.assert_allclose(found.scores, scores, rtol=1e-5)
+  np.testing.assert_allclose(found.log_probs, log_probs, rtol=1e-5)
+  same = np.all(found.tokens == tokens, axis=-1)
+  # The same pairs of words in another order are exactly as probable.
+  pairs = [
+    [
+      sorted(itertools.pairwise([0, *row.tolist()]))
+      for row in sequences[~same].reshape(-1, 16)
+    ]
+    for sequences in (np.asarray(found.tokens), tokens)
+  ]
+  assert sorted(pairs[0]) == sorted(pairs[1])
+  assert (~same).sum() <= 5
 
 
 def assert_equal(actual, expected):
@@ -524,6 +719,15 @@ def test_beam_search_starts_from_one_sequence():
     search.beam_search(step, start(2, 3), **options(max_length=4), beam_size=3)
 
 
+@pytest.mark.parametrize(
+  'field', [{'length_penalty_form': 'wu'}, {'group_order': 'first'}]
+)
+def test_forms_have_names(field):
+  step, _ = model(5)
+  with pytest.raises(ValueError, match='is none of'):
+    run_beam(step, start(2), beam_size=2, **field)
+
+
 @pytest.mark.parametrize('num_groups', [0, 2, 4])
 def test_groups_are_of_one_size(num_groups):
   step, _ = model(5)
@@ -536,6 +740,8 @@ def test_groups_are_of_one_size(num_groups):
   [
     ('negative', {'min_length': -1}),
     ('negative', {'no_repeat_ngram': -1}),
+    ('pass that too', {'ngram_penalty': 1.0}),
+    ('negative', {'no_repeat_ngram': 2, 'ngram_penalty': -1.0}),
     ('at most 6', {'required': ((3,),) * 7}),
     ('not forbidden', {'forbidden': (3,), 'required': ((3,),)}),
     ('not forbidden', {'required': ((),)}),
@@ -614,6 +820,7 @@ def test_every_sequence_obeys_the_rules(method, extra):
     Constraints(forbidden=(PAD, BOS, 8)),
     Constraints(min_length=5, no_repeat_ngram=1),
     Constraints((PAD, BOS), 4, 3, (3, 4, 5, 6)),
+    Constraints(no_repeat_last=True, repeatable=(3, 4, PAD)),
   ):
     constraints = dataclasses.replace(constraints, required=extra)
     found = run(constraints)

@@ -7,6 +7,7 @@ import pathlib
 import ml_collections
 import pytest
 
+from configs import common
 from training import app
 from training import renamed
 
@@ -43,6 +44,28 @@ def test_a_config_of_today_is_not():
 def test_our_configs_have_no_fields_of_before(name):
   config = importlib.import_module(f'configs.{name}').get_config()
   renamed.check_config(config, name)
+
+
+def test_a_workdir_of_before_decodes_as_it_did(tmp_path):
+  """Fields that it lacks get the default of a config."""
+  before = dict(
+    beam_size=7,
+    length_penalty=0.0,
+    max_length=20,
+    num_groups=1,
+    diversity_penalty=0.0,
+    min_length=0,
+    no_repeat_ngram=0,
+    bad_endings=(),
+    forbidden_words=(),
+    required_words=(),
+  )
+  path = tmp_path / 'config.json'
+  path.write_text(json.dumps({'decoding': before}))
+  expected = ml_collections.ConfigDict(common.decoding(beam_size=7))
+  assert json.loads(app.read_config(tmp_path).decoding.to_json()) == json.loads(
+    expected.to_json()
+  )
 
 
 def test_flags_and_options_of_before_are_refused():

@@ -320,6 +320,7 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
   except json.JSONDecodeError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
   renamed.check_config(config, str(path))
+  renamed.add_fields(config)
   return config
 
 

@@ -5,6 +5,7 @@ hosts, host `h` reads block `h` of each global batch and nothing else.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 from typing import Protocol
@@ -92,6 +93,20 @@ def evaluation_batches(
       jax.process_index() :: jax.process_count()
     ]
   )
+
+
+def number(batches: Iterable[Example]) -> Iterator[Example]:
+  """Adds `index` i32[B], the numbers of the examples, to a host's batches.
+
+  Args:
+    batches: of `evaluation_batches`, or all of one size.
+  """
+  start = 0
+  for batch in batches:
+    size = len(batch['mask'])
+    first = start + jax.process_index() * size
+    yield {**batch, 'index': np.arange(first, first + size, dtype=np.int32)}
+    start += jax.process_count() * size
 
 
 def read(

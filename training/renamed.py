@@ -1,10 +1,12 @@
-"""Config fields that were renamed.
+"""Config fields that were renamed or added.
 
 Earlier configs, workdirs and commands are refused with an error that states the
-new name: an alias would leave two names for one thing.
+new name: an alias would leave two names for one thing. Fields that an earlier
+workdir lacks get the value that means what it did.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import ml_collections
 
@@ -26,6 +28,33 @@ _FIELDS = {
   'self_feeding.most': 'self_feeding.max_share',
   'train_statistics': 'train_batch_stats',
 }
+
+# Group -> fields that it did not always have, with the value of before.
+_ADDED: dict[str, dict[str, Any]] = {
+  'decoding': {
+    'length_penalty_form': 'power',
+    'group_order': 'paper',
+    'shrink_beam': False,
+    'temperature': 0.0,
+    'samples': 1,
+    'top_k': 0,
+    'top_p': 1.0,
+    'seed': 0,
+    'ngram_penalty': 0.0,
+    'no_repeat_last': False,
+    'no_repeat_content': False,
+  }
+}
+
+
+def add_fields(config: ml_collections.ConfigDict):
+  """Adds fields that the config of an earlier workdir lacks."""
+  for name, fields in _ADDED.items():
+    group = config.get(name)
+    if isinstance(group, ml_collections.ConfigDict):
+      for field, value in fields.items():
+        if field not in group:
+          group[field] = value
 
 
 def check_config(config: ml_collections.ConfigDict, origin: str):

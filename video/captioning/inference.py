@@ -25,6 +25,7 @@ from captioning import vocabulary as vocabulary_lib
 from recurrent import decoder
 from recurrent import search
 from training import app
+from training import batching
 from training import checkpoints
 from training import parallel
 from training import prediction
@@ -133,7 +134,7 @@ class Captioner:
       clips: as for `caption`.
       rates: frames per second of each clip.
     """
-    batches = list(self._batches(clips))
+    batches = list(batching.number(self._batches(clips)))
     beams = list(prediction.predict(self._decode, self.variables, batches))
     attention = [None] * len(clips)
     if self._attend is not None:
@@ -185,7 +186,8 @@ def load(
     workdir: of the run, or the name of a released model, such as
       'event_captions'.
     decoding: FIELD=VALUE changes of the config's `decoding`.
-    min_beams: smallest `beam_size`, for callers that show several captions.
+    min_beams: smallest `beam_size` or number of samples, for callers that show
+      several captions.
 
   Raises:
     FileNotFoundError: the workdir has no checkpoint.
@@ -195,6 +197,8 @@ def load(
   config = app.read_config(workdir)
   fields = app.change_fields(config.decoding, decoding, name='decoding')
   fields.beam_size = max(fields.beam_size, min_beams)
+  if fields.temperature:
+    fields.samples = max(fields.samples, min_beams)
   config.decoding = fields
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
@@ -223,18 +227,20 @@ def decode_step(
 
   Args:
     network: the Flax module.
-    decoding: fields that `decoder.beam_search` and `Vocabulary.constraints`
+    decoding: fields that `decoder.decode` and `Vocabulary.constraints`
       read.
     vocabulary: of the network.
 
   Returns:
     `(variables, batch) -> (tokens i32[B, K, W], log_probs f32[B, K])`: the
-    beams of each clip, best first, gathered from all hosts.
+    beams or samples of each clip, best first, gathered from all hosts. For
+    samples the batch has `index`; see `batching.number`.
   """
+  decoder.check(decoding)
   constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):
-    found = decoder.beam_search(
+    found = decoder.decode(
       [network],
       [variables],
       (batch['frames'], batch['length']),
@@ -242,6 +248,7 @@ def decode_step(
       bos=vocabulary_lib.BOS_ID,
       eos=vocabulary_lib.EOS_ID,
       constraints=constraints,
+      index=batch.get('index'),
     )
     return found.tokens, found.log_probs
 
@@ -267,7 +274,7 @@ def decode(
   """
   return [
     vocabulary.to_captions(*beams)
-    for beams in prediction.predict(step, variables, batches)
+    for beams in prediction.predict(step, variables, batching.number(batches))
   ]
 
 
