@@ -13,10 +13,11 @@ Results go to the workdir, those of a released model to runs/pretrained/NAME.
 
 import pathlib
 
-from absl import app as absl_app
 from absl import flags
 
 from captioning import evaluation
+from captioning import java_metrics
+from configs import schema
 from training import app
 
 _SPICE_JAR = flags.DEFINE_string(
@@ -48,17 +49,19 @@ _PAGE = flags.DEFINE_bool(
 
 def main(config, workdir):
   """Writes `results.json` and prints the scores."""
-  try:
-    decoding = app.change_fields(
-      config.decoding, _DECODING.value, name='decoding'
-    )
-  except ValueError as error:
-    raise absl_app.UsageError(f'--decoding: {error}') from error
+  decoding = app.change_fields(
+    config.decoding, _DECODING.value, name='decoding'
+  )
+  schema.check_decoding(decoding)
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:
-    raise absl_app.UsageError(
+    raise ValueError(
       '--decoding and --ensemble need a --name for their results, which '
       'would otherwise replace those of the run'
     )
+  if _SPICE_JAR.value is not None:
+    problem = java_metrics.why_no_spice(_SPICE_JAR.value)
+    if problem is not None:
+      raise ValueError(f'--spice_jar: {problem}')
   evaluation.evaluate_best(
     workdir,
     _SPLIT.value,
@@ -72,4 +75,4 @@ def main(config, workdir):
 
 
 if __name__ == '__main__':
-  app.run(main, evaluates=True)
+  app.run(main, schema=schema.CAPTIONING, evaluates=True)

@@ -25,6 +25,7 @@ from captioning import examples as examples_lib
 from captioning import feature_cache
 from captioning import model
 from captioning import vocabulary as vocabulary_lib
+from configs import schema
 from recurrent import decoder
 from recurrent import search
 from training import app
@@ -260,6 +261,7 @@ def load(
     members[0].config.decoding, decoding, name='decoding'
   )
   fields.beam_size = max(fields.beam_size, min_beams)
+  schema.check_decoding(fields)
   return Captioner(members, decoding=fields, batch_sizes=batch_sizes)
 
 
@@ -277,7 +279,7 @@ def restore(
     ValueError: the run has no encoder, since it read imported regions.
   """
   workdir = released.resolve(workdir)
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.CAPTIONING)
   if with_encoder and config.regions:
     raise ValueError(
       f'{workdir} was trained on the region features {config.regions!r}, which '

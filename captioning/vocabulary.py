@@ -131,16 +131,22 @@ class Vocabulary:
     """The constraints on captions, with words replaced by their ids.
 
     Args:
-      decoding: of a config: `min_length`, `no_repeat_ngram`, and words:
-        `bad_endings`, `forbidden_words` and `required_words`; a required word
-        is one word or several alternatives.
+      decoding: of a config: `beam_size`, `min_length`, `no_repeat_ngram`, and
+        words: `bad_endings`, `forbidden_words` and `required_words`; a required
+        word is one word or several alternatives.
 
     Returns:
       The arguments of `recurrent.search.Constraints`.
 
     Raises:
-      ValueError: a word is not in the vocabulary.
+      ValueError: a word is not in the vocabulary, or there are fewer words than
+        beams.
     """
+    if decoding.beam_size > len(self):
+      raise ValueError(
+        f'decoding.beam_size={decoding.beam_size} must be at most {len(self)}, '
+        'the words of the vocabulary'
+      )
     return dict(
       forbidden=(
         PAD_ID,
