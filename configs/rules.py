@@ -259,7 +259,7 @@ def _problems(value, rule, config, path) -> Iterator[str]:
       return
   if isinstance(rule, Rule):
     if isinstance(value, ml_collections.ConfigDict) or not rule.accepts(value):
-      shown = repr(value)
+      shown = ' '.join(repr(value).split())
       shown = shown if len(shown) < 80 else f'{shown[:77]}...'
       yield f'{path}={shown} must be {rule.text}'
     return

@@ -10,6 +10,7 @@ import logging as python_logging
 import os
 import pathlib
 import sys
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ _EVALUATES = _COUNT + 'evaluating{postfix}'
 # Of a record: shown on a terminal at every level, or only in the log file.
 _SHOWN, _HIDDEN = 'shown', 'hidden'
 _SECONDS_BETWEEN_MESSAGES = 60  # Of progress, without a terminal.
+_SECONDS_HELD = 30  # Messages of a run that may be refused.
 _now = time.monotonic
 _STDERR = 2  # The descriptor of the process.
 
@@ -83,9 +85,10 @@ class _Console(python_logging.Handler):
 
   def release(self):
     """Shows the messages that were held."""
-    held, self.held = self.held, None
-    for text in held or ():
-      tqdm.tqdm.write(text, file=sys.stderr)
+    with self.lock:
+      held, self.held = self.held, None
+      for text in held or ():
+        tqdm.tqdm.write(text, file=sys.stderr)
 
 
 _console = _Console()
@@ -142,11 +145,6 @@ def has_stepped() -> bool:
   return _stepped
 
 
-def release():
-  """Shows the messages of a run that does work before its first step."""
-  _console.release()
-
-
 # The line of a run on a terminal.
 
 _bar: tqdm.tqdm | None = None
@@ -178,7 +176,7 @@ def steps(step: int, num_steps: int):
   """Begins to show the steps of a run that is at `step`."""
   global _bar, _stepped
   _stepped = True
-  release()
+  _console.release()
   if _title is not None:
     _bar = _new_line(
       desc=_title,
@@ -237,7 +235,7 @@ def progress(
     total: number of items.
     unit: name of the items.
   """
-  release()
+  _console.release()
   if is_terminal():
     with _new_line(
       desc=text, total=total, unit=f' {unit}', leave=False
@@ -261,9 +259,9 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
   """A context whose messages are appended to the log file of a workdir.
 
   Other processes than the first one have a file of their own, and show warnings
-  alone. Messages are shown once the run has work to do: one that is refused
-  shows its error alone. On a terminal the file gets what libraries write to the
-  standard error of the process, too.
+  alone. Messages are held until the run works, or for half a minute: one that
+  is refused before shows its error alone. On a terminal the file gets what
+  libraries write to the standard error of the process, too.
 
   Args:
     workdir: of the run.
@@ -293,6 +291,9 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
       _title = workdir.name
       state(f'starting, log in {path}')
     _console.held = []
+    timer = threading.Timer(_SECONDS_HELD, _console.release)
+    timer.daemon = True
+    timer.start()
     try:
       yield
     except Exception as error:
@@ -301,7 +302,8 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
       logging.exception('The run failed', extra={'kind': _HIDDEN})
       raise
     finally:
-      release()
+      timer.cancel()
+      _console.release()
       _end_line()
       _title, _process = None, 0
 

@@ -96,7 +96,6 @@ def _write(builder: tfds.core.DatasetBuilder):
     name = builder.info.full_name
     logging.info('Preparing %s in %s', name, builder.data_path)
     console.state(f'preparing {name}')
-    console.release()
   if not (builder.info.download_size and console.is_terminal()):
     tfds.disable_progress_bar()
   try:
