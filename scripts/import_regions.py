@@ -38,7 +38,7 @@ def main():
       for split in regions.SPLITS
     }
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   for split, features in splits.items():
     print(f'{split}: {len(features)}')
   print(
@@ -48,4 +48,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main, max_lines=None)
+  errors.run(main)

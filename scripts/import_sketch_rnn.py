@@ -86,7 +86,7 @@ def main():
     arguments, params, info = published.load(args.weights)
     write(workdir, make_config(arguments, info), params, info)
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error))
   print(
     f'{info["name"]}, {arguments["decoder"]} decoder of '
     f'{arguments["decoder_features"]} units, all tensors found: {workdir}'

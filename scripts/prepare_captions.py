@@ -42,7 +42,7 @@ def main():
     )
     data.prepare(args.name, files, args.data_dir)
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   name = f'captioned_images/{args.name}'
   if skipped:
     print(f'Left out:\n{skipped}')
@@ -52,4 +52,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main, max_lines=None)
+  errors.run(main)

@@ -115,7 +115,7 @@ def main():
         rate=args.rate,
       )
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   if skipped:
     print(f'Left out:\n{skipped}')
   for split in data.splits(args.name, args.data_dir):
@@ -126,4 +126,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main, max_lines=None)
+  errors.run(main)

@@ -40,7 +40,7 @@ def main():
     sketches, skipped = file_formats.load(args.input, skip_bad=args.skip_bad)
     names = builders.prepare(args.name, sketches, args.data_dir)
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   if skipped:
     print(f'Left out:\n{skipped}')
   for name in names:
@@ -53,4 +53,4 @@ def main():
 
 
 if __name__ == '__main__':
-  errors.run(main, max_lines=None)
+  errors.run(main)

@@ -382,11 +382,11 @@ def test_wrong_flags_end_at_once_and_say_what_to_do(shell, uninterrupted):
     ),
     (
       shell.train(new / 'unknown', '--config.data.name=flowers'),
-      "'flowers' is no data set: pass scenes, captioned_images/NAME or",
+      "data.name='flowers' must be scenes, coco_captions or captioned_images/",
     ),
     (
       shell.train(new / 'metric', '--config.best_metric=SPIDEr'),
-      "best_metric='SPIDEr' is none of BLEU-1,",
+      "best_metric='SPIDEr' must be one of 'BLEU-1',",
     ),
     (
       shell.train(uninterrupted, '--config.decoder.features=9'),
@@ -394,7 +394,7 @@ def test_wrong_flags_end_at_once_and_say_what_to_do(shell, uninterrupted):
     ),
   ]
   for command, message in cases:
-    assert message in command.finish(1)
+    assert message in command.finish(2)
   assert not list(new.rglob('config.json'))
   assert not list(new.rglob('checkpoints'))
   assert (uninterrupted / 'config.json').read_text() == stored

@@ -134,5 +134,5 @@ def test_each_part_of_the_network_has_its_own_rate(shell, start):
 def test_wrong_starts_are_clear_errors(fields, message, shell, start):
   workdir = shell.directory / 'wrong'
   fields = {**SMALL, 'start_from': start, **fields}
-  assert message in train(shell, workdir, fields).finish(1)
+  assert message in train(shell, workdir, fields).finish(2)
   assert not list(workdir.rglob('checkpoints'))

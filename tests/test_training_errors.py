@@ -80,7 +80,7 @@ def test_at_most_three_lines_unless_all_are_wanted(capsys):
   assert first == 'error: first' and second == f'{"x" * 996} ...'
   assert third == '... and 2 more lines (--debug shows all)'
   with pytest.raises(SystemExit):
-    errors.fail(text, None)
+    errors.fail(text, max_lines=None)
   assert len(capsys.readouterr().err.splitlines()) == 4
 
 

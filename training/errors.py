@@ -1,9 +1,10 @@
 """Errors of the input: at most three lines on stderr, and exit status 2.
 
-Code of ours raises a ValueError for wrong input, and an ImportError for a
-library that is not installed. Those, errors of the operating system (a missing
-file, a full disk) and a lack of memory are shown without a traceback. Every
-other exception is a bug of ours and keeps it. With --debug all have one.
+Code of ours raises a ValueError for wrong input, an ImportError for a library
+that is not installed, and a FloatingPointError for a loss that is not finite.
+Those, errors of the operating system (a missing file, a full disk) and a lack
+of memory are shown without a traceback. Every other exception is a bug of ours
+and keeps it. With --debug all have one.
 """
 
 import argparse
@@ -60,7 +61,8 @@ def sentence(error: BaseException) -> str | None:
     )
   if _NO_SPACE in text:
     return _FREE_SPACE
-  if isinstance(error, ValueError | ImportError) and _is_raised_by_us(error):
+  kinds = ValueError | ImportError | FloatingPointError
+  if isinstance(error, kinds) and _is_raised_by_us(error):
     return text
   return None
 
@@ -83,8 +85,13 @@ def _is_raised_by_us(error: BaseException) -> bool:
   )
 
 
-def fail(text: str, max_lines: int | None = _MAX_LINES) -> NoReturn:
-  """Prints an error and exits."""
+def fail(
+  text: str, *, status: int = STATUS, max_lines: int | None = _MAX_LINES
+) -> NoReturn:
+  """Prints an error, after its traceback with --debug, and exits."""
+  if debugging() and sys.exc_info()[0] is not None:
+    traceback.print_exc()
+    max_lines = None
   lines = [line for line in text.splitlines() if line.strip()] or ['failed']
   lines = [
     line if len(line) <= _MAX_LENGTH else f'{line[: _MAX_LENGTH - 4]} ...'
@@ -97,7 +104,7 @@ def fail(text: str, max_lines: int | None = _MAX_LINES) -> NoReturn:
       f'... and {more} more lines (--debug shows all)',
     ]
   print('\n'.join([f'error: {lines[0]}', *lines[1:]]), file=sys.stderr)
-  sys.exit(STATUS)
+  sys.exit(status)
 
 
 def debugging() -> bool:
@@ -106,26 +113,22 @@ def debugging() -> bool:
 
 
 @contextlib.contextmanager
-def shown(max_lines: int | None = _MAX_LINES) -> Iterator[None]:
-  """A context that exits with status 2 after an error of the input.
-
-  Args:
-    max_lines: number of lines that are shown at most; None for all.
-  """
+def shown() -> Iterator[None]:
+  """A context that exits with status 2 after an error of the input."""
   try:
     yield
   except Exception as error:
     text = sentence(error)
     if text is None:
       raise
-    if debugging():
-      traceback.print_exc()
-    fail(text, None if debugging() else max_lines)
+    # Which is no error of the input.
+    is_diverged = isinstance(error, FloatingPointError)
+    fail(text, status=1 if is_diverged else STATUS)
 
 
-def run(main: Callable[[], int | None], max_lines: int | None = _MAX_LINES):
+def run(main: Callable[[], int | None]):
   """Runs a command and exits with the status that it returns."""
-  with shown(max_lines):
+  with shown():
     sys.exit(main())
 
 
@@ -142,6 +145,4 @@ class Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     """Prints an error and exits with status 2."""
-    if debugging() and sys.exc_info()[0] is not None:
-      traceback.print_exc()
     fail(message)
