@@ -188,22 +188,37 @@ class Schema:
       the config to one of them, or to None if another field is wrong.
     together: functions of a config that yield what is wrong with several
       fields.
+    of_training: paths of fields that training alone reads.
   """
 
   fields: Mapping[str, Any]
   together: Sequence[Callable[[ml_collections.ConfigDict], Iterator[str]]] = ()
+  of_training: frozenset[str] = frozenset()
 
-  def check(self, config: ml_collections.ConfigDict, origin: str = ''):
+  def check(
+    self,
+    config: ml_collections.ConfigDict,
+    origin: str = '',
+    *,
+    training: bool = True,
+  ):
     """Checks all fields of a config.
 
     Args:
       config: an experiment.
       origin: its file, for the error.
+      training: False for the config of a trained model, which may lack the
+        fields that training alone reads.
 
     Raises:
       ValueError: up to three problems, one on a line.
     """
-    found = list(_problems(config, self.fields, config, 'config'))
+    absent = frozenset() if training else self.of_training
+    found = [
+      problem
+      for problem in _problems(config, self.fields, config, 'config')
+      if problem not in {_missing(f'config.{path}') for path in absent}
+    ]
     if not found:
       found = [problem for rule in self.together for problem in rule(config)]
     _raise(found, origin)
@@ -275,7 +290,11 @@ def _problems(value, rule, config, path) -> Iterator[str]:
       # `get`, not attributes: `value.keys` may be a field.
       yield from _problems(value.get(name), inner, config, f'{path}.{name}')
     elif name not in group.optional:
-      yield f'{path}.{name} is missing'
+      yield _missing(f'{path}.{name}')
+
+
+def _missing(path: str) -> str:
+  return f'{path} is missing'
 
 
 def _unknown(path: str, name: str, known: list[str]) -> str:

@@ -75,8 +75,18 @@ _EVERY = dict(
 )
 
 
+_OF_TRAINING = frozenset(
+  (
+    *('optimizer', 'batch_size', 'num_steps', 'log_every', 'eval_every'),
+    'checkpoint_every',
+  )
+)
+
+
 def _check_optimizer(config: ml_collections.ConfigDict) -> Problems:
-  fields = config.optimizer
+  fields = config.get('optimizer')
+  if fields is None:  # Of a trained model.
+    return
   for name in _NEEDED.get(fields.schedule, ()):
     if name not in fields:
       yield (
@@ -101,7 +111,7 @@ def _check_crop(config: ml_collections.ConfigDict) -> Problems:
 
 
 def _check_microbatches(config: ml_collections.ConfigDict) -> Problems:
-  if config.batch_size % config.microbatches:
+  if config.get('batch_size', 0) % config.microbatches:
     yield (
       f'config.batch_size={config.batch_size} must be a multiple of '
       f'microbatches={config.microbatches}'
@@ -314,6 +324,7 @@ CAPTIONING = Schema(
     _check_encoder,
     _check_captioning,
   ),
+  of_training=_OF_TRAINING,
 )
 
 # Sketch-RNN.
@@ -365,6 +376,12 @@ SKETCH_RNN = Schema(
     ),
   ),
   together=(_check_optimizer,),
+  # Those that scripts/import_sketch_rnn.py does not write.
+  of_training=_OF_TRAINING
+  | {
+    *('buckets', 'quality', 'data.random_scale', 'data.drop_probability'),
+    *('loss.kl_start', 'loss.kl_decay', 'loss.kl_form'),
+  },
 )
 
 # Video.
@@ -454,6 +471,7 @@ VIDEO_CLASSIFY = Schema(
     _check_encoder,
     _check_classification,
   ),
+  of_training=_OF_TRAINING,
 )
 
 _EVENT_SCORES = ('exact', 'motion_order', 'motion_set')
@@ -517,6 +535,7 @@ VIDEO_CAPTION = Schema(
     _check_encoder,
     _check_clip_captioning,
   ),
+  of_training=_OF_TRAINING,
 )
 
 TRACKER = arguments(
@@ -578,4 +597,5 @@ VIDEO_TRACK = Schema(
     self_feeding=dict(start=integer(0), ramp=integer(0), max_share=_SHARE),
   ),
   together=(_check_optimizer, _check_tracking),
+  of_training=_OF_TRAINING,
 )

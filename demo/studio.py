@@ -216,7 +216,7 @@ def model_kind(workdir: pathlib.Path) -> str:
       f'{workdir}: config.json is neither of sketch_rnn nor of a captioner: '
       'pass the --workdir of one of these'
     )
-  _SCHEMAS[kind].check(config, str(workdir / 'config.json'))
+  _SCHEMAS[kind].check(config, str(workdir / 'config.json'), training=False)
   return kind
 
 

@@ -57,7 +57,13 @@ class Stopped(Exception):
 class Schema(Protocol):
   """The rules for a command's configs; those of configs/schema.py."""
 
-  def check(self, config: ml_collections.ConfigDict, origin: str = ''):
+  def check(
+    self,
+    config: ml_collections.ConfigDict,
+    origin: str = '',
+    *,
+    training: bool = True,
+  ):
     """Raises a ValueError if a config, of a file, breaks a rule."""
 
   def unknown_field(
@@ -163,7 +169,7 @@ def run(
         return _INTERRUPTED
     config = config_file.value
     if config is None:
-      config = read_config(directory, schema)
+      config = read_config(directory, schema, training=not evaluates)
     else:
       renamed.check_config(config, '--config')
       if schema is not None:
@@ -401,13 +407,17 @@ def raise_if_stopping():
 
 
 def read_config(
-  workdir: pathlib.Path, schema: Schema | None = None
+  workdir: pathlib.Path,
+  schema: Schema | None = None,
+  *,
+  training: bool = False,
 ) -> ml_collections.ConfigDict:
   """Reads the config of a run from its workdir.
 
   Args:
     workdir: of the run.
     schema: rules of the command, that the config is checked with.
+    training: whether the run is to be trained on.
 
   Raises:
     FileNotFoundError: there is no run in the workdir.
@@ -431,7 +441,7 @@ def read_config(
   config = ml_collections.ConfigDict(fields)
   renamed.check_config(config, str(path))
   if schema is not None:
-    schema.check(config, str(path))
+    schema.check(config, str(path), training=training)
   return config
 
 
