@@ -71,6 +71,17 @@ def test_of_the_system(error, text):
   assert errors.sentence(error) == text
 
 
+def test_a_device_without_memory():
+  text = errors.sentence(raised(jax.numpy.zeros, (10**6, 10**7)))
+  assert text.startswith('out of memory: pass smaller batches')
+
+
+def test_a_disk_that_is_full():
+  """TensorStore says of it what XLA says of memory."""
+  text = 'RESOURCE_EXHAUSTED: Error writing "x": No space left on device'
+  assert errors.sentence(ValueError(text)).startswith('No space left on device')
+
+
 def test_at_most_three_lines_unless_all_are_wanted(capsys):
   text = '\n\n'.join(['first', 'x' * 2000, 'third', 'fourth'])
   with pytest.raises(SystemExit) as exit_:

@@ -94,6 +94,10 @@ class _Console(python_logging.Handler):
 _console = _Console()
 _console.setFormatter(_Formatter())
 _console.addFilter(lambda record: _is_kept(record, 0))
+# What threads of Orbax raise comes to the main thread, too.
+_console.addFilter(
+  lambda record: not (record.exc_info and 'orbax/' in record.pathname)
+)
 
 
 def _is_kept(record: python_logging.LogRecord, column: int) -> bool:
@@ -276,6 +280,7 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
     file = stack.enter_context(path.open('a', encoding='utf-8'))
     handler = python_logging.StreamHandler(file)
     handler.setFormatter(_TimedFormatter())
+    handler.handleError = lambda record: None  # On a disk that is full.
     handler.addFilter(lambda record: _is_kept(record, 1))
     root.addHandler(handler)
     stack.callback(root.removeHandler, handler)

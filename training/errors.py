@@ -12,6 +12,7 @@ import contextlib
 import dis
 import errno
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -53,14 +54,14 @@ def sentence(error: BaseException) -> str | None:
     if error.strerror and error.filename is not None:
       return f'{error.strerror}: {error.filename}'
     return text or type(error).__name__
+  if _NO_SPACE in text:  # TensorStore's error names RESOURCE_EXHAUSTED, too.
+    return _FREE_SPACE
   if isinstance(error, MemoryError) or _NO_MEMORY in text:
     reason = f' ({text.splitlines()[0]})' if text else ''
     return (
       'out of memory: pass smaller batches (--config.batch_size, '
       f'--config.eval_batch_size) or smaller inputs{reason}'
     )
-  if _NO_SPACE in text:
-    return _FREE_SPACE
   kinds = ValueError | ImportError | FloatingPointError
   if isinstance(error, kinds) and _is_raised_by_us(error):
     return text
@@ -121,6 +122,8 @@ def shown() -> Iterator[None]:
     text = sentence(error)
     if text is None:
       raise
+    # Threads and `atexit` of libraries may fail for the same reason.
+    sys.unraisablehook = threading.excepthook = lambda _: None
     # Which is no error of the input.
     is_diverged = isinstance(error, FloatingPointError)
     fail(text, status=1 if is_diverged else STATUS)
