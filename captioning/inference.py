@@ -260,6 +260,7 @@ def load(
   fields = app.change_fields(
     members[0].config.decoding, decoding, name='decoding'
   )
+  schema.check_decoding(fields)
   fields.beam_size = max(fields.beam_size, min_beams)
   schema.check_decoding(fields)
   return Captioner(members, decoding=fields, batch_sizes=batch_sizes)

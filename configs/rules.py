@@ -207,8 +207,8 @@ class Schema:
     Args:
       config: an experiment.
       origin: its file, for the error.
-      training: False for the config of a trained model, which may lack the
-        fields that training alone reads.
+      training: False for the config of a trained model. It may lack the fields
+        that training alone reads, and `together` was checked before.
 
     Raises:
       ValueError: up to three problems, one on a line.
@@ -219,7 +219,7 @@ class Schema:
       for problem in _problems(config, self.fields, config, 'config')
       if problem not in {_missing(f'config.{path}') for path in absent}
     ]
-    if not found:
+    if training and not found:
       found = [problem for rule in self.together for problem in rule(config)]
     _raise(found, origin)
 

@@ -84,9 +84,7 @@ _OF_TRAINING = frozenset(
 
 
 def _check_optimizer(config: ml_collections.ConfigDict) -> Problems:
-  fields = config.get('optimizer')
-  if fields is None:  # Of a trained model.
-    return
+  fields = config.optimizer
   for name in _NEEDED.get(fields.schedule, ()):
     if name not in fields:
       yield (
@@ -111,7 +109,7 @@ def _check_crop(config: ml_collections.ConfigDict) -> Problems:
 
 
 def _check_microbatches(config: ml_collections.ConfigDict) -> Problems:
-  if config.get('batch_size', 0) % config.microbatches:
+  if config.batch_size % config.microbatches:
     yield (
       f'config.batch_size={config.batch_size} must be a multiple of '
       f'microbatches={config.microbatches}'

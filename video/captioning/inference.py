@@ -195,6 +195,7 @@ def load(
   workdir = released.resolve(workdir)
   config = app.read_config(workdir, schema.VIDEO_CAPTION)
   fields = app.change_fields(config.decoding, decoding, name='decoding')
+  schema.check_decoding(fields)
   fields.beam_size = max(fields.beam_size, min_beams)
   schema.check_decoding(fields)
   config.decoding = fields
