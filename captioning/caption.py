@@ -16,7 +16,6 @@ status is then 1. A directory stands for all image files below it. Several
 workdirs caption as an ensemble.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -26,6 +25,7 @@ import PIL.Image
 from captioning import figures
 from captioning import inference
 from training import app
+from training import errors
 from training import paths
 from training import released
 
@@ -45,9 +45,7 @@ def find_files(paths: list[str]) -> list[pathlib.Path]:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     'paths', nargs='+', help='images and directories of images'
   )
@@ -155,4 +153,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  errors.run(main)

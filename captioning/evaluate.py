@@ -15,12 +15,12 @@ Results go to the workdir, those of a released model to runs/pretrained/NAME.
 
 import pathlib
 
-from absl import app as absl_app
 from absl import flags
 
 from captioning import evaluation
 from captioning import inference
-from recurrent import decoder
+from captioning import java_metrics
+from configs import schema
 from training import app
 
 _SPICE_JAR = flags.DEFINE_string(
@@ -58,20 +58,21 @@ _PAGE = flags.DEFINE_bool(
 
 def main(config, workdir):
   """Writes `results.json` and prints the scores."""
-  try:
-    decoding = app.change_fields(
-      config.decoding,
-      inference.with_seed(_DECODING.value, _SEED.value),
-      name='decoding',
-    )
-    decoder.check(decoding)
-  except ValueError as error:
-    raise absl_app.UsageError(f'--decoding: {error}') from error
+  decoding = app.change_fields(
+    config.decoding,
+    inference.with_seed(_DECODING.value, _SEED.value),
+    name='decoding',
+  )
+  schema.check_decoding(decoding)
   if (_DECODING.value or _ENSEMBLE.value) and not _NAME.value:
-    raise absl_app.UsageError(
+    raise ValueError(
       '--decoding and --ensemble need a --name for their results, which '
       'would otherwise replace those of the run'
     )
+  if _SPICE_JAR.value is not None:
+    problem = java_metrics.why_no_spice(_SPICE_JAR.value)
+    if problem is not None:
+      raise ValueError(f'--spice_jar: {problem}')
   evaluation.evaluate_best(
     workdir,
     _SPLIT.value,
@@ -85,4 +86,4 @@ def main(config, workdir):
 
 
 if __name__ == '__main__':
-  app.run(main, evaluates=True)
+  app.run(main, schema=schema.CAPTIONING, evaluates=True)

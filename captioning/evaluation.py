@@ -26,6 +26,7 @@ from captioning import model
 from captioning import page
 from captioning import records
 from captioning import vocabulary as vocabulary_lib
+from configs import schema
 from recurrent import decoder
 from recurrent import likelihood
 from recurrent import search
@@ -312,7 +313,7 @@ def score_records(
     workdir: of the run, or of a released model.
     source: records as those of the run's data set.
   """
-  with_encoder = inference.encodes(app.read_config(workdir))
+  with_encoder = inference.encodes(app.read_config(workdir, schema.CAPTIONING))
   trained = inference.restore(workdir, with_encoder=with_encoder)
   examples = examples_lib.Examples(trained.vocabulary, trained.config.data)
   evaluate = Evaluator(source, examples, [trained.network], trained.config)
@@ -354,7 +355,8 @@ def evaluate_best(
   console.state(f'scoring {name}')
   trained = [
     inference.restore(
-      path, with_encoder=inference.encodes(app.read_config(path))
+      path,
+      with_encoder=inference.encodes(app.read_config(path, schema.CAPTIONING)),
     )
     for path in (workdir, *others)
   ]

@@ -25,6 +25,7 @@ from captioning import examples as examples_lib
 from captioning import feature_cache
 from captioning import model
 from captioning import vocabulary as vocabulary_lib
+from configs import schema
 from recurrent import decoder
 from recurrent import search
 from training import app
@@ -280,9 +281,11 @@ def load(
   fields = app.change_fields(
     members[0].config.decoding, decoding, name='decoding'
   )
+  schema.check_decoding(fields)
   fields.beam_size = max(fields.beam_size, min_beams)
   if fields.temperature:
     fields.samples = max(fields.samples, min_beams)
+  schema.check_decoding(fields)
   return Captioner(members, decoding=fields, batch_sizes=batch_sizes)
 
 
@@ -300,7 +303,7 @@ def restore(
     ValueError: the run has no encoder, since it read imported regions.
   """
   workdir = released.resolve(workdir)
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.CAPTIONING)
   if with_encoder and config.regions:
     raise ValueError(
       f'{workdir} was trained on the region features {config.regions!r}, which '
@@ -388,7 +391,6 @@ def decode_step(
     the beams or samples of each image, best first, gathered from all hosts.
     For samples the batch has `index`; see `batching.number`.
   """
-  decoder.check(decoding)
   constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):

@@ -28,6 +28,7 @@ from captioning import model
 from captioning import records
 from captioning import rewards as rewards_lib
 from captioning import self_critical
+from configs import schema
 from training import app
 from training import batching
 from training import checkpoints
@@ -72,11 +73,11 @@ def initial_variables(
     )
     checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
     return jax.device_get(trained.variables)
-  variables = jax.jit(init)(key)
-  if captioner.encoder is not None and config.encoder_weights:
-    encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
-    variables = inference.put_encoder(variables, encoder)
-  return variables
+  if captioner.encoder is None or not config.encoder_weights:
+    return jax.jit(init)(key)
+  # Before the work: the file may be absent, or of another depth.
+  encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
+  return inference.put_encoder(jax.jit(init)(key), encoder)
 
 
 def make_self_critical(
@@ -128,9 +129,11 @@ def train_and_evaluate(
   parallel.local_batch_size(config.batch_size)
   parallel.local_batch_size(config.eval_batch_size, 'eval_batch_size')
   evaluation_lib.check_metric(config)
+  captions = data.open_split(config.data.name, 'train', config.data.data_dir)
+  examples = records.make_examples(config, workdir, captions)
+  examples.vocabulary.constraints(config.decoding)  # Before features are made.
   training = records.open_split(config, workdir, 'train')
   validation = records.open_split(config, workdir, 'validation')
-  examples = records.make_examples(config, workdir, training)
   batches = batching.training_batches(
     training,
     examples.training,
@@ -210,4 +213,4 @@ def train_and_evaluate(
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate)
+  app.run(train_and_evaluate, schema=schema.CAPTIONING)

@@ -152,18 +152,23 @@ class Vocabulary:
     """The constraints on captions, with words replaced by their ids.
 
     Args:
-      decoding: of a config: `min_length`, `no_repeat_ngram`, `ngram_penalty`,
-        `no_repeat_last`, `no_repeat_content`, and words: `bad_endings`,
-        `forbidden_words` and `required_words`; a required word is one word or
-        several alternatives.
+      decoding: of a config: `beam_size`, `min_length`, `no_repeat_ngram`,
+        `ngram_penalty`, `no_repeat_last`, `no_repeat_content`, and words:
+        `bad_endings`, `forbidden_words` and `required_words`; a required word
+        is one word or several alternatives.
 
     Returns:
       The arguments of `recurrent.search.Constraints`.
 
     Raises:
-      ValueError: a word is not in the vocabulary, or no function word is where
-        the others may not repeat.
+      ValueError: a word is not in the vocabulary, there are fewer words than
+        beams, or no function word is there where the others may not repeat.
     """
+    if decoding.beam_size > len(self):
+      raise ValueError(
+        f'decoding.beam_size={decoding.beam_size} must be at most {len(self)}, '
+        'the words of the vocabulary'
+      )
     repeatable = None
     if decoding.no_repeat_content:
       repeatable = tuple(

@@ -17,7 +17,6 @@ import contextlib
 import ipaddress
 import pathlib
 import socket
-import sys
 import threading
 import time
 import webbrowser
@@ -28,6 +27,7 @@ from demo import guard
 from demo import server
 from demo import studio as studio_lib
 from training import app
+from training import errors
 from training import paths
 from training import released
 
@@ -35,11 +35,7 @@ _MAX_CONNECTIONS = 1024
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m demo',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+  parser = errors.Parser(prog='python -m demo', description=__doc__)
   parser.add_argument(
     '--workdir',
     action='append',
@@ -151,4 +147,4 @@ def _open_page(running: uvicorn.Server, address: str):
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  errors.run(main)

@@ -20,6 +20,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from configs import schema
 from demo import queues
 from sketch_rnn import generation
 from sketch_rnn import inference
@@ -373,7 +374,8 @@ def load(workdir: pathlib.Path) -> Sampler:
     ValueError: the workdir is not one of Sketch-RNN.
   """
   sketcher = inference.load(workdir)
-  return Sampler(sketcher, size=_known_size(app.read_config(workdir).data))
+  config = app.read_config(workdir, schema.SKETCH_RNN)
+  return Sampler(sketcher, size=_known_size(config.data))
 
 
 def _known_size(config: ml_collections.ConfigDict) -> int | None:

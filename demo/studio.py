@@ -14,6 +14,7 @@ from typing import Any
 from absl import logging
 
 from captioning import model as captioner_lib
+from configs import schema
 from demo import captions
 from demo import queues
 from demo import sketching
@@ -26,6 +27,11 @@ _LOAD = {
   SKETCHER: sketching.load,
   CAPTIONER: captions.Images,
   VIDEO_CAPTIONER: captions.Videos,
+}
+_SCHEMAS = {
+  SKETCHER: schema.SKETCH_RNN,
+  CAPTIONER: schema.CAPTIONING,
+  VIDEO_CAPTIONER: schema.VIDEO_CAPTION,
 }
 
 
@@ -199,17 +205,19 @@ def model_kind(workdir: pathlib.Path) -> str:
   """
   config = app.read_config(workdir)
   model = config.to_dict().get('model')
-  if isinstance(model, str):
-    if model in captioner_lib.DECODERS:
-      return CAPTIONER
-    if model in caption_model.DECODERS:
-      return VIDEO_CAPTIONER
-  elif model is not None and 'mixtures' in model:
-    return SKETCHER
-  raise ValueError(
-    f'{workdir}: config.json is neither of sketch_rnn nor of a captioner: pass '
-    'the --workdir of one of these'
-  )
+  if isinstance(model, str) and model in captioner_lib.DECODERS:
+    kind = CAPTIONER
+  elif isinstance(model, str) and model in caption_model.DECODERS:
+    kind = VIDEO_CAPTIONER
+  elif isinstance(model, dict) and 'mixtures' in model:
+    kind = SKETCHER
+  else:
+    raise ValueError(
+      f'{workdir}: config.json is neither of sketch_rnn nor of a captioner: '
+      'pass the --workdir of one of these'
+    )
+  _SCHEMAS[kind].check(config, str(workdir / 'config.json'), training=False)
+  return kind
 
 
 def released_models() -> list[pathlib.Path]:

@@ -254,7 +254,6 @@ def decode(
     `beam_size` sequences, best score first, or `samples` of them, the likeliest
     first.
   """
-  check(decoding)
   steps, carries = [], []
   for model, model_variables in zip(models, variables, strict=True):
     apply = functools.partial(model.apply, model_variables)
@@ -317,37 +316,6 @@ def describe(decoding: Any) -> str:
   if decoding.top_p < 1:
     parts.append(f'top-p {decoding.top_p}')
   return ', '.join([*parts, f'seed {decoding.seed}'])
-
-
-def check(decoding: Any):
-  """Raises a ValueError if the fields of a `decoding` contradict each other."""
-  if decoding.temperature == 0:
-    for name, value, off in (
-      ('samples', decoding.samples, 1),
-      ('top_k', decoding.top_k, 0),
-      ('top_p', decoding.top_p, 1.0),
-    ):
-      if value != off:
-        raise ValueError(
-          f'decoding.{name}={value} samples captions, but decoding.temperature '
-          'is 0, which searches with beams: pass temperature=1.0 too'
-        )
-  elif decoding.required_words:
-    raise ValueError(
-      f'decoding.required_words={decoding.required_words} need beams, but '
-      f'temperature={decoding.temperature} samples: pass temperature=0.0'
-    )
-  elif (
-    decoding.temperature < 0
-    or decoding.samples < 1
-    or decoding.top_k < 0
-    or not 0 < decoding.top_p <= 1
-  ):
-    raise ValueError(
-      f'decoding.temperature={decoding.temperature} must not be negative, '
-      f'samples={decoding.samples} must be at least 1, top_k={decoding.top_k} '
-      f'at least 0 and top_p={decoding.top_p} above 0 and at most 1'
-    )
 
 
 def _step(apply, context, carry, tokens):

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from playwright import sync_api
 
 from captioning import scenes
+from training import errors
 from training import paths
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -135,9 +136,7 @@ def take_all(
 
 def main():
   """Runs the command."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--workdir',
     action='append',
@@ -184,4 +183,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

@@ -7,11 +7,9 @@ origin and scores of results.json, the scores of some test examples, which a
 test reproduces, and a card with the texts of pretrained/releases.json.
 """
 
-import argparse
 import json
 import pathlib
 import shlex
-import sys
 from typing import Any
 
 import flax
@@ -24,6 +22,7 @@ from sketch_rnn import evaluation as sketch_evaluation
 from tables import runs
 from training import app
 from training import checkpoints
+from training import errors
 from training import paths
 from training import released
 from video import data as video_data
@@ -103,9 +102,7 @@ def export(workdir: pathlib.Path, name: str, split: str):
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--workdir',
     required=True,
@@ -129,4 +126,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  errors.run(main)

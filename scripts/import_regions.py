@@ -10,18 +10,15 @@ published them, or directories of ID.npz (an array `feat`) or ID.npy. ID is the
 id of the image in the data set. Then train with --config.regions=NAME.
 """
 
-import argparse
-
 from captioning import regions
 from training import app
+from training import errors
 from training import paths
 
 
 def main():
   """Runs the command; checks everything before it writes."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument('--name', required=True, help='name of the data set')
   parser.add_argument('--regions', required=True, help='name of the features')
   parser.add_argument(
@@ -41,7 +38,7 @@ def main():
       for split in regions.SPLITS
     }
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   for split, features in splits.items():
     print(f'{split}: {len(features)}')
   print(
@@ -51,4 +48,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

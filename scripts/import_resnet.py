@@ -9,7 +9,6 @@ index of their ImageNet class, `0207_golden_retriever.jpg`. The output is a
 `.safetensors` file in torchvision's naming, float32.
 """
 
-import argparse
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 import PIL.Image
 
+from training import errors
 from training import paths
 from vision import images
 from vision import pretrained
@@ -73,9 +73,7 @@ def accuracy(
 
 def main():
   """Runs the command."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--weights',
     required=True,
@@ -113,4 +111,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

@@ -9,7 +9,6 @@ The weights are a JSON file of the authors' web page: `NAME.gen.json`, or
 `NAME.vae.json` with an encoder.
 """
 
-import argparse
 import pathlib
 from typing import Any
 
@@ -19,6 +18,7 @@ import optax
 from sketch_rnn import published
 from training import app
 from training import checkpoints
+from training import errors
 from training import parallel
 from training import paths
 
@@ -74,9 +74,7 @@ def write(
 
 def main():
   """Runs the command."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--weights', required=True, help='NAME.gen.json or NAME.vae.json'
   )
@@ -88,7 +86,7 @@ def main():
     arguments, params, info = published.load(args.weights)
     write(workdir, make_config(arguments, info), params, info)
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error))
   print(
     f'{info["name"]}, {arguments["decoder"]} decoder of '
     f'{arguments["decoder_features"]} units, all tensors found: {workdir}'
@@ -96,4 +94,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

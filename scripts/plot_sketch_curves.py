@@ -7,7 +7,6 @@ The published curves are `curve_DECODER_seedN.json`, each with `valid`: rows of
 step, L_R, L_KL and L_R without padding. A run is DECODER=WORKDIR.
 """
 
-import argparse
 import collections
 import json
 import pathlib
@@ -15,6 +14,7 @@ import pathlib
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
+from training import errors
 from training import paths
 
 _PANELS = {
@@ -34,9 +34,7 @@ def read_run(workdir: pathlib.Path) -> list[dict[str, float]]:
 
 def main():
   """Writes the plot and prints the last values."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--published',
     type=pathlib.Path,
@@ -103,4 +101,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

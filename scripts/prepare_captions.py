@@ -8,19 +8,16 @@ r"""Checks a directory of captioned images and prepares it for training.
 The data set is then named 'captioned_images/NAME'.
 """
 
-import argparse
-
 from captioning import data
 from captioning import sources
 from training import app
+from training import errors
 from training import paths
 
 
 def main():
   """Runs the command; checks everything before it writes."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument('--name', required=True, help='name of the data set')
   parser.add_argument('--images', required=True, help='directory of images')
   parser.add_argument(
@@ -45,7 +42,7 @@ def main():
     )
     data.prepare(args.name, files, args.data_dir)
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   name = f'captioned_images/{args.name}'
   if skipped:
     print(f'Left out:\n{skipped}')
@@ -55,4 +52,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

@@ -27,6 +27,7 @@ unless --layout is passed; see video/sources/. The data set is then named as
 import argparse
 
 from training import app
+from training import errors
 from training import paths
 from video import data
 from video.sources import clips
@@ -56,9 +57,7 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
 
 def main():
   """Runs the command; checks everything before it writes."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--name', required=True, help='name of the data set, KIND/NAME'
   )
@@ -116,7 +115,7 @@ def main():
         rate=args.rate,
       )
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   if skipped:
     print(f'Left out:\n{skipped}')
   for split in data.splits(args.name, args.data_dir):
@@ -127,4 +126,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

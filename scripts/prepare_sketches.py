@@ -13,20 +13,17 @@ Files are .npz (as published), .ndjson (QuickDraw's, simplified or raw), .svg or
 of their id, 80 / 10 / 10.
 """
 
-import argparse
-
 from sketch_rnn import builders
 from sketch_rnn import examples
 from sketch_rnn import file_formats
 from training import app
+from training import errors
 from training import paths
 
 
 def main():
   """Runs the command; checks everything before it writes."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument('--name', required=True, help='name of the data set')
   parser.add_argument(
     '--input', required=True, nargs='+', help='files, or directories of files'
@@ -43,7 +40,7 @@ def main():
     sketches, skipped = file_formats.load(args.input, skip_bad=args.skip_bad)
     names = builders.prepare(args.name, sketches, args.data_dir)
   except (ValueError, OSError) as error:
-    parser.exit(1, f'{error}\n')
+    errors.fail(str(error), max_lines=None)
   if skipped:
     print(f'Left out:\n{skipped}')
   for name in names:
@@ -56,4 +53,4 @@ def main():
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

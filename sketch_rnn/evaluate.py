@@ -8,6 +8,7 @@ Results go to the workdir, those of a released model to runs/pretrained/NAME.
 
 from absl import flags
 
+from configs import schema
 from sketch_rnn import evaluation
 from training import app
 
@@ -23,4 +24,4 @@ def main(config, workdir):
 
 
 if __name__ == '__main__':
-  app.run(main, evaluates=True)
+  app.run(main, schema=schema.SKETCH_RNN, evaluates=True)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from configs import schema
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
 from sketch_rnn import inference
@@ -218,7 +219,7 @@ def score_records(
     workdir: of the run, or of a released model.
     source: records as those of the run's data set.
   """
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.SKETCH_RNN)
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
   variables, extras, _ = checkpoints.load(workdir, **best)
   examples = examples_lib.Examples.from_dict(extras['drawings'])
@@ -242,7 +243,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """
   output = released.output(workdir)
   console.state(f'scoring {split}')
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.SKETCH_RNN)
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
   variables, extras, step = checkpoints.load(workdir, **best)
   examples = examples_lib.Examples.from_dict(extras['drawings'])

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import schema
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
 from sketch_rnn import latent
@@ -487,7 +488,7 @@ def load(workdir: str | os.PathLike) -> Sketcher:
     ValueError: the workdir is not one of Sketch-RNN.
   """
   workdir = released.resolve(workdir)
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.SKETCH_RNN)
   try:
     best = {'best_metric': config.best_metric, 'mode': config.best_mode}
     variables, extras, _ = checkpoints.load(workdir, **best)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from configs import schema
 from sketch_rnn import evaluation as evaluation_lib
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import losses
@@ -123,4 +124,4 @@ def train_and_evaluate(
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate)
+  app.run(train_and_evaluate, schema=schema.SKETCH_RNN)

@@ -28,10 +28,10 @@ as encode writes them; interpolate and analogy take them in place of drawings.
 import argparse
 import dataclasses
 import pathlib
-import sys
 
 import numpy as np
 
+from configs import schema
 from sketch_rnn import generation
 from sketch_rnn import inference
 from sketch_rnn import inputs
@@ -40,6 +40,7 @@ from sketch_rnn import mixture
 from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
+from training import errors
 from training import paths
 from training import released
 
@@ -59,9 +60,7 @@ _MAX_INPUTS = 100  # Of one sheet.
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument('mode', choices=_MODES)
   parser.add_argument('inputs', nargs='*', metavar='INPUT')
   model = parser.add_mutually_exclusive_group(required=True)
@@ -197,7 +196,7 @@ def run(arguments: argparse.Namespace) -> list[pathlib.Path]:
     seed=arguments.seed,
     category=arguments.category,
   )
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.SKETCH_RNN)
   given = [
     one
     for text in arguments.inputs
@@ -253,4 +252,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  errors.run(main)

@@ -14,7 +14,6 @@ are left out, with the reason. The commands of all missing runs are printed.
 The tables are written to OUTPUT as TABLE.md, TABLE.json and TABLE.png.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 
@@ -24,14 +23,13 @@ from tables import requirements
 from tables import rows as rows_lib
 from tables import runs as runs_lib
 from training import app
+from training import errors
 from training import paths
 
 
 def main(argv: Sequence[str] | None = None):
   """Runs the command."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument(
     '--table',
     required=True,
@@ -112,4 +110,4 @@ def _table(name: str) -> rows_lib.Table:
 
 
 if __name__ == '__main__':
-  main()
+  errors.run(main)

@@ -15,6 +15,7 @@ from captioning import model as captioning_model
 from captioning import vocabulary
 from configs import event_captions
 from configs import scenes
+from configs import sketch_kanji
 from sketch_rnn import examples
 from sketch_rnn import model as sketch_model
 from training import checkpoints
@@ -54,19 +55,12 @@ def sketcher(workdir: pathlib.Path, **changes: Any) -> pathlib.Path:
   variables = _shake(variables, 0.4)
   # Lines of some points, drawings of some lines.
   variables['params']['output']['bias'][:3] = [2, 0, -2]
-  config = {
-    'model': arguments,
-    'data': {
-      'name': 'kanji',
-      'data_dir': None,
-      'categories': list(CATEGORIES),
-    },
-    'best_metric': 'loss',
-    'best_mode': 'min',
-  }
-  checkpoints.write_json(workdir / 'config.json', config)
+  config = sketch_kanji.get_config()
+  config.model.update(decoder='lstm', **arguments)
+  config.data.categories = CATEGORIES
+  checkpoints.write_config(workdir, config)
   drawings = examples.Examples(SCALE, LENGTH, CATEGORIES).to_dict()
-  _save(workdir, variables, 'loss', config=config, drawings=drawings)
+  _save(workdir, variables, 'loss', config=config.to_dict(), drawings=drawings)
   return workdir
 
 

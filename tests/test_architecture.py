@@ -13,10 +13,11 @@ MAY_IMPORT = {
   'recurrent': (),
   'vision': (),
   'training': (),
-  'captioning': ('recurrent', 'vision', 'training'),
-  'sketch_rnn': ('recurrent', 'training'),
-  'video': ('recurrent', 'vision', 'training', 'captioning'),
+  'captioning': ('configs', 'recurrent', 'vision', 'training'),
+  'sketch_rnn': ('configs', 'recurrent', 'training'),
+  'video': ('configs', 'recurrent', 'vision', 'training', 'captioning'),
   'demo': (
+    'configs',
     'recurrent',
     'vision',
     'training',
@@ -125,12 +126,28 @@ def test_packages_import_what_they_may(package):
 
 
 def test_configs_import_the_defaults_alone():
-  """An experiment is not built on another one."""
+  """An experiment is not built on another one; the schema has its rules."""
   wrong = [
     f'{path.relative_to(ROOT)} imports {module}'
     for path in files('configs')
     for module in modules(path)
-    if module.split('.')[0] == 'configs' and module != 'configs.common'
+    if module.split('.')[0] == 'configs'
+    and module != 'configs.common'
+    and (path.stem, module[: len('configs.rules')])
+    != ('schema', 'configs.rules')
+  ]
+  assert wrong == []
+
+
+@pytest.mark.parametrize('package', MAY_IMPORT)
+def test_of_the_configs_the_schema_alone_is_imported(package):
+  wrong = [
+    f'{path.relative_to(ROOT)} imports {module}'
+    for path in files(package)
+    for module in modules(path)
+    if package != 'configs'
+    and module.split('.')[0] == 'configs'
+    and module != 'configs.schema'
   ]
   assert wrong == []
 

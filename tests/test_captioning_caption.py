@@ -321,6 +321,25 @@ def test_unreadable_workdirs_are_clear_errors(
   assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+  ('option', 'message'),
+  [
+    ('min_length=30', 'decoding.min_length=30 must be at most max_length='),
+    ('beam_size=0', 'decoding.beam_size=0 must be an integer of at least 1'),
+    ('beam_size=5000', 'decoding.beam_size=5000 must be at most'),
+    ('num_groups=2', 'must be a multiple of num_groups=2'),
+  ],
+)
+def test_impossible_decoding_is_an_error(
+  option, message, workdir, pictures, capsys
+):
+  arguments = ['--decoding=beam_size=3', f'--decoding={option}']
+  with pytest.raises(SystemExit) as error:
+    caption.main([f'--workdir={workdir}', *arguments, str(pictures[0])])
+  assert error.value.code == 2
+  assert message in capsys.readouterr().err
+
+
 def test_a_folder_without_pictures_is_an_error(workdir, tmp_path, capsys):
   with pytest.raises(SystemExit):
     caption.main([f'--workdir={workdir}', str(tmp_path)])

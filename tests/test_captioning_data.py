@@ -188,7 +188,7 @@ def test_the_script_prepares_a_data_set_that_reads_back(tmp_path):
   ]
   name = 'captioned_images/toy'
   refused = run_script(*args)
-  assert refused.returncode == 1
+  assert refused.returncode == 2
   assert 'Traceback' not in refused.stderr
   assert not (tmp_path / 'tfds').exists()
   with pytest.raises(FileNotFoundError, match='prepare_captions.py --name=toy'):
@@ -215,7 +215,7 @@ def test_the_script_prepares_a_data_set_that_reads_back(tmp_path):
     },
   ]
   again = run_script(*args, '--skip_bad')
-  assert again.returncode == 1
+  assert again.returncode == 2
   assert 'exists already: delete it' in again.stderr
 
 

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -378,34 +377,21 @@ def test_wrong_flags_end_at_once_and_say_what_to_do(shell):
     ),
   ]
   for command, message in cases:
-    assert message in command.finish(1)
+    assert message in command.finish(2)
   assert not list(new.rglob('config.json'))
   assert not list(new.rglob('checkpoints'))
 
 
-@pytest.mark.parametrize(
-  ('field', 'value', 'message'),
-  [
-    (
-      'eval_batch_size',
-      5,
-      'eval_batch_size=5 must be a multiple of the 2 devices: '
-      'pass --config.eval_batch_size=',
-    ),
-    (
-      'data.name',
-      'flowers',
-      "'flowers' is no data set: pass scenes, captioned_images/NAME or",
-    ),
-    ('best_metric', 'SPIDEr', "best_metric='SPIDEr' is none of BLEU-1,"),
-  ],
-)
-def test_wrong_fields_are_named_at_once(shell, tmp_path, field, value, message):
+def test_every_device_gets_its_share_of_an_evaluation(shell, tmp_path):
   config = scenes.get_config()
   config.update_from_flattened_dict(
-    {**SMALL, 'data.data_dir': str(shell.data_dir), field: value}
+    {**SMALL, 'data.data_dir': str(shell.data_dir), 'eval_batch_size': 5}
   )
-  with pytest.raises(ValueError, match=re.escape(message)):
+  message = (
+    'eval_batch_size=5 must be a multiple of the 2 devices: '
+    'pass --config.eval_batch_size='
+  )
+  with pytest.raises(ValueError, match=message):
     main.train_and_evaluate(config, tmp_path / 'new')
   assert not (tmp_path / 'new' / 'config.json').exists()
   assert not list(tmp_path.rglob('checkpoints'))

@@ -370,7 +370,7 @@ def test_the_script_imports_and_says_what(data_dir, tmp_path):
   ]
   run = dict(capture_output=True, text=True, cwd=ROOT)
   refused = subprocess.run([*command, paths[0]], **run)
-  assert refused.returncode == 1
+  assert refused.returncode == 2
   assert 'Traceback' not in refused.stderr
   assert 'without features' in refused.stderr
   finished = subprocess.run([*command, *paths], **run)

@@ -5,7 +5,6 @@ import json
 import captioners
 import commands
 import jax
-import ml_collections
 import numpy as np
 import pytest
 import test_captioning_caption
@@ -16,7 +15,6 @@ from captioning import diversity
 from captioning import evaluation
 from captioning import inference
 from captioning import metrics
-from configs import common
 from recurrent import decoder
 from training import batching
 
@@ -24,7 +22,7 @@ from training import batching
 def decode(captioner, variables, features, index, **changes):
   """Samples i32[B, K, T] and their log-probabilities f32[B, K]."""
   config = captioners.small_config()
-  config.decoding.update(temperature=1.0, samples=3, **changes)
+  config.decoding.update(temperature=3.0, samples=3, **changes)
   constraints = captioners.WORDS.constraints(config.decoding)
   found = jax.jit(
     lambda variables: decoder.decode(
@@ -71,24 +69,6 @@ def test_top_k_of_one_is_greedy(model):
     inference.parallel.shard({'features': features}),
   )
   np.testing.assert_array_equal(tokens, np.repeat(greedy, 3, axis=1))
-
-
-@pytest.mark.parametrize(
-  'changes, message',
-  [
-    ({'samples': 5}, 'samples=5 samples captions'),
-    ({'top_k': 5}, 'pass temperature=1.0 too'),
-    ({'top_p': 0.9}, 'pass temperature=1.0 too'),
-    ({'temperature': -1.0}, 'must not be negative'),
-    ({'temperature': 1.0, 'samples': 0}, 'samples=0 must be at least 1'),
-    ({'temperature': 1.0, 'top_p': 0.0}, 'top_p=0.0 above 0'),
-    ({'temperature': 1.0, 'required_words': ('a',)}, 'required_words'),
-  ],
-)
-def test_contradictions_are_refused(changes, message):
-  decoding = ml_collections.ConfigDict(common.decoding(**changes))
-  with pytest.raises(ValueError, match=message):
-    decoder.check(decoding)
 
 
 def test_examples_are_numbered_over_batches():

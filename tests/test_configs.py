@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(
   path.stem
   for path in (ROOT / 'configs').glob('*.py')
-  if path.stem not in ('__init__', 'common')
+  if path.stem not in ('__init__', 'common', 'rules', 'schema')
 )
 SHARED = ('recurrent', 'vision', 'training')
 # Command -> the code that may read its config, files or directories.

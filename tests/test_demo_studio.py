@@ -4,10 +4,13 @@ import re
 import shutil
 
 import demo_workdirs
+import numpy as np
 import pytest
 
+from configs import scenes
 from demo import __main__ as command
 from demo import studio as studio_lib
+from training import checkpoints
 from training import released
 
 
@@ -45,17 +48,21 @@ def test_kinds_are_told_apart_and_equal_names_numbered(trained, tmp_path):
 def test_what_cannot_be_used_does_not_stop_the_others(trained, tmp_path):
   empty = tmp_path / 'empty'
   old = tmp_path / 'old'
-  old.mkdir()
-  (old / 'config.json').write_text('{"model": "show_and_tell"}')
-  studio = studio_lib.Studio([empty, old, trained['sketcher']])
+  checkpoints.write_config(old, scenes.get_config())
+  demo_workdirs._save(old, {'params': {'x': np.zeros(2)}}, 'true')
+  lacking = tmp_path / 'lacking'
+  lacking.mkdir()
+  (lacking / 'config.json').write_text('{"model": "show_and_tell"}')
+  studio = studio_lib.Studio([empty, old, lacking, trained['sketcher']])
   assert not studio.ready
   studio.start()
   studio.wait()
   assert studio.ready
-  missing, written = studio.progress()
+  missing, written, lacks = studio.progress()
   assert missing['name'] == 'empty' and 'does not exist' in missing['error']
   assert 'another version' in written['error']
   assert 'Train it again' in written['error']
+  assert 'config.json: config.seed is missing' in lacks['error']
   assert list(studio.sketchers) == ['model']
   studio.stop()
 

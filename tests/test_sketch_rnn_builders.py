@@ -214,7 +214,7 @@ def test_the_script_prepares_and_reports(tmp_path):
     subprocess.run, capture_output=True, text=True, cwd=ROOT
   )
   failed = run(command)
-  assert failed.returncode == 1
+  assert failed.returncode == 2
   assert 'train[6]: only one point' in failed.stderr
   assert not (tmp_path / 'data').exists()
   done = run([*command, '--skip_bad'])

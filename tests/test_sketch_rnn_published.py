@@ -370,7 +370,7 @@ def test_the_workdir_holds_the_model(tmp_path, weights):
     'categories': ['dog'],
   }
   again = subprocess.run(command, check=False, capture_output=True, text=True)
-  assert again.returncode == 1
+  assert again.returncode == 2
   assert 'choose another --workdir' in again.stderr
 
 

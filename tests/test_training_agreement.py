@@ -191,13 +191,13 @@ def in_two(tmp_path, *different):
 
 def test_two_processes_that_differ_both_stop(tmp_path):
   statuses, outputs = in_two(tmp_path, (), ('--config.n=4',))
-  assert statuses == [1, 1], outputs
+  assert statuses == [2, 2], outputs
   for output in outputs:
     assert 'config.n is 3 in process 0, 4 in process 1' in output
     assert 'Traceback' not in output
   # What is known later is compared later.
   statuses, outputs = in_two(tmp_path, (), ())
-  assert all(statuses), outputs
+  assert statuses == [2, 2], outputs
   for output in outputs:
     assert '["\\u00e9\\u00e9\\u00e9", "\\u00e9\\u00e9\\u00e9"]' in output
     assert "fingerprint is '' in process 0, 'é' in process 1" in output

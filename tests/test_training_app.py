@@ -107,8 +107,8 @@ app.run(None, use={use})
   ('use', 'options', 'status', 'message'),
   [
     ('use', (), 3, "files ['a', 'b'] of runs"),
-    ('use', ('--config=configs/scenes.py',), 1, 'pass one of the two'),
-    ('None', (), 1, 'unexpected arguments: a b'),
+    ('use', ('--config=configs/scenes.py',), 2, 'pass one of the two'),
+    ('None', (), 2, 'unexpected arguments: a b'),
   ],
 )
 def test_files_are_for_commands_that_use_them(use, options, status, message):

@@ -415,8 +415,8 @@ def test_digests_of_known_arrays():
 def test_verify_lists_what_is_good(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(sys, 'unraisablehook', sys.unraisablehook)
   monkeypatch.setattr(checkpoints.logging, 'get_absl_handler', StreamHandler)
-  assert checkpoints.main(['verify', str(tmp_path)]) == 1
-  assert 'holds no checkpoint' in capsys.readouterr().err
+  with pytest.raises(FileNotFoundError, match='holds no checkpoint'):
+    checkpoints.main(['verify', str(tmp_path)])
   save_all(tmp_path, {3: 2.0, 7: None})
   assert checkpoints.main(['verify', str(tmp_path)]) == 0
   lines = capsys.readouterr().out.splitlines()

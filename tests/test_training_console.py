@@ -142,12 +142,12 @@ def test_without_a_terminal_messages_are_plain(tmp_path):
 
 def test_a_second_run_appends_and_errors_are_logged(tmp_path):
   _, before, _ = on_terminal(tmp_path)
-  text, log, status = on_terminal(tmp_path, "raise ValueError('too few')")
+  text, log, status = on_terminal(tmp_path, "raise RuntimeError('too few')")
   assert status == 1
   assert log.startswith(before) and len(log) > len(before)
-  assert 'ValueError: too few' in log[len(before) :]
+  assert 'RuntimeError: too few' in log[len(before) :]
   # Python's traceback comes below the line.
-  assert text.count('ValueError: too few') == 1
+  assert text.count('RuntimeError: too few') == 1
   assert 'Traceback (most recent call last):' in rows(text)
 
 

@@ -97,6 +97,6 @@ def test_two_trainings_do_not_share_a_workdir(tmp_path):
   second = subprocess.run(command, capture_output=True, text=True, check=False)
   first.communicate('')
   assert first.returncode == 0
-  assert second.returncode == 1
+  assert second.returncode == 2
   assert f'{tmp_path} is in use by process {first.pid} on' in second.stderr
   assert 'Traceback' not in second.stderr

@@ -452,7 +452,7 @@ def test_the_script_prepares_a_data_set_that_reads_back(tmp_path):
     '--resize=16',
   ]
   refused = run_script(*args)
-  assert refused.returncode == 1
+  assert refused.returncode == 2
   assert 'bad.mp4' in refused.stderr and 'Traceback' not in refused.stderr
   assert not (tmp_path / 'tfds').exists()
   prepared = run_script(*args, '--skip_bad')
@@ -464,7 +464,7 @@ def test_the_script_prepares_a_data_set_that_reads_back(tmp_path):
   (record,) = data.open_split('clips/toy', 'train', tmp_path / 'tfds')
   assert record['frames'].shape == (4, 16, 24, 3)
   again = run_script(*args, '--skip_bad')
-  assert again.returncode == 1 and 'exists already' in again.stderr
+  assert again.returncode == 2 and 'exists already' in again.stderr
 
 
 def test_real_sequences_read_back(shared, tmp_path):

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from absl import app as absl_app
 from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
@@ -534,7 +533,7 @@ def test_a_data_set_is_scored_as_its_directory(
   assert entry['path'] == 'tracks/toy'
   for name in ('scores', 'restarted', 'sequences'):
     assert entry[name] == expected[name]
-  with pytest.raises(absl_app.UsageError, match='tracks/none is not in'):
+  with pytest.raises((ValueError, OSError), match='tracks/none is not in'):
     track.use(workdir, ['tracks/none'])
 
 
@@ -562,7 +561,7 @@ def test_what_cannot_be_done_is_said(
   (tmp_path / 'text.mp4').write_text('no video')
   with (
     flagsaver.flagsaver((track._BOX, box), (track._OUTPUT, output)),
-    pytest.raises(absl_app.UsageError, match=re.escape(message)),
+    pytest.raises((ValueError, OSError), match=re.escape(message)),
   ):
     track.use(trained, paths)
   assert not list(tmp_path.glob('out.*'))
@@ -572,6 +571,6 @@ def test_only_a_workdir_of_a_tracker_will_do(tmp_path):
   with pytest.raises(FileNotFoundError, match='pass --config='):
     inference.load(tmp_path)
   (tmp_path / 'config.json').write_text('{"model": {"latent": 3}}')
-  with pytest.raises(ValueError, match='is not the workdir of a video.track'):
+  with pytest.raises(ValueError, match='config.model.latent: no such field'):
     inference.load(tmp_path)
   assert clips.read_box(' 1, 2.5,3,4').tolist() == [1, 2.5, 3, 4]

@@ -13,11 +13,15 @@ import itertools
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
+from typing import Protocol
 
 import jax
 import ml_collections
@@ -29,6 +33,7 @@ from ml_collections import config_flags
 
 from training import agreement
 from training import console
+from training import errors
 from training import locks
 from training import parallel
 from training import paths
@@ -49,9 +54,28 @@ class Stopped(Exception):
   """SIGTERM or Ctrl-C was received; the last checkpoint is being saved."""
 
 
+class Schema(Protocol):
+  """The rules for a command's configs; those of configs/schema.py."""
+
+  def check(
+    self,
+    config: ml_collections.ConfigDict,
+    origin: str = '',
+    *,
+    training: bool = True,
+  ):
+    """Raises a ValueError if a config, of a file, breaks a rule."""
+
+  def unknown_field(
+    self, config: ml_collections.ConfigDict, path: str
+  ) -> str | None:
+    """The problem of a path of fields that is not in a config, or None."""
+
+
 def run(
   main: Callable[[ml_collections.ConfigDict, pathlib.Path], None],
   *,
+  schema: Schema | None = None,
   use: Callable[[pathlib.Path, list[str]], int] | None = None,
   evaluates: bool = False,
 ):
@@ -61,8 +85,12 @@ def run(
   resumed by its workdir alone. `--help` prints the docstring of the main module
   and the flags of this function and of that module.
 
+  Errors of the input are shown as `errors` does; a training that has one before
+  its first step leaves nothing in the workdir.
+
   Args:
     main: trains.
+    schema: rules that configs are checked with before any work.
     use: what the command does with files, on one host: `use(workdir, files)`
       returns the exit status. Without it files are an error.
     evaluates: main does not train but evaluates a trained model.
@@ -113,6 +141,7 @@ def run(
       agreement.KINDS,
       'On resuming: may differ from the checkpoint. Give it once for each.',
     )
+  flags.DEFINE_bool('debug', False, 'Show the traceback of every error.')
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     # As if the main module had defined them: its flags are those that are
     # listed.
@@ -122,17 +151,14 @@ def run(
     if pretrained is None or pretrained.value is None:
       directory = pathlib.Path(workdir.value).absolute()
     else:
-      try:
-        directory = released.path(pretrained.value)
-      except ValueError as error:
-        raise app.UsageError(f'--pretrained: {error}') from error
+      directory = released.path(pretrained.value)
       if use is not None and len(argv) == 1:
-        raise app.UsageError('--pretrained is for files: pass some')
+        raise ValueError('--pretrained is for files: pass some')
     if len(argv) > 1:
       if use is None:
-        raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
+        raise ValueError(f'unexpected arguments: {" ".join(argv[1:])}')
       if config_file.value is not None:
-        raise app.UsageError(
+        raise ValueError(
           f'--config is for training and {" ".join(argv[1:])} for a trained '
           'model: pass one of the two'
         )
@@ -141,11 +167,13 @@ def run(
         return use(directory, argv[1:])
       except KeyboardInterrupt:
         return _INTERRUPTED
-    try:
-      config = config_file.value or read_config(directory)
+    config = config_file.value
+    if config is None:
+      config = read_config(directory, schema, training=not evaluates)
+    else:
       renamed.check_config(config, '--config')
-    except (FileNotFoundError, ValueError) as error:
-      raise app.UsageError(str(error)) from error
+      if schema is not None:
+        schema.check(config)
     set_up_logging()
     process = 0
     if coordinator.value is not None:
@@ -156,10 +184,9 @@ def run(
       signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     signal.signal(signal.SIGINT, _interrupt)
     with contextlib.ExitStack() as stack:
-      try:
-        _begin(stack, config, directory, trains=not evaluates)
-      except ValueError as error:
-        raise app.UsageError(str(error)) from error
+      if not evaluates and process == 0:
+        stack.enter_context(_leaving_nothing(directory))
+      _begin(stack, config, directory, trains=not evaluates)
       stack.enter_context(console.run(released.output(directory), process))
       logging.info(
         'Process %d of %d, devices: %s',
@@ -176,7 +203,39 @@ def run(
         )
     return _INTERRUPTED if _interrupted.is_set() else 0
 
-  app.run(start, flags_parser=_parse_flags)
+  def start_or_fail(argv):
+    with errors.shown():
+      return start(argv)
+
+  app.run(start_or_fail, flags_parser=lambda argv: _parse_flags(argv, schema))
+
+
+@contextlib.contextmanager
+def _leaving_nothing(workdir: pathlib.Path):
+  """Removes what a new run has written if its input is found to be wrong.
+
+  Only before its first step, and never where checkpoints were before.
+  """
+  there = workdir
+  while not there.exists():
+    there = there.parent
+  before = set(workdir.iterdir()) if there == workdir else set()
+  is_new = workdir / 'checkpoints' not in before
+  try:
+    yield
+  except Exception as error:
+    if is_new and not console.has_stepped() and errors.sentence(error):
+      for path in {*workdir.iterdir()} - before if workdir.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+          shutil.rmtree(path, ignore_errors=True)
+        else:
+          path.unlink(missing_ok=True)
+      for parent in (workdir, *workdir.parents):
+        if parent == there:
+          break
+        with contextlib.suppress(OSError):
+          parent.rmdir()
+    raise
 
 
 def _begin(
@@ -230,8 +289,8 @@ def _interrupt(*_):
   os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses them as absl does, but for --help and fields of earlier versions.
+def _parse_flags(argv: Sequence[str], schema: Schema | None) -> list[str]:
+  """Parses them as absl does, but for --help and for errors.
 
   Expands `~` in paths.
   """
@@ -242,12 +301,57 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     listed = listed.replace("\n    (default: 'None')", '')
     print(f'Flags (--helpfull lists those of libraries, too):\n{listed}')
     sys.exit(0)
-  try:
+  with errors.shown():
     renamed.check_arguments(argv)
     argv = [*argv[:1], *paths.expand(argv[1:])]
-  except ValueError as error:
-    app.usage(shorthelp=True, detailed_error=error, exitcode=1)
-  return app.parse_flags_with_usage(argv)
+    path = _config_path(argv)
+    if path is not None and not os.path.isfile(path.partition(':')[0]):
+      raise ValueError(f'--config={path}: there is no such file')
+    try:
+      return flags.FLAGS(argv)
+    except (
+      # ml_collections raises all of these.
+      *(flags.Error, AttributeError, KeyError, TypeError, ValueError),
+    ) as error:
+      raise ValueError(_explain(error, argv, path, schema)) from error
+
+
+def _config_path(argv: Sequence[str]) -> str | None:
+  """The value of --config."""
+  for argument, following in itertools.zip_longest(argv, argv[1:]):
+    name, equals, value = argument.partition('=')
+    if name in ('--config', '-config'):
+      return value if equals else following
+  return None
+
+
+def _explain(
+  error: Exception, argv: Sequence[str], path: str | None, schema: Any
+) -> str:
+  """The sentence for an error of flags, or of the fields of a config."""
+  lines = [line for line in str(error).splitlines() if line.strip()]
+  if 'Traceback (most recent call last):' in str(error):  # Of the config.
+    return f'--config={path}: {lines[-1].partition(": ")[2] or lines[-1]}'
+  if isinstance(error, AttributeError | KeyError) and path is not None:
+    config = _load_config(path)
+    for argument in argv:
+      field = re.match(r'--?(?:no)?config\.([^=]+)', argument)
+      if field and config is not None and schema is not None:
+        problem = schema.unknown_field(config, field[1])
+        if problem is not None:
+          return problem
+  return ' '.join(line.strip() for line in lines)
+
+
+def _load_config(path: str) -> ml_collections.ConfigDict | None:
+  """The config of a file, without the changes of the other flags."""
+  alone = ['', f'--config={path}']
+  values = flags.FlagValues()
+  holder = config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=alone
+  )
+  values(alone)
+  return holder.value
 
 
 def set_up_logging():
@@ -302,12 +406,23 @@ def raise_if_stopping():
     raise Stopped
 
 
-def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+def read_config(
+  workdir: pathlib.Path,
+  schema: Schema | None = None,
+  *,
+  training: bool = False,
+) -> ml_collections.ConfigDict:
   """Reads the config of a run from its workdir.
+
+  Args:
+    workdir: of the run.
+    schema: rules of the command, that the config is checked with.
+    training: whether the run is to be trained on.
 
   Raises:
     FileNotFoundError: there is no run in the workdir.
-    ValueError: the file is not JSON, or has fields of an earlier version.
+    ValueError: the file is not JSON, has fields of an earlier version, or
+      breaks a rule.
   """
   path = workdir / 'config.json'
   if not path.exists():
@@ -316,11 +431,18 @@ def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
       'there, or the --workdir of an earlier one'
     )
   try:
-    config = ml_collections.ConfigDict(json.loads(path.read_text()))
-  except json.JSONDecodeError as error:
+    fields = json.loads(path.read_text())
+  except ValueError as error:  # Not JSON, or not UTF-8.
     raise ValueError(f'{path} is not JSON: {error}') from error
+  if not isinstance(fields, dict):
+    raise ValueError(
+      f'{path} is not the config of a run: it has no fields, but {fields!r}'
+    )
+  config = ml_collections.ConfigDict(fields)
   renamed.check_config(config, str(path))
   renamed.add_fields(config)
+  if schema is not None:
+    schema.check(config, str(path), training=training)
   return config
 
 

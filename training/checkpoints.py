@@ -18,7 +18,6 @@ written under a temporary name and renamed: one that exists is complete, unless
 it was copied in part. Whatever reads one compares it with its digests.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -38,6 +37,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from training import errors
 from training import parallel
 from training import paths
 from training import released
@@ -665,23 +665,17 @@ def verify(workdir: pathlib.Path) -> tuple[list[str], bool]:
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument('action', choices=['verify'], help='what to do')
   parser.add_argument('workdir', help='of a run, or name of a released model')
   args = parser.parse_args(paths.arguments(parser, argv))
   # Threads of Orbax raise after it failed to read a file.
   sys.unraisablehook = lambda _: None
   logging.get_absl_handler().addFilter(lambda record: False)
-  try:
-    lines, good = verify(released.resolve(args.workdir))
-  except FileNotFoundError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
+  lines, good = verify(released.resolve(args.workdir))
   print('\n'.join(lines))
   return 0 if good else 1
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  errors.run(main)

@@ -10,12 +10,15 @@ import logging as python_logging
 import os
 import pathlib
 import sys
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
 import tqdm
 from absl import logging
+
+from training import errors
 
 # Libraries that log every file or device -> the lowest level that is shown, and
 # the lowest in the log file.
@@ -34,6 +37,7 @@ _EVALUATES = _COUNT + 'evaluating{postfix}'
 # Of a record: shown on a terminal at every level, or only in the log file.
 _SHOWN, _HIDDEN = 'shown', 'hidden'
 _SECONDS_BETWEEN_MESSAGES = 60  # Of progress, without a terminal.
+_SECONDS_HELD = 30  # Messages of a run that may be refused.
 _now = time.monotonic
 _STDERR = 2  # The descriptor of the process.
 
@@ -62,21 +66,38 @@ class _Console(python_logging.Handler):
   """Writes to stderr, above the line of a run if there is one."""
 
   min_level = python_logging.INFO  # That of a run on a terminal is higher.
+  held: list[str] | None = None  # Messages of a run that may be refused.
 
   def emit(self, record: python_logging.LogRecord):
     try:
       kind = getattr(record, 'kind', None)
       if kind == _HIDDEN:
         return
-      if record.levelno >= self.min_level or kind == _SHOWN:
-        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+      if record.levelno < self.min_level and kind != _SHOWN:
+        return
+      text = self.format(record)
+      if self.held is not None and record.levelno < python_logging.WARNING:
+        self.held.append(text)
+      else:
+        tqdm.tqdm.write(text, file=sys.stderr)
     except Exception:
       self.handleError(record)
+
+  def release(self):
+    """Shows the messages that were held."""
+    with self.lock:
+      held, self.held = self.held, None
+      for text in held or ():
+        tqdm.tqdm.write(text, file=sys.stderr)
 
 
 _console = _Console()
 _console.setFormatter(_Formatter())
 _console.addFilter(lambda record: _is_kept(record, 0))
+# What threads of Orbax raise comes to the main thread, too.
+_console.addFilter(
+  lambda record: not (record.exc_info and 'orbax/' in record.pathname)
+)
 
 
 def _is_kept(record: python_logging.LogRecord, column: int) -> bool:
@@ -120,6 +141,13 @@ def result(text: str):
 
 
 _process = 0  # Number of this process.
+_stepped = False  # True after the first step of the run of this process.
+
+
+def has_stepped() -> bool:
+  """True if the run of this process has begun its steps."""
+  return _stepped
+
 
 # The line of a run on a terminal.
 
@@ -150,7 +178,9 @@ def state(text: str):
 
 def steps(step: int, num_steps: int):
   """Begins to show the steps of a run that is at `step`."""
-  global _bar
+  global _bar, _stepped
+  _stepped = True
+  _console.release()
   if _title is not None:
     _bar = _new_line(
       desc=_title,
@@ -209,6 +239,7 @@ def progress(
     total: number of items.
     unit: name of the items.
   """
+  _console.release()
   if is_terminal():
     with _new_line(
       desc=text, total=total, unit=f' {unit}', leave=False
@@ -232,15 +263,16 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
   """A context whose messages are appended to the log file of a workdir.
 
   Other processes than the first one have a file of their own, and show warnings
-  alone. On a terminal the file gets what libraries write to the standard error
-  of the process, too.
+  alone. Messages are held until the run works, or for half a minute: one that
+  is refused before shows its error alone. On a terminal the file gets what
+  libraries write to the standard error of the process, too.
 
   Args:
     workdir: of the run.
     process: number of this process.
   """
-  global _title, _process
-  _process = process
+  global _title, _process, _stepped
+  _process, _stepped = process, False
   workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / (f'log.{process}.txt' if process else 'log.txt')
   root = python_logging.getLogger()
@@ -248,6 +280,7 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
     file = stack.enter_context(path.open('a', encoding='utf-8'))
     handler = python_logging.StreamHandler(file)
     handler.setFormatter(_TimedFormatter())
+    handler.handleError = lambda record: None  # On a disk that is full.
     handler.addFilter(lambda record: _is_kept(record, 1))
     root.addHandler(handler)
     stack.callback(root.removeHandler, handler)
@@ -262,12 +295,20 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
       stack.enter_context(_stderr_to(file.fileno()))
       _title = workdir.name
       state(f'starting, log in {path}')
+    _console.held = []
+    timer = threading.Timer(_SECONDS_HELD, _console.release)
+    timer.daemon = True
+    timer.start()
     try:
       yield
-    except Exception:
+    except Exception as error:
+      if errors.sentence(error) is not None:
+        _console.held = None
       logging.exception('The run failed', extra={'kind': _HIDDEN})
       raise
     finally:
+      timer.cancel()
+      _console.release()
       _end_line()
       _title, _process = None, 0
 

@@ -125,19 +125,30 @@ def create(
 def _scale_path(pattern: str, factor: float) -> optax.GradientTransformation:
   """Scales the updates of the parameters whose path the pattern matches."""
 
-  def update(updates, params):
-    del params
-    if not any(re.match(pattern, path) for path in updates):
+  def init(params):
+    if not any(re.match(pattern, path) for path in params):
       raise ValueError(
         f'optimizer.rates: {pattern!r} matches no trained parameter; there '
-        f'are: {", ".join(sorted(updates))}'
+        f'are: {_list(params)}'
       )
-    return {
+    return optax.EmptyState()
+
+  def update(updates, state, params=None):
+    del params
+    scaled = {
       path: factor * x if re.match(pattern, path) else x
       for path, x in updates.items()
     }
+    return scaled, state
 
-  return optax.stateless(update)
+  return optax.GradientTransformation(init, update)
+
+
+def _list(params: FlatParams) -> str:
+  """Some of the paths of the parameters."""
+  paths = sorted(params)
+  more = f' and {len(paths) - 8} more' if len(paths) > 8 else ''
+  return f'{", ".join(paths[:8])}{more}'
 
 
 def partition(
@@ -157,8 +168,7 @@ def partition(
   for pattern in frozen:
     if not any(re.match(pattern, path) for path in flat):
       raise ValueError(
-        f'frozen={pattern!r} matches no parameter; there are: '
-        f'{", ".join(sorted(flat))}'
+        f'frozen={pattern!r} matches no parameter; there are: {_list(flat)}'
       )
   matched = {p for p in flat if any(re.match(f, p) for f in frozen)}
   trained = {p: x for p, x in flat.items() if p not in matched}

@@ -27,9 +27,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import app as absl_app
 from absl import flags
 
+from configs import schema
 from training import app
 from training import batching
 from training import loop
@@ -81,6 +81,7 @@ def train_and_evaluate(
   training = examples_lib.open_split(config, workdir, 'train')
   validation = examples_lib.open_split(config, workdir, 'validation')
   examples = examples_lib.make_examples(config, workdir, training)
+  examples.vocabulary.constraints(config.decoding)
   batches = batching.training_batches(
     training,
     examples.training,
@@ -148,10 +149,7 @@ def caption_files(
     decoding: FIELD=VALUE changes of the config's `decoding`.
     as_json: print JSON instead of lines.
   """
-  try:
-    captioner = inference.load(workdir, decoding=decoding, min_beams=n_best)
-  except (FileNotFoundError, ValueError) as error:
-    raise absl_app.UsageError(str(error)) from error
+  captioner = inference.load(workdir, decoding=decoding, min_beams=n_best)
 
   results = []
   for path in paths:
@@ -196,6 +194,7 @@ def main():
   )
   app.run(
     train_and_evaluate,
+    schema=schema.VIDEO_CAPTION,
     use=lambda workdir, paths: caption_files(
       workdir,
       paths,

@@ -23,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import app as absl_app
 from absl import flags
 
+from configs import schema
 from training import app
 from training import batching
 from training import loop
@@ -66,10 +66,12 @@ def initial_variables(
       key, jnp.asarray(frames), jnp.asarray(example['length']), train=False
     )
 
-  variables = jax.jit(init)(jax.random.key(config.seed))
+  key = jax.random.key(config.seed)
   if not config.encoder_weights:
-    return variables
+    return jax.jit(init)(key)
+  # Before the work: the file may be absent, or of another depth.
   encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
+  variables = jax.jit(init)(key)
   return {
     name: {**tree, 'encoder': encoder[name]} if name in encoder else tree
     for name, tree in variables.items()
@@ -220,15 +222,10 @@ def _print(result: dict[str, Any]):
 def use(workdir: pathlib.Path, files: list[str]) -> int:
   """Classifies files and prints the results; returns the exit status."""
   if _PLOT.value and not _PLOT.value.lower().endswith('.png'):
-    raise absl_app.UsageError(
-      f'--plot={_PLOT.value}: pass a name that ends in .png'
-    )
-  try:
-    classifier = inference.load(workdir)
-  except (FileNotFoundError, ValueError) as error:
-    raise absl_app.UsageError(str(error)) from error
+    raise ValueError(f'--plot={_PLOT.value}: pass a name that ends in .png')
+  classifier = inference.load(workdir)
   if _ONLINE.value and classifier.network.bidirectional:
-    raise absl_app.UsageError(
+    raise ValueError(
       f'{workdir} has a bidirectional network, which needs whole recordings: '
       'leave out --online, or train with model.bidirectional=False'
     )
@@ -262,4 +259,4 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate, use=use)
+  app.run(train_and_evaluate, schema=schema.VIDEO_CLASSIFY, use=use)

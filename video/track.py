@@ -26,9 +26,9 @@ from typing import Any
 
 import jax
 import ml_collections
-from absl import app as absl_app
 from absl import flags
 
+from configs import schema
 from training import app
 from training import batching
 from training import loop
@@ -142,36 +142,33 @@ _BOXES = flags.DEFINE_string(
 
 def use(workdir: pathlib.Path, paths: list[str]) -> int:
   """Follows a clip, or scores sequences; returns the exit status."""
-  try:
-    if len(paths) != 1:
-      raise ValueError(f'pass one clip or one folder, not {", ".join(paths)}')
-    (path,) = map(pathlib.Path, paths)
-    if _BOX.value is None:
-      if path.is_file():
-        raise ValueError(
-          f'pass the initial box of the target in {path}: '
-          '--box=x,y,width,height in pixels'
-        )
-      sequences.evaluate(workdir, paths[0])
-      print(released.output(workdir) / 'results.json')
-      return 0
-    if not path.exists():
-      raise ValueError(f'{path} does not exist: pass a video or a folder')
-    if _OUTPUT.value is None:
-      raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
-    # Check the outputs before the work.
-    box = clips.read_box(_BOX.value)
-    output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
-    boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
-    boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
-    boxes = clips.follow(inference.load(workdir), path, box, output)
-    clips.write_boxes(boxes_path, path, boxes)
-  except (OSError, ValueError) as error:
-    raise absl_app.UsageError(str(error)) from error
+  if len(paths) != 1:
+    raise ValueError(f'pass one clip or one folder, not {", ".join(paths)}')
+  (path,) = map(pathlib.Path, paths)
+  if _BOX.value is None:
+    if path.is_file():
+      raise ValueError(
+        f'pass the initial box of the target in {path}: '
+        '--box=x,y,width,height in pixels'
+      )
+    sequences.evaluate(workdir, paths[0])
+    print(released.output(workdir) / 'results.json')
+    return 0
+  if not path.exists():
+    raise ValueError(f'{path} does not exist: pass a video or a folder')
+  if _OUTPUT.value is None:
+    raise ValueError('pass --output=OUT.mp4, or OUT.png for a strip')
+  # Check the outputs before the work.
+  box = clips.read_box(_BOX.value)
+  output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
+  boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
+  boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
+  boxes = clips.follow(inference.load(workdir), path, box, output)
+  clips.write_boxes(boxes_path, path, boxes)
   print(output)
   print(boxes_path)
   return 0
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate, use=use)
+  app.run(train_and_evaluate, schema=schema.VIDEO_TRACK, use=use)

@@ -22,6 +22,7 @@ import numpy as np
 
 from captioning import feature_cache
 from captioning import vocabulary as vocabulary_lib
+from configs import schema
 from recurrent import decoder
 from recurrent import search
 from training import app
@@ -194,11 +195,13 @@ def load(
     ValueError: `decoding` names no field, or the run is of another version.
   """
   workdir = released.resolve(workdir)
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.VIDEO_CAPTION)
   fields = app.change_fields(config.decoding, decoding, name='decoding')
+  schema.check_decoding(fields)
   fields.beam_size = max(fields.beam_size, min_beams)
   if fields.temperature:
     fields.samples = max(fields.samples, min_beams)
+  schema.check_decoding(fields)
   config.decoding = fields
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
@@ -236,7 +239,6 @@ def decode_step(
     beams or samples of each clip, best first, gathered from all hosts. For
     samples the batch has `index`; see `batching.number`.
   """
-  decoder.check(decoding)
   constraints = search.Constraints(**vocabulary.constraints(decoding))
 
   def predict(variables, batch):

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from configs import schema
 from training import app
 from training import checkpoints
 from training import released
@@ -194,7 +195,7 @@ def load(workdir: str | os.PathLike) -> Classifier:
     ValueError: the run is of another version.
   """
   workdir = released.resolve(workdir)
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.VIDEO_CLASSIFY)
   variables, extras, step = checkpoints.load(
     workdir, best_metric=config.best_metric, mode=config.best_mode
   )

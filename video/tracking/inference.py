@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from configs import schema
 from training import app
 from training import checkpoints
 from training import released
@@ -56,7 +57,7 @@ def restore(workdir: str | os.PathLike) -> Trained:
     ValueError: `workdir` is not that of a tracker.
   """
   workdir = released.resolve(workdir)
-  config = app.read_config(workdir)
+  config = app.read_config(workdir, schema.VIDEO_TRACK)
   try:
     variables, extras, step = checkpoints.load(
       workdir, best_metric=config.best_metric, mode=config.best_mode
