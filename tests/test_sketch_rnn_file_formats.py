@@ -427,3 +427,26 @@ def test_what_cannot_be_loaded(tmp_path):
     ValueError, match='not a file of drawings: pass one of .npz'
   ):
     file_formats.read(tmp_path / 'a.txt')
+
+
+def test_a_forged_index_of_the_memo_takes_no_memory(tmp_path):
+  """Pickle's list of memorised objects grows to the largest index: 2 GiB."""
+  pickled = b'\x80\x02]r\xff\xff\xff\x07.'
+  path = save_pickle(tmp_path / 'memo.npz', pickled)
+  with pytest.raises(ValueError, match='forged index: 134217727'):
+    arrays.read_npz(path)
+
+
+def test_one_array_a_million_times_is_refused(tmp_path):
+  many = np.empty(100_000, object)
+  many[:] = [np.zeros((1000, 3), np.int16)] * len(many)
+  path = save(tmp_path / 'many.npz', train=many)
+  assert path.stat().st_size < 10**6
+  with pytest.raises(ValueError, match='too often'):
+    arrays.read_npz(path)
+
+
+def test_drawings_without_axes_are_not_counted_for_ever(tmp_path):
+  path = save(tmp_path / 'a.npz', train=np.zeros((10**9, 0, 3), np.int16))
+  with pytest.raises(ValueError, match='empty rows'):
+    arrays.read_npz(path)

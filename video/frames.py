@@ -19,6 +19,8 @@ import av.error
 import numpy as np
 import PIL.Image
 
+from training import array_files
+from training import directories
 from vision import images
 
 VIDEOS = ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg')
@@ -149,8 +151,8 @@ def image_paths(directory: str | os.PathLike) -> list[pathlib.Path]:
   paths = sorted(
     (
       path
-      for path in pathlib.Path(directory).iterdir()
-      if path.suffix.lower() in IMAGES and not path.name.startswith('.')
+      for path in directories.entries(directory)
+      if path.suffix.lower() in IMAGES
     ),
     key=natural_order,
   )
@@ -278,16 +280,10 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 
 def _read_array(path: pathlib.Path) -> np.ndarray:
   try:
-    loaded = np.load(path, allow_pickle=False)
-    if path.suffix.lower() == '.npz':
-      with loaded as file:
-        names = list(file)
-        name = names[0] if len(names) == 1 else 'frames'
-        loaded = file[name]
-  # NumPy raises almost anything on a damaged file.
-  except Exception as error:
+    loaded = array_files.read(path, 'frames', alone=True)
+  except (ValueError, OSError) as error:
     raise ValueError(
-      f'cannot read {path}: {error!r}. Save uint8[T, H, W, C] with numpy.save, '
+      f'cannot read {path}: {error}. Save uint8[T, H, W, C] with numpy.save, '
       'or as `frames` with numpy.savez'
     ) from error
   if loaded.ndim == 3:

@@ -31,6 +31,8 @@ import numpy as np
 import scipy.io
 from absl import logging
 
+from training import array_files
+from training import directories
 from training import problems as problems_lib
 from video.sources import clips as clips_lib
 from video.sources import fingertips
@@ -230,23 +232,28 @@ def _read(
 
 def _from_array(path: pathlib.Path, kind: _Kind) -> dict[_Key, np.ndarray]:
   try:
-    with np.load(path, allow_pickle=False) as file:
-      values = file[kind.array]
-      lengths, *numbers = (
-        file[name] for name in ('lengths', 'action', 'subject', 'trial')
-      )
+    names = ('lengths', 'action', 'subject', 'trial')
+    file = array_files.read_npz(path, (kind.array, *names))
+    values = file[kind.array]
+    lengths, *numbers = (file[name] for name in names)
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
       f'cannot read {path}: {error}. It must hold {kind.array}, lengths, '
       'action, subject and trial'
     ) from error
-  shapes = {array.shape for array in (lengths, *numbers)}
-  keys = np.stack(numbers, 1).tolist() if len(shapes) == 1 else []
-  keys = [tuple(key) for key in keys]
+  fields = (lengths, *numbers)
+  whole = len({array.shape for array in fields}) == 1 and all(
+    array.ndim == 1 and array.dtype.kind in 'iu' for array in fields
+  )
+  keys = []
+  if whole:
+    keys = list(zip(*(array.tolist() for array in numbers), strict=True))
   if (
     not keys
+    or values.dtype.kind not in 'iuf'
+    or values.ndim != 3
     or lengths.min() < 1
-    or lengths.sum() != len(values)
+    or sum(lengths.tolist()) != len(values)
     or len(set(keys)) != len(keys)
     or not all(map(_is_known, keys))
     or not np.isfinite(values).all()
@@ -265,7 +272,7 @@ def _from_folder(
   problems = problems_lib.Problems()
   pattern = re.compile(rf'a(\d+)_s(\d+)_t(\d+)_{re.escape(kind.ending)}')
   paths, found = {}, {}
-  present = sorted(folder.glob('*.mat'))
+  present = directories.matching(folder, '*.mat')
   if not present:
     raise ValueError(
       f'{folder} has no file such as a1_s1_t1_{kind.ending}: unpack the '
