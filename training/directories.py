@@ -72,10 +72,7 @@ class Files:
       raise ValueError(f'the name of a file must be text, not {names!r:.80}')
     parts = [part for name in names for part in pathlib.PurePath(name).parts]
     if '..' in parts or any(
-      name.startswith(('/', '\\'))
-      or '\0' in name
-      or pathlib.PureWindowsPath(name).drive
-      for name in names
+      '\0' in name or pathlib.PureWindowsPath(name).anchor for name in names
     ):
       raise ValueError(
         f'{"/".join(names)!r:.200} leads out of {self._directory}'
