@@ -269,7 +269,10 @@ def _read_ndjson(path: pathlib.Path) -> _Found:
     except (KeyError, TypeError, AttributeError) as error:
       yield where, f'no such field, or of another type: {error!r}'
     except ValueError as error:  # JSON's own, too.
-      yield where, str(error).removeprefix(f'{path}: ')
+      yield (
+        where,
+        str(error).removeprefix(f'{path}').removeprefix(': ').lstrip(),
+      )
     else:
       yield where, Sketch(str(sketch_id), strokes, category)
 

@@ -62,8 +62,8 @@ def test_brackets_in_strings_are_no_nesting():
 @pytest.mark.parametrize(
   ('text', 'named'),
   [
-    (b'\n[1,', 'a.json: line 2, column 4 is not JSON'),
-    (b'', 'a.json: line 1, column 1 is not JSON'),
+    (b'\n[1,', 'a.json is not JSON: line 2, column 4: '),
+    (b'', 'a.json is not JSON: line 1, column 1: '),
     (b'[' * 100_000, 'nested more than 50 times'),
     (b'[' * 51 + b']' * 51, 'nested more than 50 times'),
     (b'{"a":' * 60 + b'1' + b'}' * 60, 'nested more than 50 times'),

@@ -169,8 +169,8 @@ def from_json(contents: bytes, name: str, *, line: int = 1) -> Any:
     value = json.loads(text, parse_int=parse_int)
   except json.JSONDecodeError as error:
     raise ValueError(
-      f'{name}: line {line + error.lineno - 1}, column {error.colno} is not '
-      f'JSON: {error.msg}'
+      f'{name} is not JSON: line {line + error.lineno - 1}, column '
+      f'{error.colno}: {error.msg}'
     ) from None
   except (ValueError, RecursionError) as error:
     raise ValueError(f'{name}: line {line}: {error}') from None
