@@ -29,7 +29,7 @@ from video import data
 from video import frames as frames_lib
 from video import metrics
 from video import track
-from video.sources import otb as otb_lib
+from video.sources import tracks as tracks_lib
 from video.synthetic import occlusion_track
 from video.synthetic import photo_track
 from video.tracking import baselines
@@ -433,7 +433,7 @@ def test_sequences_are_scored_beside_what_learns_nothing(trained, otb):
 
 def test_published_sequences(shared):
   """Through all frames; where the truth is, is where the reader says."""
-  tracks, problems = otb_lib.otb(shared / 'data' / 'otb')
+  tracks, problems = tracks_lib.read(shared / 'data' / 'otb')
   assert not problems
   assert {t.id: len(t.boxes) for t in tracks} == {'Crossing': 120, 'Skiing': 81}
   for found in tracks:
@@ -527,7 +527,7 @@ def test_a_data_set_is_scored_as_its_directory(
     'open_split',
     functools.partial(data.open_split, data_dir=tmp_path),
   )
-  tracks, _ = otb_lib.otb(otb)
+  tracks, _ = tracks_lib.read(otb)
   data.prepare('tracks/toy', tracks, tmp_path)
   assert track.use(workdir, ['tracks/toy']) == 0
   entry = results(workdir)['sequences']
