@@ -548,7 +548,7 @@ def test_a_data_set_is_scored_as_its_directory(
     ('12,10,9,7', 'no/out.png', ['clip.npy'], 'its folder does not exist'),
     ('12,10,9,7', None, ['clip.npy'], 'pass --output=OUT.mp4, or OUT.png'),
     (None, 'out.png', ['clip.npy'], 'pass the initial box of the target in'),
-    (None, None, ['nowhere'], "pass that of OTB's sequences"),
+    (None, None, ['nowhere'], 'pass that of the sequences'),
     ('12,10,9,7', 'out.png', ['a', 'b'], 'pass one clip or one folder'),
     ('12,10,9,7', 'out.png', ['nothing.mp4'], 'nothing.mp4 does not exist'),
     ('12,10,9,7', 'out.png', ['text.mp4'], 'cannot decode'),
