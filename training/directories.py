@@ -66,7 +66,8 @@ class Files:
     path is that one.
 
     Raises:
-      ValueError: the names lead out of the directory, or are not text.
+      ValueError: the names lead out of the directory, are too long, or are not
+        text.
     """
     if not all(isinstance(name, str) for name in names):
       raise ValueError(f'the name of a file must be text, not {names!r:.80}')
@@ -81,8 +82,8 @@ class Files:
     try:
       if path.exists():
         return path
-    except OSError:  # The name is too long.
-      return path
+    except OSError as error:
+      raise ValueError(f'{"/".join(names)!r:.200} is too long') from error
     same = self._spelled(path.parent).get(path.name.lower(), ())
     return path.with_name(same[0]) if len(same) == 1 else path
 

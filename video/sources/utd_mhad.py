@@ -28,7 +28,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.io
 from absl import logging
 
 from training import array_files
@@ -36,6 +35,7 @@ from training import directories
 from training import problems as problems_lib
 from video.sources import clips as clips_lib
 from video.sources import fingertips
+from video.sources import matlab
 
 SUBJECTS = {'train': (1, 3, 5, 7), 'test': (2, 4, 6, 8)}
 # By number, from 1; the short names of the data set's authors.
@@ -320,23 +320,17 @@ def _from_file(path: pathlib.Path, kind: _Kind) -> np.ndarray:
     ValueError: the file cannot be read, or has other contents.
   """
   try:
-    # Reads numbers only: nothing in a MATLAB file is run.
-    content = scipy.io.loadmat(path, variable_names=[kind.variable])
-  except Exception as error:
-    # SciPy raises almost anything on a damaged file.
-    raise ValueError(f'cannot read {path}: {error!r}') from error
-  value = content.get(kind.variable)
+    value = matlab.read(path, kind.variable)
+  except (ValueError, OSError) as error:
+    raise ValueError(f'cannot read {path}: {error}') from error
   if (
-    not isinstance(value, np.ndarray)
-    or value.dtype.kind not in 'iuf'
+    value is None
     or value.ndim != 3
     or value.shape[:2] != kind.shape
     or not value.shape[2]
     or not np.isfinite(value).all()
   ):
-    here = 'nothing' if value is None else f'{type(value).__name__}'
-    if isinstance(value, np.ndarray):
-      here = f'{value.dtype}{list(value.shape)}'
+    here = 'nothing' if value is None else f'{value.dtype}{list(value.shape)}'
     wanted = ', '.join(map(str, kind.shape))
     raise ValueError(
       f'{path}: {kind.variable} must be finite numbers [{wanted}, T], '
