@@ -25,19 +25,20 @@ import PIL.Image
 from captioning import figures
 from captioning import inference
 from training import app
+from training import directories
 from training import errors
 from training import paths
 from training import released
+from vision import images as images_lib
 
 
 def find_files(paths: list[str]) -> list[pathlib.Path]:
   """The files named, and in place of a folder the images below it."""
-  PIL.Image.init()
   files = []
   for path in map(pathlib.Path, paths):
     if path.is_dir():
-      below = sorted(p for p in path.rglob('*') if p.is_file())
-      files += [p for p in below if p.suffix.lower() in PIL.Image.EXTENSION]
+      below = directories.below(path)
+      files += [p for p in below if p.suffix.lower() in images_lib.SUFFIXES]
     else:
       files.append(path)
   return files

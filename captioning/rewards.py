@@ -19,8 +19,6 @@ import signal
 import threading
 import time
 import uuid
-import zipfile
-import zlib
 from collections.abc import Iterable
 from collections.abc import Sequence
 
@@ -30,6 +28,7 @@ from absl import logging
 
 from captioning import metrics
 from captioning import vocabulary as vocabulary_lib
+from training import array_files
 
 _LONGEST = 4  # Words of an n-gram.
 _FILL = -1  # After the words of a shorter one.
@@ -54,18 +53,10 @@ class Frequencies:
       ValueError: the file is damaged, or was counted on something else.
     """
     try:
-      with np.load(self.path, allow_pickle=False) as file:
-        key, ngrams = str(file['key']), file['ngrams']
-        counts, num_images = file['counts'], int(file['num_images'])
-    # numpy reports a damaged file in many ways.
-    except (
-      ValueError,
-      KeyError,
-      EOFError,
-      TypeError,
-      zipfile.BadZipFile,
-      zlib.error,
-    ) as error:
+      file = array_files.read_npz(self.path)
+      key, ngrams = str(file['key']), file['ngrams']
+      counts, num_images = file['counts'], int(file['num_images'])
+    except (ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f'{self.path} holds no document frequencies, or is damaged: delete it, '
         f'and they are counted anew ({error!r})'

@@ -85,6 +85,8 @@ def _tokenize(caption: str) -> tuple[str, ...]:
 def _normal(token: str) -> str:
   """The output form of a token; empty for one that is left out."""
   token = token.lower()
+  if _QUOTES.fullmatch(token):
+    return token.translate(_ASCII_QUOTES)
   if token in _SYMBOLS:
     return _SYMBOLS[token]
   if len(token) == 1 and not _VISIBLE.fullmatch(token):
@@ -118,6 +120,7 @@ _PARTS = {
   'word': '<letter><alnum>*',
   'apos': "['’\x92]",
   'inner': "['’\x92`]",
+  'quote': '[`‘-‟\x91-\x94‹›«»]',
   'clitic': '(?:[msd]|re|ve|ll)',
   'hyphen': r'[-_\u058a\u2010\u2011]',
   'part': '(?:[dol]<apos>(?=<letter>{2}))?<alnum>+',
@@ -151,15 +154,15 @@ _PATTERNS = [
     rf'<alnum>+(?:\.<alnum>+)*\.{_any(_FILES)}(?!\w)',
     # Words that count as two, and the second of two.
     '(can)not|(gon)na|(got)ta|(lem)me|(gim)me|(wan)na',
-    '(<apos>t)(?:is|was)|(more)<apos>n',
+    "('t)(?:is|was)|(more)<apos>n",
     '([a-z0-9]*[a-mo-z])n<inner>t|n<inner>t',
     "'<clitic>(?![a-z])|[’\x92]<clitic>",
     # Other words with an apostrophe.
-    r"'n(?!\S)|[’\x92]n|<apos>n<apos>|<apos>(?:em|til|cause)",
+    r"<apos>n<apos>|'n(?!\S)|[’\x92]n|<apos>(?:em|til|cause)",
     r'<apos>\d\ds|<apos>\d\d(?!\S)',
     '(?:ol|[dl])<apos>(?!<clitic>(?![a-z]))|j<apos>(?!<clitic>)',
     'y<apos>(?!<clitic>)(?=<letter>)',
-    'c<apos>mon|e<apos>er|s<apos>mores|cap<apos>n|li<apos>l|dunkin<apos>',
+    "c<apos>est|c'mon|e<apos>er|s'mores|cap<apos>n|li<apos>l|dunkin<apos>",
     '(?:[dlo]|(?-i:[A-XZ]))<inner>(?!<clitic>(?![a-z]))<alnum>{2,}',
     'n<inner><letter>{2,}|o<inner>o',
     '<letter>+[aeiouy]<inner>[aeiou]<letter>*',
@@ -182,7 +185,7 @@ _PATTERNS = [
     r"[<>]?[:;=](?:[-'*]|(?-i:o))?(?:[()dp\\|@{\[\]]|(?-i:O))(?!<alnum>)",
     "[-^x=~<>']_[-^x=~<>']|\\([-^x=~<>'][-_.]?[-^x=~<>']\\)",
     r'[!?]+|\*+|@+|#+|_+|-+|\.\.\.+|[⁰¹²³⁴-⁹]+|[₀-₉]+',
-    "<<|>>|``|''|‘‘|’’|‹‹|››|‚‚|„„|‟‟",
+    "<<|>>|''|<quote>{1,2}",
     r'&(?:lt|gt);|&#\d+;',
     '.',
   )
@@ -197,7 +200,19 @@ _ENTITY = re.compile('&(' + '|'.join(_ENTITIES) + ');')
 # The tokenizer is older than most symbols: emoji, for one, it leaves out.
 _VISIBLE = _compile(
   '<alnum>|[!-~¡¥-©¬®-¹¿×÷\u2016\u2017‚„‟†-•‰-‸※\u203e-⁂⁄⁰-₎₤'
-  '\u2100-\u218f←-\u2bff、。〒・！-･￠-￦]'
+  '\u2023\u0375\u037e\u0384\u0385\u0387\u03f6\u055a-\u055f\u0589\u05f3\u05f4'
+  '\u0600-\u0603\u0606-\u060c\u061b\u061e\u061f\u06d4\u06fd\u06fe\u0700-\u070d'
+  '\u0964\u0965\u0e3f\u2100-\u214f⅓-⅞\u2183\u2184←-\u2bff、。〒・！-･￠-￦]'
+)
+_QUOTES = _compile('<quote>{1,2}')
+# Two together are one token: “‘ becomes ```, which is not left out.
+_ASCII_QUOTES = str.maketrans(
+  {
+    **dict.fromkeys('‘‛‹\x91', '`'),
+    **dict.fromkeys('’›\x92', "'"),
+    **dict.fromkeys('“«\x93', '``'),
+    **dict.fromkeys('”»\x94', "''"),
+  }
 )
 _SYMBOLS = {
   '(': '-lrb-',

@@ -20,6 +20,7 @@ import numpy as np
 
 from captioning import languages
 from captioning import tokenizer
+from training import text_files
 
 PAD_ID = 0  # Fills a caption up to its fixed length; the loss masks it.
 BOS_ID = 1  # The first input of the decoder; never part of a target.
@@ -236,10 +237,10 @@ class Vocabulary:
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Vocabulary':
     """Reads the file of `save`; ValueError names the file and the field."""
-    text = pathlib.Path(path).read_text(encoding='utf-8')
     try:
-      return cls.from_json(text)
-    except ValueError as error:  # json.JSONDecodeError is one too.
+      return cls.from_json(text_files.read(path))
+    # JSON's own is a ValueError; nested brackets overflow the stack.
+    except (ValueError, RecursionError) as error:
       raise ValueError(f'{path} is not a vocabulary: {error}') from error
 
 

@@ -147,7 +147,7 @@ class Videos:
     """
     try:
       seconds = _check_video(path)
-      rate = frames_lib.frame_rate(path) / frames_lib.step(path, self._rate)
+      rate = frames_lib.frame_rate(path, rate=self._rate)
       frames = []
       for frame in frames_lib.stream(path, rate=self._rate):
         if len(frames) == limits.video_frames:

@@ -4,6 +4,8 @@ r"""Checks a directory of captioned images and prepares it for training.
       --captions=ucm/dataset_ucm.json
   python scripts/prepare_captions.py --name=flickr8k --images=flickr8k/images \
       --captions=flickr8k/Flickr8k.token.txt --splits=flickr8k --skip_bad
+  python scripts/prepare_captions.py --name=mine --images=images \
+      --captions=captions.csv --splits=0.8,0.1,0.1
 
 The data set is then named 'captioned_images/NAME'.
 """
@@ -23,10 +25,13 @@ def main():
   parser.add_argument(
     '--captions',
     required=True,
-    help='file: dataset_*.json or Flickr8k.token.txt',
+    help='file: dataset_*.json, captions_*.json, results.csv, captions.csv '
+    'or *.token.txt',
   )
   parser.add_argument(
-    '--splits', help='directory of *trainImages.txt and the other two lists'
+    '--splits',
+    help='directory of *trainImages.txt and the other two lists, or shares '
+    'such as 0.8,0.1,0.1',
   )
   parser.add_argument(
     '--data_dir', help='root of the data sets; default: that of TFDS'
@@ -37,8 +42,9 @@ def main():
   args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
   try:
+    splits = args.splits and sources.parse_splits(args.splits)
     files, skipped = sources.load(
-      args.images, args.captions, splits=args.splits, skip_bad=args.skip_bad
+      args.images, args.captions, splits=splits, skip_bad=args.skip_bad
     )
     data.prepare(args.name, files, args.data_dir)
   except (ValueError, OSError) as error:

@@ -32,7 +32,7 @@ from training import paths
 from video import data
 from video.sources import clips
 from video.sources import fingertips
-from video.sources import otb
+from video.sources import tracks
 from video.sources import utd_mhad
 
 
@@ -41,7 +41,7 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
   kind = args.name.partition('/')[0]
   skip = {'skip_bad': args.skip_bad}
   if kind == 'tracks':
-    return otb.otb(args.input, **skip)
+    return tracks.read(args.input, **skip)
   if kind == 'captioned_clips':
     return clips.captioned(args.input, args.captions, splits=args.lists, **skip)
   if kind == 'skeletons' and args.layout == 'utd_mhad':

@@ -8,18 +8,23 @@ decides how numpy lays out memory either.
 """
 
 import codecs
-import dataclasses
 import io
+import math
 import os
 import pickle
 import re
-import zipfile
 from typing import Any
 
 import numpy as np
 
+from training import array_files
+
 _NUMBERS = re.compile(r'[biuf](1|2|4|8)')  # Types whose bytes are only numbers.
 _ARRAY = object()  # Replaces the class numpy.ndarray.
+# Elements and bytes of the arrays of a pickle, over its length. They are equal
+# but where an array is an element more than once.
+_MAX_RATIO = 4
+_MIN_BUDGET = 2**24  # For small pickles with one array in many places.
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -32,38 +37,121 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
     ValueError: the file is no .npz file, or a pickle in it needs more than
       arrays. The message names the file, the array and the name needed.
   """
-  try:
-    with zipfile.ZipFile(path) as archive:
-      members = {name: archive.read(name) for name in archive.namelist()}
-  except zipfile.BadZipFile as error:
-    raise ValueError(
-      f'{os.fspath(path)} is not an .npz file: {error}'
-    ) from error
   arrays = {}
-  for member, contents in members.items():
-    name = member.removesuffix('.npy')
+  for name, contents in array_files.members(path).items():
     try:
-      arrays[name] = _read_npy(io.BytesIO(contents))
+      arrays[name] = _read_npy(contents)
     except Exception as error:  # A broken pickle may raise almost anything.
       raise ValueError(f'{os.fspath(path)}: array {name!r}: {error}') from error
   return arrays
 
 
-def _read_npy(file: io.BytesIO) -> np.ndarray:
-  version = np.lib.format.read_magic(file)
-  if version == (1, 0):
-    header = np.lib.format.read_array_header_1_0(file)
-  else:
-    header = np.lib.format.read_array_header_2_0(file)
-  shape, _, dtype = header
+def _read_npy(contents: bytes) -> np.ndarray:
+  shape, _, dtype, start = array_files.header(contents)
   if not dtype.hasobject:
-    file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    return array_files.from_npy(contents)
+  pickled = contents[start:]
+  _check_opcodes(pickled)
   # Files of Python 2 hold bytes as strings.
-  pickled = _Unpickler(file, encoding='latin1').load()
-  if not isinstance(pickled, _Array):
-    raise ValueError(f'a pickled {type(pickled).__name__}, not an array')
-  return pickled.value().reshape(shape)
+  array = _Unpickler(io.BytesIO(pickled), encoding='latin1').load()
+  if not isinstance(array, _Array):
+    raise ValueError(f'a pickled {type(array).__name__}, not an array')
+  value = array.value(_Budget(max(_MIN_BUDGET, _MAX_RATIO * len(pickled))))
+  if value.size != math.prod(shape):
+    raise ValueError(
+      f'{value.size} elements, which do not reshape to {list(shape)}'
+    )
+  array_files.check_axes(shape)
+  return value.reshape(shape)
+
+
+# The bytes of an argument by the opcode. Negative: its length is in so many
+# bytes in front of it; 0 for those that have none.
+_SIZES = [0] * 256
+_LINES = frozenset(b'ILSVFgpP')  # The argument is a line.
+_TWO_LINES = frozenset(b'ci')
+for _code, _size in {
+  'J': 4,
+  'K': 1,
+  'M': 2,
+  '\x8a': -1,
+  '\x8b': -4,
+  'T': -4,
+  'U': -1,
+  'B': -4,
+  'C': -1,
+  '\x8e': -8,
+  '\x96': -8,
+  '\x8c': -1,
+  'X': -4,
+  '\x8d': -8,
+  'G': 8,
+  'h': 1,
+  'j': 4,
+  'q': 1,
+  'r': 4,
+  '\x82': 1,
+  '\x83': 2,
+  '\x84': 4,
+  '\x80': 1,
+  '\x95': 8,
+}.items():
+  _SIZES[ord(_code)] = _size
+_MEMOIZE, _STOP, _PUT = 0x94, ord('.'), ord('p')
+_PUTS = frozenset(b'pqr')
+
+
+def _check_opcodes(pickled: bytes):
+  """Checks the indices of the memo, a list that grows to the largest of them.
+
+  Pickle counts them up: one that is larger than their number so far is forged.
+
+  Raises:
+    ValueError: there is such an index, or the pickle is cut off.
+  """
+  position, count, end = 0, 0, len(pickled)
+  while position < end:
+    code = pickled[position]
+    position += 1
+    size = _SIZES[code]
+    start = position
+    if code in _LINES or code in _TWO_LINES:
+      for _ in range(1 + (code in _TWO_LINES)):
+        position = pickled.find(b'\n', position) + 1
+        if not position:
+          raise ValueError('the pickle is cut off')
+    elif size < 0:
+      length = int.from_bytes(pickled[position : position - size], 'little')
+      position += length - size
+    else:
+      position += size
+    if code in _PUTS:
+      argument = pickled[start:position]
+      index = (
+        int(argument) if code == _PUT else int.from_bytes(argument, 'little')
+      )
+      if not 0 <= index <= count + 1:
+        raise ValueError(f'the pickle has a forged index: {index}')
+      count += 1
+    elif code == _MEMOIZE:
+      count += 1
+    elif code == _STOP:
+      return
+  raise ValueError('the pickle is cut off')
+
+
+class _Budget:
+  """Counts the elements and the bytes of arrays, wherever they are used."""
+
+  def __init__(self, size: int):
+    """Sets the maximum number of both."""
+    self._left = size
+
+  def take(self, size: int):
+    """Counts some more."""
+    self._left -= size
+    if self._left < 0:
+      raise ValueError('an array is in it too often')
 
 
 class _Unpickler(pickle.Unpickler):
@@ -79,9 +167,10 @@ class _Unpickler(pickle.Unpickler):
       ('numpy.core.multiarray', '_reconstruct'),
       ('numpy._core.multiarray', '_reconstruct'),
     ):
-      return _reconstruct
+      # A new function each time, since a pickle can change its attributes.
+      return lambda *arguments: _reconstruct(*arguments)
     if (module, name) == ('_codecs', 'encode'):
-      return _encode
+      return lambda *arguments: _encode(*arguments)
     raise ValueError(
       f'the pickle needs {module}.{name}; only arrays of numbers are read, '
       'because a pickle can run any program. Do not trust this file'
@@ -111,23 +200,34 @@ class _Dtype:
     return self.name.startswith('O')
 
 
-@dataclasses.dataclass
 class _Array:
   """Replaces an array until all of the pickle is read."""
 
-  state: tuple | None = None
+  def __init__(self):
+    """Without contents, which `__setstate__` brings."""
+    self._state: tuple | None = None
+    self._value: np.ndarray | None = None
 
   def __setstate__(self, state: tuple):
-    self.state = state
+    self._state = state
 
-  def value(self, *, outermost: bool = True) -> np.ndarray:
+  def value(self, budget: _Budget, *, outermost: bool = True) -> np.ndarray:
     """The array that was pickled, and those that are its elements."""
-    if self.state is None:
+    if self._value is None:
+      self._value = self._make(budget, outermost)
+    else:
+      budget.take(self._value.nbytes)
+    return self._value
+
+  def _make(self, budget: _Budget, outermost: bool) -> np.ndarray:
+    if self._state is None:
       raise ValueError('an array without contents')
-    _, shape, dtype, column_major, contents = self.state
+    _, shape, dtype, column_major, contents = self._state
     order = 'F' if column_major else 'C'
     if not isinstance(dtype, _Dtype):
       raise ValueError('an array without a type')
+    array_files.check_axes(shape)
+    budget.take(len(contents))
     if not dtype.holds_objects:
       if isinstance(contents, str):
         contents = contents.encode('latin1')
@@ -138,7 +238,7 @@ class _Array:
       if isinstance(element, _Array):
         if not outermost:
           raise ValueError('arrays within arrays within arrays')
-        element = element.value(outermost=False)
+        element = element.value(budget, outermost=False)
       array[i] = element
     return array.reshape(shape, order=order)
 

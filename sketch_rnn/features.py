@@ -37,6 +37,7 @@ from recurrent import unroll
 from sketch_rnn import rendering
 from sketch_rnn import strokes
 from training import app
+from training import array_files
 
 KINDS = ('real', 'shuffled', 'moved', 'mixed', 'jittered', 'cut')
 
@@ -296,8 +297,7 @@ def load_or_train(
   name = hashlib.sha256(key.encode()).hexdigest()[:16]
   path = directory / f'features_{name}.npz'
   if path.exists():
-    with np.load(path, allow_pickle=False) as archive:
-      flat = {name: archive[name] for name in archive.files}
+    flat = array_files.read_npz(path)
     return Features(settings, flax.traverse_util.unflatten_dict(flat, sep='/'))
   features = train(drawings, labels, settings)
   flat = flax.traverse_util.flatten_dict(features.variables, sep='/')

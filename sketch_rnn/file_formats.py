@@ -1,34 +1,51 @@
 """Reads files of drawings, and checks every drawing.
 
-  .npz     the published format: arrays `train`, `valid` and `test` of stroke-3
-           drawings, int16[n, 3] each. There may be `words`, too, and
-           `label_train` and so on, the number of a word for each drawing.
+  .npz     the published format: arrays `train`, `valid` (or `validation`,
+           `val`) and `test` of stroke-3 drawings, int16[n, 3] each. There may
+           be `words`, too, and `label_train` and so on, the number of a word
+           for each drawing.
   .ndjson  QuickDraw's, one drawing a line: simplified (lines [[x...], [y...]],
            taken as they are) or raw ([[x...], [y...], [t...]], brought to 256
            pixels, resampled and simplified as QuickDraw does it).
   .svg     one drawing: paths and shapes, brought to 256 pixels and simplified.
-  .json    one drawing: lines [[[x, y], ...], ...], taken as they are.
+  .json    one drawing: lines [[[x, y], ...], ...] taken as they are, or the
+           list of lines that QuickDraw calls `drawing`.
 
 Of .npz files the category of a drawing is its word, or the file's stem; of
 .ndjson files its word; of the others the name of their directory.
 """
 
+import codecs
 import dataclasses
-import json
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from absl import logging
 
 from sketch_rnn import arrays
 from sketch_rnn import strokes as strokes_lib
 from sketch_rnn import svg
+from training import directories
+from training import text_files
 
 SUFFIXES = ('.npz', '.ndjson', '.svg', '.json')
 # The names of the published files -> ours.
-_SPLITS = {'train': 'train', 'valid': 'validation', 'test': 'test'}
+_SPLITS = {
+  'train': 'train',
+  'valid': 'validation',
+  'validation': 'validation',
+  'val': 'validation',
+  'test': 'test',
+}
+# Arrays beside them that published files have, by their beginnings.
+_OTHERS = ('words', 'label_', 'png_', 'std_', 'mean_')
+# Offsets become single precision, whose squares are finite up to here.
+_MAX_COORDINATE = 1e15
 _MAX_LISTED = 20
 
 
@@ -75,12 +92,13 @@ def scan(path: str | os.PathLike) -> tuple[list[Sketch], list[str]]:
     '.svg': _read_svg,
     '.json': _read_json,
   }
-  if path.suffix not in readers:
+  suffix = path.suffix.lower()
+  if suffix not in readers:
     raise ValueError(
       f'{path} is not a file of drawings: pass one of {", ".join(readers)}'
     )
   sketches, problems = [], []
-  for where, sketch in readers[path.suffix](path):
+  for where, sketch in readers[suffix](path):
     try:
       if isinstance(sketch, str):  # The error of a malformed drawing.
         raise ValueError(sketch)
@@ -134,7 +152,9 @@ def _paths(inputs) -> list[pathlib.Path]:
   paths = []
   for path in map(pathlib.Path, inputs):
     if path.is_dir():
-      inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+      inside = [
+        p for p in directories.entries(path) if p.suffix.lower() in SUFFIXES
+      ]
       if not inside:
         raise ValueError(
           f'{path} has no files of drawings: {", ".join(SUFFIXES)}'
@@ -177,6 +197,20 @@ def _read_npz(path: pathlib.Path) -> _Found:
       f'{path} has none of the arrays train, valid and test, only '
       f'{", ".join(contents) or "nothing"}'
     )
+  splits = [_SPLITS[name] for name in present]
+  if len(set(splits)) < len(splits):
+    raise ValueError(f'{path} has one split twice: {", ".join(present)}')
+  unknown = [
+    name
+    for name in contents
+    if name not in present and not name.startswith(_OTHERS)
+  ]
+  if unknown:
+    logging.warning(
+      '%s: not read, since no split has this name: %s',
+      path,
+      ', '.join(unknown[:_MAX_LISTED]),
+    )
   words = contents.get('words')
   for name in present:
     drawings = contents[name]
@@ -212,26 +246,35 @@ def _categories(path, name, contents, count) -> list[str]:
     )
   if len(labels) and not 0 <= labels.min() <= labels.max() < len(words):
     raise ValueError(f'{path}: label_{name} has numbers of no word')
-  return [str(words[label]) for label in labels]
+  if words.ndim != 1:
+    raise ValueError(f'{path}: `words` is {list(words.shape)}, not a list')
+  texts = [str(word) for word in words]
+  return [texts[label] for label in labels]
 
 
 def _read_ndjson(path: pathlib.Path) -> _Found:
-  with open(path, encoding='utf-8') as file:
-    for number, text in enumerate(file, start=1):
-      if not text.strip():
-        continue
-      where = f'line {number}'
-      try:
-        record = json.loads(text)
-        strokes = _quickdraw(record['drawing'])
-        sketch_id = str(record.get('key_id', f'{path.stem}-{number:06d}'))
-        category = str(record.get('word', path.stem))
-      except (KeyError, TypeError, AttributeError) as error:
-        yield where, f'no such field, or of another type: {error!r}'
-      except ValueError as error:  # JSON's own, too.
-        yield where, str(error)
-      else:
-        yield where, Sketch(sketch_id, strokes, category)
+  for number, text in text_files.numbered(path):
+    where = f'line {number}'
+    if number == 1:
+      text = text.removeprefix(codecs.BOM_UTF8)
+    if not text.strip():
+      continue
+    try:
+      record = text_files.from_json(text, os.fspath(path), line=number)
+      strokes = _quickdraw(record['drawing'])
+      sketch_id = record.get('key_id', f'{path.stem}-{number:06d}')
+      category = record.get('word', path.stem)
+      if not isinstance(sketch_id, str | int) or not isinstance(category, str):
+        raise TypeError('key_id or word')
+    except (KeyError, TypeError, AttributeError) as error:
+      yield where, f'no such field, or of another type: {error!r}'
+    except ValueError as error:  # JSON's own, too.
+      yield (
+        where,
+        str(error).removeprefix(f'{path}').removeprefix(': ').lstrip(),
+      )
+    else:
+      yield where, Sketch(str(sketch_id), strokes, category)
 
 
 def _quickdraw(drawing: list) -> np.ndarray:
@@ -244,9 +287,7 @@ def _quickdraw(drawing: list) -> np.ndarray:
         'with equally many numbers'
       )
     raw = raw or len(line) == 3
-    points = np.array(line[:2], np.float64).T
-    if not np.all(np.isfinite(points)):
-      raise ValueError(f'NaN or infinity in drawing[{i}]')
+    points = _numbers(line[:2], f'drawing[{i}]').T
     if len(points):
       lines.append(points)
   if raw and lines:
@@ -257,18 +298,67 @@ def _quickdraw(drawing: list) -> np.ndarray:
   return strokes_lib.from_lines(lines)
 
 
+def _numbers(values: list, name: str) -> np.ndarray:
+  """Lists of equally many numbers -> f64[n, m]."""
+  for value in itertools.chain.from_iterable(values):
+    # A bool is an int, too.
+    if not isinstance(value, int | float) or value is True or value is False:
+      raise ValueError(
+        f'{text_files.shown(value)} instead of a number in {name}'
+      )
+  numbers = np.array(values, np.float64)
+  if not np.all(np.abs(numbers) <= _MAX_COORDINATE):  # NaN, too.
+    raise ValueError(
+      f'NaN, infinity or a number beyond {_MAX_COORDINATE:g} in {name}'
+    )
+  return numbers
+
+
 def _read_svg(path: pathlib.Path) -> _Found:
   strokes = from_lines(svg.read(path))
   yield 'drawing', Sketch(path.stem, strokes, path.resolve().parent.name)
 
 
 def _read_json(path: pathlib.Path) -> _Found:
+  drawing = text_files.read_json(path)
   try:
-    lines = json.loads(path.read_text(encoding='utf-8'))
-    lines = [np.array(line, np.float64).reshape(-1, 2) for line in lines]
-  except (ValueError, TypeError) as error:
+    strokes = _json_drawing(drawing)
+  except ValueError as error:
     raise ValueError(
       f'{path} is not a list of lines [[[x, y], ...], ...]: {error}'
     ) from error
-  strokes = strokes_lib.from_lines(lines)
   yield 'drawing', Sketch(path.stem, strokes, path.resolve().parent.name)
+
+
+def _json_drawing(drawing: Any) -> np.ndarray:
+  """Lines of points, or those of QuickDraw -> f32[N, 3].
+
+  A line of points is [[x, y], ...], one of QuickDraw [[x...], [y...]] or
+  [[x...], [y...], [t...]]. They differ unless all lists have two numbers; then
+  they are points.
+  """
+  if not isinstance(drawing, list):
+    raise ValueError(f'it is {text_files.shown(drawing)}')
+  for i, line in enumerate(drawing):
+    if not isinstance(line, list) or not all(
+      isinstance(values, list) for values in line
+    ):
+      hint = ''
+      if isinstance(line, list) and len(line) in (2, 3):
+        hint = '. If it is one line of points, put [ ] around it'
+      raise ValueError(f'[{i}] is {text_files.shown(line)}{hint}')
+  points = all(len(point) == 2 for line in drawing for point in line)
+  transposed = all(
+    len(line) in (2, 3) and len({len(values) for values in line}) == 1
+    for line in drawing
+  )
+  if not points and not transposed:
+    raise ValueError(
+      'its lines are neither of points [x, y] nor, as in QuickDraw, of equally '
+      'many x and y'
+    )
+  if not points:
+    return _quickdraw(drawing)
+  return strokes_lib.from_lines(
+    [_numbers(line, f'[{i}]').reshape(-1, 2) for i, line in enumerate(drawing)]
+  )

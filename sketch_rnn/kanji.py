@@ -11,6 +11,8 @@ import pathlib
 import re
 import unicodedata
 
+import numpy as np
+
 from sketch_rnn import file_formats
 from sketch_rnn import strokes
 from sketch_rnn import svg
@@ -18,6 +20,7 @@ from sketch_rnn import svg
 CATEGORY = 'kanji'
 _PACKAGE = 'kanjivg'
 _BOX = 109  # Width and height of every file.
+_TOLERANCE = 0.1  # Of lines from curves, in units of the files.
 
 
 @functools.cache
@@ -59,7 +62,8 @@ def read(path: pathlib.Path) -> file_formats.Sketch:
   QuickDraw's are.
   """
   lines = [
-    strokes.simplify(line * (strokes.SIZE / _BOX)) for line in svg.read(path)
+    strokes.simplify(line.astype(np.float32) * (strokes.SIZE / _BOX))
+    for line in svg.read(path, tolerance=_TOLERANCE)
   ]
   return file_formats.Sketch(name(path), strokes.from_lines(lines), CATEGORY)
 

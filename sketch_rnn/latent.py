@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sketch_rnn import rendering
+from training import array_files
 
 # Below this sine the arc between two directions is a line, numerically.
 _MIN_SINE = 1e-7
@@ -115,9 +116,8 @@ def load(path: str | os.PathLike) -> Latents:
     ValueError: it holds no latent vectors, or in another form.
   """
   try:
-    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-  except (ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    arrays = array_files.read_npz(path)
+  except ValueError as error:
     raise ValueError(f'{path} is not an .npz of numbers: {error}') from error
   if 'z' not in arrays:
     raise ValueError(
@@ -135,9 +135,14 @@ def load(path: str | os.PathLike) -> Latents:
   ids = arrays.get('ids', np.arange(len(z)))
   categories = arrays.get('categories', np.full(len(z), ''))
   for name, array in (('mean', mean), ('sigma', sigma)):
-    if array.shape != z.shape:
+    if (
+      array.shape != z.shape
+      or array.dtype.kind != 'f'
+      or not np.all(np.isfinite(array))
+    ):
       raise ValueError(
-        f'{path}: `{name}` is {list(array.shape)}, `z` {list(z.shape)}'
+        f'{path}: `{name}` is {list(array.shape)} of {array.dtype}, it must be '
+        f'finite f32{list(z.shape)} like `z`'
       )
   for name, array in (('ids', ids), ('categories', categories)):
     if array.shape != z.shape[:1]:
@@ -158,5 +163,7 @@ def is_file(path: str | os.PathLike) -> bool:
   try:
     with zipfile.ZipFile(path) as archive:
       return 'z.npy' in archive.namelist()
-  except (OSError, zipfile.BadZipFile):
+  # A damaged archive raises almost anything; `load` or the reader of drawings
+  # then names it.
+  except Exception:
     return False

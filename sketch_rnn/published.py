@@ -16,7 +16,6 @@ Axes: H units, A units of the small LSTM in a `modulated_cells.HyperLSTM`.
 
 import base64
 import binascii
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ import numpy as np
 
 from sketch_rnn import model
 from sketch_rnn import variables
+from training import text_files
 
 # The published letters of the gates in our order; g is called j there.
 _OURS = 'ifjo'
@@ -45,6 +45,7 @@ _VAE = (
   ),
   *_GEN,
 )
+_MAX_LENGTH = 10_000  # Points of a drawing; published models have up to 250.
 # Stored as int16 between -10 and 10.
 _STEP = 10 / 32767
 
@@ -65,10 +66,7 @@ def load(
     ValueError: the file is not such a model; the message names the wrong blob.
   """
   path = pathlib.Path(path)
-  try:
-    contents = json.loads(path.read_text())
-  except ValueError as error:
-    raise ValueError(f'{path} is not JSON: {error}') from error
+  contents = text_files.read_json(path)
   if (
     not isinstance(contents, list)
     or len(contents) != 3
@@ -83,6 +81,18 @@ def load(
   for field in ('name', 'scale_factor', 'max_seq_len'):
     if field not in info:
       raise ValueError(f'{path}: info has no {field!r}')
+  scale, length = info['scale_factor'], info['max_seq_len']
+  if (
+    not isinstance(info['name'], str)
+    or not isinstance(scale, int | float)
+    or not 0 < scale < float('inf')
+    or not isinstance(length, int)
+    or not 0 < length <= _MAX_LENGTH
+  ):
+    raise ValueError(
+      f'{path}: info has {text_files.shown(info)}; name must be text, '
+      'scale_factor and max_seq_len numbers above 0'
+    )
   names = {len(_GEN): _GEN, len(_VAE): _VAE}.get(len(blobs))
   if names is None or len(dims) != len(blobs):
     raise ValueError(

@@ -32,6 +32,13 @@ END = np.array([0, 0, 0, 0, 1], np.float32)
 SIZE = 256
 EPSILON = 2.0
 
+# Points of a line that are simplified at once: each can be one more recursion
+# of the library, whose stack ends at 20,000 or more, and takes time with the
+# square of their number.
+_MAX_PIECE = 2048
+# Points of a resampled line: 400 times across a drawing of 256 pixels.
+_MAX_RESAMPLED = 100_000
+
 
 def check(drawing: np.ndarray):
   """Raises a ValueError that names the problem if `drawing` is malformed."""
@@ -45,8 +52,8 @@ def check(drawing: np.ndarray):
   if not np.all(np.isfinite(drawing)):
     row = int(np.argmin(np.all(np.isfinite(drawing), axis=1)))
     raise ValueError(f'NaN or infinity in row {row}')
-  if len(drawing) == 1:
-    raise ValueError('only one point: at least two rows are needed')
+  if len(drawing) == 1 and not np.any(drawing[:, :2]):
+    raise ValueError('only one point: a drawing needs a line')
   lifted = drawing[:, 2]
   if not np.all((lifted == 0) | (lifted == 1)):
     row = int(np.argmax((lifted != 0) & (lifted != 1)))
@@ -140,17 +147,35 @@ def simplify(line: np.ndarray, epsilon: float = EPSILON) -> np.ndarray:
   """Ramer-Douglas-Peucker simplification: [n, 2] -> f32[m, 2].
 
   Both ends stay; points that are left out lie within `epsilon` of the result.
+  Very long lines are simplified in pieces.
   """
   line = np.ascontiguousarray(line, np.float64)
-  if len(line) > 2:
-    line = cutil.simplify_coords(line, epsilon)
+  # Neighbouring pieces share a point.
+  pieces = [
+    line[start : start + _MAX_PIECE + 1]
+    for start in range(0, max(len(line) - 1, 1), _MAX_PIECE)
+  ]
+  pieces = [
+    cutil.simplify_coords(piece, epsilon) if len(piece) > 2 else piece
+    for piece in pieces
+  ]
+  line = np.concatenate([pieces[0], *(piece[1:] for piece in pieces[1:])])
   return line.astype(np.float32)
 
 
 def resample(line: np.ndarray, spacing: float = 1.0) -> np.ndarray:
-  """Resamples a line at equal `spacing`, end included: [n, 2] -> f32[m, 2]."""
+  """Resamples a line at equal `spacing`, end included: [n, 2] -> f32[m, 2].
+
+  Raises:
+    ValueError: the line is too long.
+  """
   line = np.asarray(line, np.float64)
   along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
+  if not along[-1] <= _MAX_RESAMPLED * spacing:
+    raise ValueError(
+      f'a line of length {along[-1]:.0f}: at most {_MAX_RESAMPLED} points '
+      f'{spacing} apart are read'
+    )
   at = np.append(np.arange(0, along[-1], spacing), along[-1])
   return np.column_stack(
     [np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])]

@@ -114,3 +114,30 @@ def test_golden_captions(golden, name):
     assert ours == official['tokenized_refs'][i]
     ours = ' '.join(tokenizer.tokenize(captions['cands'][i]))
     assert ours == official['tokenized_cands'][i]
+
+
+@pytest.mark.parametrize(
+  ('caption', 'tokens'),
+  [
+    # Printed by the official Java tokenizer, without the punctuation.
+    ('a sign that says “‘stop’”', "a sign that says ``` stop '''"),
+    ('he said “‘hi’”', "he said ``` hi '''"),
+    ('‘‘a’’ “b” ‹c› «d»', 'a b c d'),
+    ('‘“ ’” “‚ ”’ ‘’', "``` ''' ``‚ ''' `'"),
+    ('’twas a dog', 'twas a dog'),
+    ("'twas ’tis", "'t was tis"),
+    ('rock ’n’ roll', 'rock ’n’ roll'),
+    ("rock 'n' roll", "rock 'n' roll"),
+    ('fish ’n’chips', 'fish ’n’ chips'),
+    ('كلب، قط', 'كلب ، قط'),
+    ('هل هذا كلب؟', 'هل هذا كلب ؟'),
+    ('Henry Ⅷ', 'henry'),
+    ('½ ⅝ ™', '1/2 ⅝ ™'),
+    ('c’est', 'c’est'),
+    ('c’est-à-dire', 'c’est à-dire'),
+    ("c'est la vie", "c'est la vie"),
+    ("c'mon c’mon", "c'mon c 'm on"),
+  ],
+)
+def test_quotes_and_signs_of_other_languages(caption, tokens):
+  assert tokenizer.tokenize(caption) == tokens.split()

@@ -17,6 +17,9 @@ from sketch_rnn import svg
 GOOD = np.array([[3, 4, 0], [12, 0, 1], [-20, -8, 0], [2, 0, 1]], np.int16)
 
 
+POINT = np.array([[0, 0, 1]], np.int16)
+
+
 def objects(*elements):
   array = np.empty(len(elements), object)
   array[:] = elements
@@ -156,7 +159,7 @@ def test_all_malformed_drawings_are_listed(tmp_path):
   bad[2, 1] = np.nan
   path = save(
     tmp_path / 'cat.npz',
-    train=objects(GOOD, GOOD[:0], GOOD[:1], bad),
+    train=objects(GOOD, GOOD[:0], POINT, bad),
     valid=objects(GOOD[:, :2], 'text', GOOD),
     test=objects(GOOD * 0, GOOD),
   )
@@ -398,7 +401,7 @@ def test_json_lines_are_taken_as_they_are(tmp_path):
 
 
 def test_loading_lists_all_problems(tmp_path):
-  save(tmp_path / 'cat.npz', train=objects(GOOD, GOOD[:1]))
+  save(tmp_path / 'cat.npz', train=objects(GOOD, POINT))
   (tmp_path / 'dog.npz').write_text('no zip')
   line = '{"key_id": "1", "drawing": [[[0, 5, 9], [1, 2, 3]]]}'
   (tmp_path / 'pig.ndjson').write_text(f'{line}\n{line}\n')
@@ -427,3 +430,121 @@ def test_what_cannot_be_loaded(tmp_path):
     ValueError, match='not a file of drawings: pass one of .npz'
   ):
     file_formats.read(tmp_path / 'a.txt')
+
+
+def test_a_forged_index_of_the_memo_takes_no_memory(tmp_path):
+  """Pickle's list of memorised objects grows to the largest index: 2 GiB."""
+  pickled = b'\x80\x02]r\xff\xff\xff\x07.'
+  path = save_pickle(tmp_path / 'memo.npz', pickled)
+  with pytest.raises(ValueError, match='forged index: 134217727'):
+    arrays.read_npz(path)
+
+
+def test_one_array_a_million_times_is_refused(tmp_path):
+  many = np.empty(100_000, object)
+  many[:] = [np.zeros((1000, 3), np.int16)] * len(many)
+  path = save(tmp_path / 'many.npz', train=many)
+  assert path.stat().st_size < 10**6
+  with pytest.raises(ValueError, match='too often'):
+    arrays.read_npz(path)
+
+
+def test_drawings_without_axes_are_not_counted_for_ever(tmp_path):
+  path = save(tmp_path / 'a.npz', train=np.zeros((10**9, 0, 3), np.int16))
+  with pytest.raises(ValueError, match='empty rows'):
+    arrays.read_npz(path)
+
+
+# Files as others write them.
+
+QUICKDRAW = [[[0, 100, 100, 0], [0, 0, 100, 100]], [[5, 9], [7, 7]]]
+LINES = [[[0, 0], [100, 0], [100, 100], [0, 100]], [[5, 7], [9, 7]]]
+
+
+@pytest.mark.parametrize('name', ['a.json', 'a.JSON'])
+def test_json_in_the_manner_of_quickdraw(tmp_path, name):
+  path = tmp_path / name
+  path.write_text(json.dumps(LINES))
+  expected = file_formats.read(path)[0].strokes
+  for drawing in (QUICKDRAW, QUICKDRAW[:1]):
+    path.write_bytes(b'\xef\xbb\xbf' + json.dumps(drawing).encode())
+    (sketch,) = file_formats.read(path)
+    rows = len(sketch.strokes)
+    np.testing.assert_array_equal(sketch.strokes, expected[:rows])
+  raw = [[*line, list(range(len(line[0])))] for line in QUICKDRAW]
+  path.write_text(json.dumps(raw))
+  (sketch,) = file_formats.read(path)
+  np.testing.assert_allclose(
+    sketch.strokes[:3], [[255, 0, 0], [0, 255, 0], [-255, 0, 1]]
+  )
+
+
+def test_two_points_a_line_are_points(tmp_path):
+  path = tmp_path / 'a.json'
+  path.write_text('[[[0, 1], [2, 3]], [[4, 5], [6, 7]]]')
+  np.testing.assert_array_equal(
+    file_formats.read(path)[0].strokes, [[2, 2, 1], [2, 2, 0], [2, 2, 1]]
+  )
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('[[0, 0], [100, 0], [100, 100]]', 'If it is one line of points, put'),
+    ('{"lines": []}', 'it is {'),
+    ('[[{"x": 0, "y": 0}]]', r'\[0\] is \[{'),
+    ('[[[0, 0, 1], [1, 1]]]', 'neither of points'),
+    ('[[["0", "1"], ["2", "3"]]]', "'0' instead of a number"),
+    ('[[[true, 1], [2, 3]]]', 'True instead of a number'),
+    ('[[[1e400, 1], [2, 3]]]', 'infinity'),
+    ('[[[1e300, 1], [-1e300, 3]]]', 'beyond 1e'),
+    ('[[[1' + '0' * 400 + ', 1], [2, 3]]]', '64 bits'),
+    ('[' * 1000 + ']' * 1000, 'nested'),
+    ('[[[0, null], [2, 3]]]', 'None instead of a number'),
+  ],
+)
+def test_other_json_is_refused_with_the_reason(tmp_path, text, message):
+  path = tmp_path / 'a.json'
+  path.write_text(text)
+  with pytest.raises(ValueError, match=message) as error:
+    file_formats.read(path)
+  assert str(path) in str(error.value)
+  line = tmp_path / 'a.ndjson'
+  line.write_text('{"drawing": ' + text + '}')
+  with pytest.raises(ValueError, match='line 1: '):
+    file_formats.read(line)
+
+
+def test_lines_with_a_byte_order_mark_and_other_endings(tmp_path):
+  path = tmp_path / 'a.ndjson'
+  lines = [json.dumps({'drawing': QUICKDRAW})] * 2
+  path.write_bytes(b'\xef\xbb\xbf' + '\r\n'.join(lines).encode() + b'\r\n')
+  assert len(file_formats.read(path)) == 2
+  path.write_bytes('\n'.join([lines[0], '"é"', lines[1]]).encode('cp1252'))
+  sketches, (problem,) = file_formats.scan(path)
+  assert len(sketches) == 2
+  assert 'line 2 is not UTF-8' in problem
+
+
+@pytest.mark.parametrize('name', ['valid', 'validation', 'val'])
+def test_the_validation_split_has_three_names(tmp_path, name):
+  path = save(tmp_path / 'a.npz', train=objects(GOOD), **{name: objects(GOOD)})
+  splits = [sketch.split for sketch in file_formats.read(path)]
+  assert splits == ['train', 'validation']
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path, caplog):
+  path = save(tmp_path / 'a.npz', train=objects(GOOD), dev=objects(GOOD))
+  with caplog.at_level('WARNING'):
+    file_formats.read(path)
+  assert f'{path}: not read, since no split has this name: dev' in caplog.text
+  path = save(tmp_path / 'b.npz', valid=objects(GOOD), val=objects(GOOD))
+  with pytest.raises(ValueError, match='one split twice: valid, val'):
+    file_formats.read(path)
+
+
+def test_files_of_systems_beside_drawings_are_ignored(tmp_path):
+  save(tmp_path / 'cat.npz', train=objects(GOOD))
+  (tmp_path / '._cat.npz').write_bytes(b'\0\5\x16\7')
+  sketches, report = file_formats.load([tmp_path])
+  assert len(sketches) == 1 and not report

@@ -190,7 +190,7 @@ def test_fitted_lines_fill_the_picture():
     (np.zeros((0, 3)), 'no points'),
     ([[1, 1, 0], [1, np.nan, 1]], 'NaN or infinity in row 1'),
     ([[np.inf, 1, 1], [1, 1, 1]], 'NaN or infinity in row 0'),
-    ([[1, 1, 1]], 'only one point'),
+    ([[0, 0, 1]], 'only one point'),
     ([[1, 1, 0], [1, 1, 0]], 'never lifted'),
     ([[1, 1, 0], [1, 1, 0.5]], 'pen state 0.5 in row 1'),
   ],
@@ -203,3 +203,41 @@ def test_malformed_drawings(rows, message):
 def test_good_drawings():
   strokes.check(strokes.from_lines(LINES))
   strokes.check(strokes.from_lines(LINES).astype(np.int16))
+
+
+def test_one_straight_line_is_a_drawing():
+  """Its first point has no row."""
+  drawing = strokes.from_lines([np.array([[3, 4], [9, 12]])])
+  np.testing.assert_array_equal(drawing, [[6, 8, 1]])
+  strokes.check(drawing)
+
+
+def _zigzag(count):
+  """A spiral of corners: each is one more recursion of the simplification."""
+  x = np.arange(count, dtype=float)
+  return np.stack([x * 250 / count, 100 * (-1.0) ** x * (1 - x / count)], 1)
+
+
+def test_lines_of_any_length_are_simplified():
+  """50,000 corners overflowed the stack of the library."""
+  line = _zigzag(25_000)
+  simple = strokes.simplify(line)
+  assert 2 < len(simple) <= len(line)
+  np.testing.assert_array_equal(simple[[0, -1]], line[[0, -1]].astype('f4'))
+
+
+def test_pieces_of_a_line_stay_within_the_tolerance():
+  t = np.linspace(0, 40, 9_000)
+  line = np.stack([t * 6, 50 * np.sin(t)], 1)
+  simple = strokes.simplify(line)
+  assert len(simple) < 200
+  start, end = simple[:-1, None], simple[1:, None]
+  along = np.sum((line - start) * (end - start), -1)
+  along = np.clip(along / np.sum((end - start) ** 2, -1), 0, 1)[..., None]
+  distances = np.linalg.norm(start + along * (end - start) - line, axis=-1)
+  assert distances.min(axis=0).max() < strokes.EPSILON + 1e-4
+
+
+def test_a_line_that_resamples_without_end_is_refused():
+  with pytest.raises(ValueError, match='at most 100000 points'):
+    strokes.resample(np.array([[0, 0], [1e9, 0]]))

@@ -212,3 +212,34 @@ def test_the_index_says_what_is_in_the_shards(tmp_path):
   assert index['shape'] == list(SHAPE)
   assert index['count'] == len(GRIDS)
   assert index['dtype'] == '<f2'
+
+
+@pytest.mark.parametrize('at', [70, 100, 200, 65_560])
+def test_a_damaged_shard_is_named_and_written_again(tmp_path, at):
+  """Its size is right, so that only reading it finds the damage."""
+  features.write(Source(), encode, tmp_path, **OPTIONS)
+  before = contents(tmp_path)
+  shard = sorted(tmp_path.glob('*-00001-of-*'))[0]
+  damaged = bytearray(shard.read_bytes())
+  damaged[at : at + 200] = bytes(b ^ 0x55 for b in damaged[at : at + 200])
+  shard.write_bytes(damaged)
+  with pytest.raises(ValueError, match=f'{shard.name} is damaged'):
+    found = open_features(tmp_path)
+    for index in range(len(found)):
+      assert found[index] is not None
+  assert shard.with_name(shard.name + '.damaged').exists()
+  again = Source()
+  features.write(again, encode, tmp_path, **OPTIONS)
+  assert again.read == list(range(6, 12))
+  for name, whole in before.items():
+    assert contents(tmp_path)[name] == whole
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"shape": 7}', '{"shards": {}}'])
+def test_a_damaged_index_is_named(tmp_path, text):
+  features.write(Source(), encode, tmp_path, **OPTIONS)
+  (tmp_path / 'features.json').write_text(text)
+  with pytest.raises(ValueError, match=r'features\.json is (damaged|not JSON)'):
+    open_features(tmp_path)
+  features.write(Source(), encode, tmp_path, **OPTIONS)
+  open_features(tmp_path)

@@ -192,3 +192,15 @@ def test_tensorboard_shows_what_was_written(tmp_path):
   assert (image.step, image.width, image.height) == (6, 5, 6)
   shown = np.asarray(PIL.Image.open(io.BytesIO(image.encoded_image_string)))
   np.testing.assert_array_equal(shown, picture[0])
+
+
+def test_a_damaged_line_does_not_lose_the_time(tmp_path, caplog):
+  lines = [
+    b'{"step": 10, "train/steps_per_second": 5}',
+    b'{"step": 20, "tr\xff',
+    b'[]',
+    b'{"step": 20, "train/steps_per_second": 5, "validation/seconds": 1}',
+  ]
+  (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join(lines) + b'\n')
+  assert report_lib.training_seconds(tmp_path) == 5
+  assert 'line 2 is damaged' in caplog.text

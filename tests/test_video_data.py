@@ -14,7 +14,7 @@ from video import frames
 from video import sampling
 from video.sources import clips
 from video.sources import fingertips
-from video.sources import otb
+from video.sources import tracks
 from video.sources import utd_mhad
 from video.synthetic import event_captions
 from video.synthetic import gesture_stream
@@ -249,7 +249,7 @@ def test_tracks_read_back_as_they_were_stored(tmp_path):
     Image.fromarray(picture).save(path)
   boxes = np.arange(12, dtype=np.float32).reshape(3, 4)
   hidden = np.array([False, False, True])
-  item = otb.Track('skiing', 'test', tuple(paths), boxes, hidden)
+  item = tracks.Track('skiing', 'test', tuple(paths), boxes, hidden)
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['id'] == 'skiing'
@@ -264,7 +264,7 @@ def test_files_that_end_in_zeros_are_whole(tmp_path):
   Image.fromarray(pixels(1)[0]).save(path)
   path.write_bytes(path.read_bytes() + bytes(3))
   box = np.ones((2, 4), np.float32)
-  item = otb.Track('a', 'test', (path, path), box, np.zeros(2, bool))
+  item = tracks.Track('a', 'test', (path, path), box, np.zeros(2, bool))
   data.prepare('tracks/toy', [item], tmp_path)
   (record,) = data.open_split('tracks/toy', 'test', tmp_path)
   assert record['frames']._files == [path.read_bytes()] * 2
@@ -479,8 +479,8 @@ def test_real_sequences_read_back(shared, tmp_path):
     np.testing.assert_array_equal(
       record['features'], by_id[record['id']].features
     )
-  tracks, _ = otb.otb(root / 'otb')
-  data.prepare('tracks/otb', tracks, tmp_path)
+  found, _ = tracks.read(root / 'otb')
+  data.prepare('tracks/otb', found, tmp_path)
   records = in_order(data.open_split('tracks/otb', 'test', tmp_path))
   assert [record['frames'].shape for record in records] == [
     (120, 240, 360, 3),

@@ -1,3 +1,4 @@
+import fractions
 import re
 import struct
 
@@ -239,3 +240,138 @@ def test_jpeg_loses_little():
   file = frames.encode(image, lossless=False)
   assert file.startswith(b'\xff\xd8')
   assert np.abs(images.decode(file).astype(int) - image).mean() < 3
+
+
+@pytest.mark.parametrize(
+  ('matrix', 'upright'),
+  [
+    ((1, 0, 0, 1), lambda x: x),
+    ((-1, 0, 0, 1), lambda x: x[:, :, ::-1]),
+    ((1, 0, 0, -1), lambda x: x[:, ::-1]),
+    ((-1, 0, 0, -1), lambda x: x[:, ::-1, ::-1]),
+    ((0, 1, 1, 0), lambda x: x.swapaxes(1, 2)),
+    ((0, 1, -1, 0), lambda x: np.rot90(x, -1, axes=(1, 2))),
+    ((0, -1, 1, 0), lambda x: np.rot90(x, 1, axes=(1, 2))),
+    ((0, -1, -1, 0), lambda x: np.rot90(x, 2, axes=(1, 2)).swapaxes(1, 2)),
+  ],
+)
+def test_the_eight_orientations_of_a_video(clip, tmp_path, matrix, upright):
+  """As of EXIF's: (x, y) is shown at (a x + c y, b x + d y)."""
+  contents = clip.read_bytes()
+  start = contents.index(b'tkhd') + 4 + 40
+  a, b, c, d = (x << 16 for x in matrix)
+  turned = struct.pack('>9i', a, b, 0, c, d, 0, 0, 0, 1 << 30)
+  path = tmp_path / 'turned.mp4'
+  path.write_bytes(contents[:start] + turned + contents[start + 36 :])
+  np.testing.assert_array_equal(frames.read(path), upright(frames.read(clip)))
+
+
+def write_at(path, pixels, times):
+  """Writes frames that are shown at these times, in milliseconds."""
+  with av.open(str(path), 'w') as container:
+    video = container.add_stream('mpeg4', rate=25)
+    video.height, video.width = pixels.shape[1:3]
+    video.pix_fmt = 'yuv420p'
+    video.codec_context.time_base = fractions.Fraction(1, 1000)
+    for image, time in zip(pixels, times, strict=True):
+      frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+      frame.pts, frame.time_base = int(time), fractions.Fraction(1, 1000)
+      container.mux(video.encode(frame))
+    container.mux(video.encode())
+
+
+@pytest.mark.parametrize('name', ['a.mp4', 'a.mkv', 'a.mov'])
+def test_frames_that_are_not_evenly_spaced_are_thinned_by_time(tmp_path, name):
+  """15 frames in half a second, 3 seconds still, 15 frames."""
+  times = np.arange(15) * 33
+  times = np.concatenate([times, times + 3500])
+  path = tmp_path / name
+  write_at(path, moving(30), times)
+  everything = frames.read(path)
+  assert len(everything) == 30
+  shown = np.searchsorted(times, np.arange(20) * 200, side='right') - 1
+  np.testing.assert_array_equal(frames.read(path, rate=5), everything[shown])
+  assert frames.step(path, 5) == 1
+  assert frames.frame_rate(path, rate=5) == 5
+
+
+def test_rounded_times_are_evenly_spaced(tmp_path):
+  path = tmp_path / 'a.mkv'
+  write_at(path, moving(24), np.arange(24) * 40 + np.arange(24) % 2)
+  every = frames.read(path)
+  np.testing.assert_array_equal(frames.read(path, rate=6), every[::4])
+  assert frames.frame_rate(path, rate=6) == 25 / 4
+
+
+def test_a_frame_that_never_ends_is_refused(tmp_path):
+  path = tmp_path / 'a.mkv'
+  write_at(path, moving(3), [0, 40, 700_000])
+  with pytest.raises(ValueError, match='a.mkv: a frame stays for 700 sec'):
+    frames.read(path, rate=5)
+
+
+@pytest.mark.parametrize('share', [0.4, 0.7])
+def test_a_video_that_was_cut_off_is_refused(tmp_path, share):
+  """Matroska does not count its frames."""
+  whole = tmp_path / 'whole.mkv'
+  rng = np.random.default_rng(0)
+  noise = rng.integers(256, size=(60, 32, 48, 3), dtype=np.uint8)
+  write_at(whole, noise, np.arange(60) * 40)
+  assert len(frames.read(whole)) == 60
+  cut = tmp_path / 'cut.mkv'
+  cut.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+  with pytest.raises(ValueError, match=r'cut.mkv: of .* are missing'):
+    frames.read(cut)
+
+
+def test_a_size_that_changes_is_an_error_of_the_file(tmp_path):
+  """Two transport streams in one file are one for FFmpeg."""
+  path = tmp_path / 'changes.mpeg'
+  for size in ((32, 48), (48, 32)):
+    with av.open(str(tmp_path / 'a.ts'), 'w', format='mpegts') as container:
+      video = container.add_stream('mpeg2video', rate=25)
+      video.height, video.width = size
+      video.pix_fmt = 'yuv420p'
+      for image in moving(10, *size):
+        frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+        container.mux(video.encode(frame))
+      container.mux(video.encode())
+    with path.open('ab') as file:
+      file.write((tmp_path / 'a.ts').read_bytes())
+  with pytest.raises(ValueError, match='changes.mpeg: its size changes from'):
+    list(frames.stream(path))
+
+
+def test_narrow_frames_are_refused(tmp_path):
+  np.save(tmp_path / 'a.npy', np.zeros((2, 1, 101), np.uint8))
+  with pytest.raises(ValueError, match='a.npy: its sides of 101 x 1 pixels'):
+    frames.read(tmp_path / 'a.npy')
+
+
+@pytest.mark.parametrize(
+  ('names', 'between'),
+  [
+    ('f0 f5 f10 f15 f17', 'f15.png and f17.png'),
+    ('1 2 3 5 6 7', '3.png and 5.png'),
+    ('01 03 04 05', '01.png and 03.png'),
+    (
+      '1700000000000 1700000000033 1700000000066 1700000000133',
+      '066.* and .*1',
+    ),
+    ('1 2 3 3000000000000000000000', '3.png and 3000'),
+  ],
+)
+def test_gaps_are_named_where_they_are(tmp_path, names, between):
+  names = [f'{name}.png' for name in names.split()]
+  folder = save_folder(tmp_path / 'a', random_frames(len(names)), names)
+  with pytest.raises(
+    ValueError, match=f'between {between}|between .*{between}'
+  ):
+    frames.image_paths(folder)
+
+
+def test_names_may_be_times_in_milliseconds(tmp_path):
+  names = [f'{1700000000000 + round(i * 100 / 3)}.png' for i in range(7)]
+  folder = save_folder(tmp_path / 'a', random_frames(7), names)
+  (folder / '._1700000000000.png').write_bytes(b'\0\5\x16\7')
+  assert [path.name for path in frames.image_paths(folder)] == names

@@ -276,3 +276,21 @@ def test_a_tracker_that_holds_on_is_one_pass():
   )
   assert run.numbers() == {'failures': 0, 'accuracy': 1}
   np.testing.assert_array_equal(run.boxes, truth)
+
+
+def test_a_tracker_starts_only_where_it_may():
+  truth = np.tile([0.0, 0, 2, 2], (4, 1))
+  started = []
+
+  def begin(frame, box):
+    started.append(frame)
+    return box
+
+  run = metrics.with_restarts(
+    begin,
+    lambda state, frame: (state, state),
+    range(4),
+    truth,
+    may_start=np.array([False, False, True, True]),
+  )
+  assert started == [2] and run.starts == (2,)

@@ -283,3 +283,70 @@ def test_msvd_needs_lists_of_the_splits(tmp_path):
   (lists / 'val_list.txt').unlink()
   with pytest.raises(ValueError, match=r'one file \*val\*.txt, not 0'):
     clips_lib.captioned(*args, splits=lists)
+
+
+def test_files_of_systems_are_ignored(tmp_path):
+  save_clip(tmp_path / 'jump' / 'a.mp4')
+  save_clip(tmp_path / 'run' / 'b')
+  for name in ('jump/._a.mp4', 'run/b/._00.png', 'run/.DS_Store', 'Thumbs.db'):
+    (tmp_path / name).write_bytes(b'\0\5\x16\7')
+  (tmp_path / '__MACOSX' / 'jump').mkdir(parents=True)
+  clips, report = clips_lib.classes(tmp_path)
+  assert not report and [c.id for c in clips] == ['jump/a.mp4', 'run/b']
+
+
+def test_lists_of_any_system_are_read(tmp_path):
+  path, test = msrvtt(tmp_path)
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+  expected, _ = clips_lib.captioned(tmp_path / 'videos', [path, test])
+  for file in tmp_path.glob('videos/*'):
+    (tmp_path / 'videos' / f'._{file.name}').write_bytes(b'\0\5\x16\7')
+  clips, _ = clips_lib.captioned(tmp_path / 'videos', [path, test])
+  assert clips == expected
+  text = tmp_path / 'AllVideoDescriptions.txt'
+  text.write_bytes('video0 a café\n'.encode('cp1252'))
+  with pytest.raises(ValueError, match=f'{text}: line 1 is not UTF-8'):
+    clips_lib.captioned(tmp_path / 'videos', [text])
+
+
+@pytest.mark.parametrize(
+  ('sentence', 'problem'),
+  [
+    ({'video_id': 'video0', 'caption': None}, 'caption is None, not text'),
+    ({'video_id': ['x'], 'caption': 'a'}, 'video_id is ..x.., not text'),
+    (None, 'None is no object'),
+  ],
+)
+def test_problems_of_sentences_are_in_words(tmp_path, sentence, problem):
+  path, test = msrvtt(tmp_path)
+  content = json.loads(path.read_text())
+  content['sentences'].append(sentence)
+  path.write_text(json.dumps(content))
+  with pytest.raises(ValueError, match=problem) as error:
+    clips_lib.captioned(tmp_path / 'videos', [path, test])
+  assert 'descriptor' not in str(error.value)
+
+
+def test_no_video_outside_of_the_directory_is_opened(tmp_path):
+  path, test = msrvtt(tmp_path)
+  save_clip(tmp_path / 'secret.mp4')
+  content = json.loads(test.read_text())
+  content['videos'].append({'video_id': '../secret', 'split': 'test'})
+  content['sentences'].append({'video_id': '../secret', 'caption': 'a dog'})
+  test.write_text(json.dumps(content))
+  with pytest.raises(ValueError, match='missing file'):
+    clips_lib.captioned(tmp_path / 'videos', [path, test])
+
+
+def test_two_files_of_a_video_are_a_problem(tmp_path):
+  path, test = msrvtt(tmp_path)
+  save_clip(tmp_path / 'videos' / 'video0.mp4')
+  with pytest.raises(ValueError, match=r'video0\.mp4, video0\.npy'):
+    clips_lib.captioned(tmp_path / 'videos', [path, test])
+
+
+def test_a_size_that_changes_is_found_before_training(tmp_path):
+  path = save_clip(tmp_path / 'jump' / 'a')
+  Image.new('RGB', (9, 9)).save(path / '02.png')
+  with pytest.raises(ValueError, match='differ in size'):
+    clips_lib.classes(tmp_path)

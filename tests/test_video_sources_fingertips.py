@@ -78,3 +78,13 @@ def test_real_fingertips(shared):
     # No point of a row is in a row of another block.
     assert min(of_class['validation']) - max(of_class['train']) > 16
     assert min(of_class['test']) - max(of_class['validation']) > 16
+
+
+@pytest.mark.parametrize('value', ['x', 'nan', '1e999', '-1', '0.5', '1e30'])
+def test_values_that_are_no_classes_or_numbers(tmp_path, value):
+  path = save_fingertips(tmp_path / 'point_history.csv', (100, 60))
+  lines = path.read_text().splitlines()
+  lines[5] = value + lines[5][1:]
+  path.write_text('\n'.join(lines))
+  with pytest.raises(ValueError, match=f'{path}'):
+    fingertips.fingertips(path, gap=4)

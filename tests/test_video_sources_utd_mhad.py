@@ -322,3 +322,30 @@ def test_real_depth_is_that_of_the_joints(real):
     before.append(z - surface / 1000)
   assert 0.1 < np.median(before) < 0.2
   assert np.percentile(np.abs(before - np.median(before)), 90) < 0.05
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_any_damage_is_an_error_of_the_file(tmp_path, seed):
+  path = tmp_path / 'skeleton.npz'
+  count = 3
+  np.savez_compressed(
+    path,
+    joints=np.zeros((4 * count, 20, 3), np.float32),
+    lengths=np.full(count, 4),
+    action=np.arange(count) + 1,
+    subject=np.ones(count, int),
+    trial=np.ones(count, int),
+  )
+  whole = np.frombuffer(path.read_bytes(), np.uint8)
+  rng = np.random.default_rng(seed)
+  for _ in range(10):
+    damaged = whole.copy()
+    at = rng.integers(len(damaged), size=rng.integers(1, 4))
+    damaged[at] = rng.integers(256, size=len(at))
+    if rng.random() < 0.3:
+      damaged = damaged[: rng.integers(len(damaged))]
+    path.write_bytes(damaged.tobytes())
+    try:
+      utd_mhad.skeletons(tmp_path)
+    except ValueError as error:
+      assert 'skeleton.npz' in str(error)

@@ -28,7 +28,7 @@ from video import data
 from video import frames as frames_lib
 from video import metrics
 from video import track
-from video.sources import otb as otb_lib
+from video.sources import tracks as tracks_lib
 from video.synthetic import occlusion_track
 from video.synthetic import photo_track
 from video.tracking import baselines
@@ -432,7 +432,7 @@ def test_sequences_are_scored_beside_what_learns_nothing(trained, otb):
 
 def test_published_sequences(shared):
   """Through all frames; where the truth is, is where the reader says."""
-  tracks, problems = otb_lib.otb(shared / 'data' / 'otb')
+  tracks, problems = tracks_lib.read(shared / 'data' / 'otb')
   assert not problems
   assert {t.id: len(t.boxes) for t in tracks} == {'Crossing': 120, 'Skiing': 81}
   for found in tracks:
@@ -526,7 +526,7 @@ def test_a_data_set_is_scored_as_its_directory(
     'open_split',
     functools.partial(data.open_split, data_dir=tmp_path),
   )
-  tracks, _ = otb_lib.otb(otb)
+  tracks, _ = tracks_lib.read(otb)
   data.prepare('tracks/toy', tracks, tmp_path)
   assert track.use(workdir, ['tracks/toy']) == 0
   entry = results(workdir)['sequences']
@@ -547,7 +547,7 @@ def test_a_data_set_is_scored_as_its_directory(
     ('12,10,9,7', 'no/out.png', ['clip.npy'], 'its folder does not exist'),
     ('12,10,9,7', None, ['clip.npy'], 'pass --output=OUT.mp4, or OUT.png'),
     (None, 'out.png', ['clip.npy'], 'pass the initial box of the target in'),
-    (None, None, ['nowhere'], "pass that of OTB's sequences"),
+    (None, None, ['nowhere'], 'pass that of the sequences'),
     ('12,10,9,7', 'out.png', ['a', 'b'], 'pass one clip or one folder'),
     ('12,10,9,7', 'out.png', ['nothing.mp4'], 'nothing.mp4 does not exist'),
     ('12,10,9,7', 'out.png', ['text.mp4'], 'cannot decode'),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 
 from vision import images
@@ -186,3 +187,54 @@ def test_normalizing_twice_is_refused():
 def test_a_crop_larger_than_the_image_is_refused():
   with pytest.raises(ValueError, match='20 x 30 has no crop of 24 x 24'):
     images.center_crop(picture(), 24)
+
+
+@pytest.mark.parametrize('bits', [8, 10, 12, 16])
+def test_sensors_of_fewer_bits_in_16_are_not_black(bits):
+  grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+  expected = np.repeat(grey[..., None].astype(np.uint8), 3, -1)
+  wide = grey << (bits - 8)
+  for image in (wide, wide.astype(np.int32)):
+    kind = 'PNG' if image.dtype == np.uint16 else 'TIFF'
+    contents = encode(PIL.Image.fromarray(image), kind)
+    np.testing.assert_array_equal(images.decode(contents), expected)
+
+
+def test_a_long_text_does_not_lose_a_png():
+  info = PIL.PngImagePlugin.PngInfo()
+  info.add_text('Comment', 'x' * 3_000_000, zip=True)
+  contents = encode(PIL.Image.fromarray(picture()), pnginfo=info)
+  np.testing.assert_array_equal(images.decode(contents), picture())
+
+
+@pytest.mark.parametrize('size', [(1, 10_000), (10_000, 1), (201, 2)])
+def test_narrow_images_are_refused_before_they_are_resized(size):
+  """Resizing 1 x 10,000 pixels to a short side of 256 takes gigabytes."""
+  contents = encode(PIL.Image.new('RGB', size))
+  with pytest.raises(ValueError, match='differ by a factor of more than 100'):
+    images.decode(contents)
+  with pytest.raises(ValueError, match='differ by a factor of more than 100'):
+    images.resize_short_side(np.zeros((*size, 3), np.uint8), 256)
+
+
+def test_too_many_pixels_are_not_saved_again(monkeypatch):
+  contents = encode(PIL.Image.fromarray(picture()))
+  monkeypatch.setattr(PIL.Image, 'MAX_IMAGE_PIXELS', 250)
+  with pytest.raises(ValueError, match='exceeds.*, or reduce or crop it'):
+    images.decode(contents)
+
+
+@pytest.mark.parametrize(
+  ('contents', 'name'),
+  [
+    (b'\0\0\0\x1cftypavif', 'AVIF'),
+    (b'\0\0\0\x18ftypheic', 'HEIC'),
+    (b'\0\0\0\x0cjP  \r\n\x87\n', 'JPEG 2000'),
+    (b'%PDF-1.7', 'PDF'),
+    (b'plain text', 'none of BMP, GIF, JPEG'),
+  ],
+)
+def test_other_formats_are_named(contents, name):
+  with pytest.raises(ValueError, match=f'it is {name}') as error:
+    images.decode(contents + bytes(100))
+  assert 'BytesIO' not in str(error.value)

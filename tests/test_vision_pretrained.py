@@ -211,3 +211,31 @@ def test_published_weights_classify_as_in_pytorch(tmp_path, depth, shares):
   assert_equal(
     pretrained.load_classifier(output), pretrained.load_classifier(weights)
   )
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, 1e300])
+def test_weights_that_are_not_finite_are_named(tmp_path, value):
+  path = tmp_path / 'a.npz'
+  weights = np.ones((3, 3, 7, 7))
+  weights[0, 1] = value
+  np.savez(path, **{'conv1.weight': weights})
+  with pytest.raises(
+    ValueError, match=r'weights from .*a\.npz: conv1.weight has NaN or infinity'
+  ):
+    pretrained.load(path, 18)
+
+
+def test_types_that_numpy_lacks_are_named(tmp_path):
+  header = b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}'
+  path = tmp_path / 'a.safetensors'
+  path.write_bytes(len(header).to_bytes(8, 'little') + header + b'\0\0')
+  with pytest.raises(ValueError, match=r'weights from .*a\.safetensors'):
+    pretrained.load(path, 18)
+
+
+def test_an_npz_that_inflates_without_end_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(pretrained, '_MAX_BYTES', 1000)
+  path = tmp_path / 'a.npz'
+  np.savez_compressed(path, x=np.zeros(1000))
+  with pytest.raises(ValueError, match='inflates to more than 1000 bytes'):
+    pretrained.load(path, 18)

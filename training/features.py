@@ -27,9 +27,13 @@ from array_record.python import array_record_data_source
 from array_record.python import array_record_module
 
 from training import console
+from training import text_files
 
 _INDEX = 'features.json'
 _DTYPE = np.dtype('<f2')
+_AGAIN = (
+  'Run the command again, it writes this shard again and keeps the others'
+)
 # One record is read at a time. Uncompressed, reading takes a quarter of the
 # time; features of a ReLU would shrink by 40 %.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
@@ -51,7 +55,14 @@ class Features:
       shape: (L, D), or (None, D) where the number of locations varies.
       max_locations: the maximum number where it varies; otherwise None.
     """
-    self._source = array_record_data_source.ArrayRecordDataSource(paths)
+    self._paths = [pathlib.Path(path) for path in paths]
+    try:
+      self._source = array_record_data_source.ArrayRecordDataSource(paths)
+    except RuntimeError as error:
+      path = next((p for p in self._paths if not _count(p)), self._paths[-1])
+      raise ValueError(
+        f'{path} is damaged ({error}): {_set_aside(path)}. {_AGAIN}'
+      ) from error
     self.shape = shape
     self.max_locations = max_locations
     locations, width = shape
@@ -62,10 +73,29 @@ class Features:
     return len(self._source)
 
   def __getitem__(self, index: int) -> np.ndarray:
-    """The features of record `index`: f16[L, D] or [N, D], read-only."""
+    """The features of record `index`: f16[L, D] or [N, D], read-only.
+
+    Raises:
+      ValueError: its shard is damaged. It was moved aside, so that `write`
+        writes it again, and it alone.
+    """
     if not 0 <= index < len(self):
       raise IndexError(index)  # It ends a loop over all records.
-    return np.frombuffer(self._source[index], _DTYPE).reshape(self._rows)
+    try:
+      return np.frombuffer(self._source[index], _DTYPE).reshape(self._rows)
+    except (RuntimeError, ValueError) as error:
+      path = self._shard_of(index)
+      raise ValueError(
+        f'{path} is damaged ({error}): {_set_aside(path)}. {_AGAIN}'
+      ) from error
+
+  def _shard_of(self, index: int) -> pathlib.Path:
+    for path in self._paths[:-1]:
+      count = _count(path)
+      if index < count or not count:
+        return path
+      index -= count
+    return self._paths[-1]
 
 
 def write(
@@ -145,8 +175,8 @@ def write(
   if any(_count(path) != len(records) for path, records in shards.items()):
     return  # Another process still writes.
   if shape is None:
-    if (directory / _INDEX).exists():
-      return
+    if _complete(directory, fingerprint):
+      return  # The other process has completed it.
     _, shape = _encode(encode, [source[0]], max_locations)
   index = {
     'fingerprint': fingerprint,
@@ -184,7 +214,7 @@ def open_features(
       f'{directory} is not a complete cache of features ({_INDEX} is '
       'missing): run the command that writes it again, it continues'
     )
-  index = json.loads(path.read_text())
+  index = _read_index(path)
   for field, wanted in (('fingerprint', fingerprint), ('dtype', _DTYPE.str)):
     if index[field] != wanted:
       raise ValueError(
@@ -204,6 +234,30 @@ def open_features(
     # Earlier names: `most_locations`, or no field where the number is constant.
     index.get('max_locations', index.get('most_locations')),
   )
+
+
+def _set_aside(path: pathlib.Path) -> str:
+  """Renames a damaged shard; returns the rest of the message."""
+  aside = path.with_name(path.name + '.damaged')
+  try:
+    path.rename(aside)
+  except FileNotFoundError:  # Another thread or process was faster.
+    pass
+  except OSError as error:
+    return f'delete it ({error})'
+  return f'it was moved to {aside.name}'
+
+
+def _read_index(path: pathlib.Path) -> dict[str, Any]:
+  index = text_files.read_json(path)
+  fields = {'fingerprint': str, 'dtype': str, 'shape': list, 'shards': dict}
+  if not isinstance(index, dict) or not all(
+    isinstance(index.get(name), kind) for name, kind in fields.items()
+  ):
+    raise ValueError(
+      f'{path} is damaged: delete it, and run the command that writes it again'
+    )
+  return index
 
 
 def to_half(features: np.ndarray) -> np.ndarray:

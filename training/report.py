@@ -176,13 +176,18 @@ def training_seconds(workdir: pathlib.Path) -> float | None:
   if not path.exists():
     return None
   seconds, last = 0.0, 0
-  for line in path.read_text().splitlines():
-    values = json.loads(line)
-    if 'train/steps_per_second' in values:
-      steps = values['step'] - last
-      seconds += steps / max(values['train/steps_per_second'], 1e-9)
-      last = values['step']
-    seconds += values.get('validation/seconds', 0.0)
+  for number, line in enumerate(path.read_bytes().split(b'\n'), 1):
+    if not line:
+      continue
+    try:
+      values = json.loads(line)
+      if 'train/steps_per_second' in values:
+        steps = values['step'] - last
+        seconds += steps / max(values['train/steps_per_second'], 1e-9)
+        last = values['step']
+      seconds += values.get('validation/seconds', 0.0)
+    except (AttributeError, KeyError, TypeError, ValueError):
+      logging.warning('%s: line %d is damaged, and left out', path, number)
   return seconds
 
 

@@ -20,7 +20,7 @@ from video import frames as frames_lib
 from video import sampling
 from video.sources import clips
 from video.sources import fingertips
-from video.sources import otb
+from video.sources import tracks
 from video.synthetic import event_captions
 from video.synthetic import gesture_stream
 from video.synthetic import occlusion_track
@@ -309,7 +309,7 @@ class Tracks(_Prepared):
       'hidden': tfds.features.Tensor(shape=(None,), dtype=np.bool_),
     }
 
-  def _contents(self, item: otb.Track):
+  def _contents(self, item: tracks.Track):
     return {
       'frames': [path.read_bytes() for path in item.paths],
       'boxes': item.boxes,

@@ -243,7 +243,7 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
       if _PLOT.value:
         rate = None
         if 'frames' in record:
-          rate = frames_lib.frame_rate(file) / step
+          rate = frames_lib.frame_rate(file, rate=classifier.rate)
         plots.append(evaluation_lib.plot(classifier, record, rate))
     except (OSError, ValueError) as error:
       result['error'] = str(error)

@@ -49,7 +49,7 @@ from video import frames as frames_lib
 from video.sources import clips
 from video.sources import davis
 from video.sources import fingertips
-from video.sources import otb
+from video.sources import tracks
 
 # Data sets of TFDS -> config, note, arguments to prepare files instead.
 _PUBLISHED = {
@@ -78,7 +78,7 @@ _PREPARE = (
 
 def prepare(
   name: str,
-  items: Sequence[clips.Clip | fingertips.Features | otb.Track],
+  items: Sequence[clips.Clip | fingertips.Features | tracks.Track],
   data_dir: str | os.PathLike | None = None,
   *,
   resize: int | None = None,

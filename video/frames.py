@@ -5,8 +5,10 @@ A clip is a video file, a folder of images, or an array in a .npy or .npz file.
 Axes: T time, H height, W width, C channels (3 or 1), N selected frames.
 """
 
+import dataclasses
 import fractions
 import io
+import itertools
 import os
 import pathlib
 import re
@@ -18,7 +20,10 @@ import av
 import av.error
 import numpy as np
 import PIL.Image
+from av.sidedata import sidedata
 
+from training import array_files
+from training import directories
 from vision import images
 
 VIDEOS = ('.avi', '.gif', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg')
@@ -27,6 +32,20 @@ ARRAYS = ('.npy', '.npz')
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 DEFAULT_RATE = 25.0  # Frames per second of a file with an unknown rate.
+_MAX_STILL = 600  # Seconds of a frame in a file of a variable rate.
+# FFmpeg and its bindings raise these for damaged files.
+_ERRORS = (
+  av.error.FFmpegError,
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  MemoryError,
+  NotImplementedError,
+  TypeError,
+  ValueError,
+)
+# Steps between the numbers of frames from here on can be rounded times.
+_ROUNDED = 8
 _REMEDY = 'Leave it out, or save it again as an MP4'
 
 
@@ -38,36 +57,141 @@ def stream(
   Args:
     path: path of the file.
     rate: approximate frames per second; None for all frames. Every k-th frame
-      is kept, so that a file of more than 1.5 times `rate` is thinned.
+      is kept, so that a file of more than 1.5 times `rate` is thinned. If the
+      frames of a file are not evenly spaced, those at the times 0, 1 / rate,
+      2 / rate and so on are kept, some of them more than once.
 
   Raises:
-    ValueError: the file cannot be decoded, or more than a twentieth of its
-      frames is missing or damaged. This may be raised after good frames.
+    ValueError: the file cannot be decoded, its size changes, or more than a
+      twentieth of its frames is missing or damaged. This may be raised after
+      good frames.
   """
   try:
+    timing = None if rate is None else _timing(path, rate)
     with av.open(os.fspath(path)) as container:
       video = _video_stream(container)
-      every = 1 if rate is None else _step(_rate(video), rate)
-      count = damaged = 0
-      for frame in _decode(container, video):
-        if frame is None or frame.is_corrupt:
-          damaged += 1
-        if frame is None:
-          continue
-        if count % every == 0:
+      found = _checked(container, video)
+      if timing is None:
+        every = 1 if rate is None else _step(_rate(video), rate)
+        for frame in itertools.islice(found, 0, None, every):
           yield _upright(frame)
-        count += 1
-      missing = max(video.frames - count, 0)
-      if not count:
-        raise ValueError('it has no frames')
-      # Some files declare a frame or two too many.
-      if max(missing, damaged) > 2 + (count + missing) / 20:
-        raise ValueError(
-          f'of {count + missing} frames {missing} are missing and {damaged} '
-          'damaged'
-        )
-  except (av.error.FFmpegError, ValueError) as error:
+      else:
+        yield from _at_times(found, timing, rate)
+  except _ERRORS as error:
     raise ValueError(f'cannot decode {path}: {error}. {_REMEDY}') from error
+
+
+def _checked(container, video) -> Iterator[av.VideoFrame]:
+  """Yields the frames of a file.
+
+  Raises:
+    ValueError: the size changes, or frames are missing or damaged.
+  """
+  count = damaged = 0
+  shape, last = None, None
+  for frame in _decode(container, video):
+    if frame is None or frame.is_corrupt:
+      damaged += 1
+    if frame is None:
+      continue
+    images.check_sides(frame.height, frame.width)
+    if shape not in (None, (frame.height, frame.width)):
+      raise ValueError(
+        f'its size changes from {shape[1]} x {shape[0]} to {frame.width} x '
+        f'{frame.height} pixels'
+      )
+    shape = frame.height, frame.width
+    last = frame.time if frame.time is not None else last
+    yield frame
+    count += 1
+  if not count:
+    raise ValueError('it has no frames')
+  missing = max(video.frames - count, 0) or _missing(container, video, last)
+  # Some files declare a frame or two too many.
+  if max(missing, damaged) > 2 + (count + missing) / 20:
+    raise ValueError(
+      f'of {count + missing} frames {missing} are missing and {damaged} damaged'
+    )
+
+
+def _missing(container, video, last: float | None) -> int:
+  """The number of frames after the last one, by the length that is declared.
+
+  Of Matroska and WebM, which do not count their frames. FFmpeg estimates the
+  length of other files from what is there.
+  """
+  if video.frames or last is None or 'matroska' not in container.format.name:
+    return 0
+  declared = video.metadata.get('DURATION', '')
+  match = re.fullmatch(r'(\d+):(\d+):(\d+(?:\.\d*)?)', declared)
+  if match:
+    hours, minutes, seconds = map(float, match.groups())
+    length = 3600 * hours + 60 * minutes + seconds
+  elif container.duration and len(container.streams) == 1:
+    length = container.duration / av.time_base
+  else:
+    return 0
+  return max(round((length - last) * _rate(video)) - 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Timing:
+  """The times of a file whose frames are not evenly spaced, in seconds."""
+
+  end: float  # Of the last frame.
+  rate: float  # The mean rate.
+
+
+def _timing(path: str | os.PathLike, rate: float) -> _Timing | None:
+  """The times of a file, or None if its frames are evenly spaced.
+
+  They are if the k-th frames that `stream` would keep are nowhere further than
+  1 / rate from where they are by the recorded rate.
+  """
+  with av.open(os.fspath(path)) as container:
+    video = _video_stream(container)
+    recorded, base = _rate(video), video.time_base
+    stamps = [
+      packet.dts if packet.pts is None else packet.pts
+      for packet in container.demux(video)
+      if packet.size
+    ]
+  # One file behind another has the same times again.
+  if len(stamps) < 2 or None in stamps or len(set(stamps)) < len(stamps):
+    return None
+  times = (np.sort(stamps) - min(stamps)) * float(base)
+  gap = times[-1] / (len(times) - 1)
+  if np.abs(times - np.arange(len(times)) / recorded).max() <= 1 / rate:
+    return None
+  if np.diff(times).max() > _MAX_STILL:
+    raise ValueError(
+      f'a frame stays for {np.diff(times).max():.0f} seconds, more than '
+      f'{_MAX_STILL}'
+    )
+  # The median, since the last frame need not stay as long as the longest.
+  return _Timing(times[-1] + np.median(np.diff(times)), 1 / gap)
+
+
+def _at_times(
+  found: Iterator[av.VideoFrame], timing: _Timing, rate: float
+) -> Iterator[np.ndarray]:
+  """Yields the frame that is shown at each time j / rate."""
+  first = shown = pixels = None
+  count = 0
+  # None: the end of the file.
+  for frame in itertools.chain(found, [None]):
+    if frame is None:
+      until = max(round(timing.end * rate), 1) / rate
+    else:
+      time = frame.time or 0.0
+      first = time if first is None else first
+      until = time - first
+    # A share of a frame, since 7 / 5 * 5 need not be 7.
+    while shown is not None and count < until * rate - 1e-6:
+      pixels = _upright(shown) if pixels is None else pixels
+      yield pixels
+      count += 1
+    shown, pixels = frame, None
 
 
 def read(path: str | os.PathLike, *, rate: float | None = None) -> np.ndarray:
@@ -92,20 +216,39 @@ def read(path: str | os.PathLike, *, rate: float | None = None) -> np.ndarray:
 
 
 def step(path: str | os.PathLike, rate: float | None) -> int:
-  """The k of `read`, which returns every k-th frame; see `stream`."""
-  if rate is None or not _is_video(path):
+  """The k of `read`, which returns every k-th frame; see `stream`.
+
+  It is 1 for a file whose frames are not evenly spaced: then frames count at
+  `rate`.
+  """
+  if rate is None or not _is_video(path) or _uneven(path, rate):
     return 1
   return _step(frame_rate(path), rate)
 
 
-def frame_rate(path: str | os.PathLike) -> float:
-  """Frames per second of a clip, `DEFAULT_RATE` if it is unknown."""
+def frame_rate(path: str | os.PathLike, *, rate: float | None = None) -> float:
+  """Frames per second of a clip as `read` returns it with this `rate`.
+
+  `DEFAULT_RATE` if it is unknown.
+  """
   if not _is_video(path):
     return DEFAULT_RATE
   try:
     with av.open(os.fspath(path)) as container:
-      return _rate(_video_stream(container))
-  except (av.error.FFmpegError, ValueError) as error:
+      recorded = _rate(_video_stream(container))
+  except _ERRORS as error:
+    raise ValueError(f'cannot decode {path}: {error}. {_REMEDY}') from error
+  if rate is None:
+    return recorded
+  if _uneven(path, rate):
+    return rate
+  return recorded / _step(recorded, rate)
+
+
+def _uneven(path: str | os.PathLike, rate: float) -> bool:
+  try:
+    return _timing(path, rate) is not None
+  except _ERRORS as error:
     raise ValueError(f'cannot decode {path}: {error}. {_REMEDY}') from error
 
 
@@ -149,8 +292,8 @@ def image_paths(directory: str | os.PathLike) -> list[pathlib.Path]:
   paths = sorted(
     (
       path
-      for path in pathlib.Path(directory).iterdir()
-      if path.suffix.lower() in IMAGES and not path.name.startswith('.')
+      for path in directories.entries(directory)
+      if path.suffix.lower() in IMAGES
     ),
     key=natural_order,
   )
@@ -160,15 +303,19 @@ def image_paths(directory: str | os.PathLike) -> list[pathlib.Path]:
       'of the frames of one clip'
     )
   numbers = [re.search(r'(\d+)$', path.stem) for path in paths]
-  if all(numbers):
+  if len(paths) > 2 and all(numbers):
     values = [int(number[1]) for number in numbers]
-    steps = np.diff(values)
-    if len(set(steps)) > 1:
-      at = int(np.argmax(steps != min(steps)))
-      raise ValueError(
-        f'{directory}: frames are missing, or there are too many, between '
-        f'{paths[at].name} and {paths[at + 1].name}; number them evenly'
-      )
+    steps = [after - before for before, after in itertools.pairwise(values)]
+    usual = sorted(steps)[(len(steps) - 1) // 2]
+    # Times in milliseconds are rounded: 33, 33, 34.
+    slack = 1 if usual >= _ROUNDED else 0
+    for at, one in enumerate(steps):
+      if abs(one - usual) > slack:
+        raise ValueError(
+          f'{directory}: frames are missing, or there are too many, between '
+          f'{paths[at].name} and {paths[at + 1].name}, since others are '
+          f'{usual} apart; number them evenly'
+        )
   return paths
 
 
@@ -238,6 +385,10 @@ def _video_stream(container: av.container.InputContainer):
   if not container.streams.video:
     raise ValueError('it has no video stream')
   video = container.streams.video[0]
+  if video.codec_context is None:
+    raise ValueError('its codec is unknown')
+  if video.width and video.height:
+    images.check_sides(video.height, video.width)
   # FFmpeg's own threads deadlocked with those of a data pipeline.
   video.thread_type = 'SLICE'
   video.codec_context.thread_count = 1
@@ -269,25 +420,26 @@ def _rate(video) -> float:
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-  """The frame as RGB, rotated as the file asks: uint8[H, W, 3]."""
-  rotated = np.rot90(
-    frame.to_ndarray(format='rgb24'), round(frame.rotation / 90)
+  """The frame as RGB, turned or mirrored as the file asks: uint8[H, W, 3]."""
+  pixels = frame.to_ndarray(format='rgb24')
+  matrix = frame.side_data.get(sidedata.Type.DISPLAYMATRIX)
+  if matrix is None:
+    return np.ascontiguousarray(pixels)
+  # x' = a x + c y and y' = b x + d y. Angles are rounded to right ones.
+  a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).astype(float)
+  if abs(b) + abs(c) > abs(a) + abs(d):
+    pixels, a, d = pixels.swapaxes(0, 1), c, b
+  return np.ascontiguousarray(
+    pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
   )
-  return np.ascontiguousarray(rotated)
 
 
 def _read_array(path: pathlib.Path) -> np.ndarray:
   try:
-    loaded = np.load(path, allow_pickle=False)
-    if path.suffix.lower() == '.npz':
-      with loaded as file:
-        names = list(file)
-        name = names[0] if len(names) == 1 else 'frames'
-        loaded = file[name]
-  # NumPy raises almost anything on a damaged file.
-  except Exception as error:
+    loaded = array_files.read(path, 'frames', alone=True)
+  except (ValueError, OSError) as error:
     raise ValueError(
-      f'cannot read {path}: {error!r}. Save uint8[T, H, W, C] with numpy.save, '
+      f'cannot read {path}: {error}. Save uint8[T, H, W, C] with numpy.save, '
       'or as `frames` with numpy.savez'
     ) from error
   if loaded.ndim == 3:
@@ -302,6 +454,10 @@ def _read_array(path: pathlib.Path) -> np.ndarray:
       f'{path} holds {loaded.dtype}{list(loaded.shape)}: frames are '
       'uint8[T, H, W] or uint8[T, H, W, C] of 1 or 3 channels'
     )
+  try:
+    images.check_sides(*loaded.shape[1:3])
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
   return loaded
 
 

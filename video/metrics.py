@@ -244,6 +244,7 @@ def with_restarts(
   truth: np.ndarray,
   *,
   wait: int = 5,
+  may_start: np.ndarray | None = None,
 ) -> Restarted:
   """Runs a tracker as the VOT challenge did (Kristan et al. 2016).
 
@@ -257,6 +258,7 @@ def with_restarts(
     truth: f32[T, 4]. In frames whose box is empty or NaN the tracker neither
       fails nor starts.
     wait: frames from a failure to the next start.
+    may_start: bool[T], frames in which the tracker may start; None for all.
   """
   truth = np.asarray(truth, float)
   usable = _area(truth) > 0
@@ -267,6 +269,8 @@ def with_restarts(
   for t, frame in enumerate(frames):
     if state is None:
       if t < next_start or not usable[t]:
+        continue
+      if may_start is not None and not may_start[t]:
         continue
       state = begin(frame, truth[t].astype(np.float32))
       boxes[t] = truth[t]

@@ -33,13 +33,36 @@ _ORIENTATIONS = {
 
 # Pillow reads more formats; some (EPS) start other programs.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+# The endings of their files.
+SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff')
+SUFFIXES += ('.webp',)
+# Formats that are not read, by bytes 4 to 12 of a file or its first.
+_OTHERS = {
+  b'ftypavif': 'AVIF',
+  b'ftypavis': 'AVIF',
+  b'ftypheic': 'HEIC',
+  b'ftypheix': 'HEIC',
+  b'ftypmif1': 'HEIC',
+  b'jP  \r\n\x87\n': 'JPEG 2000',
+  b'%PDF': 'PDF',
+  b'\xff\x4f\xff\x51': 'JPEG 2000',
+  b'<svg': 'SVG',
+}
+# The long side over the short side. Resizing the short side of a narrower
+# image to 256 takes gigabytes.
+MAX_RATIO = 100
+_PNG = b'\x89PNG\r\n\x1a\n'
+_PNG_TEXTS = (b'tEXt', b'zTXt', b'iTXt')
+# Sensors of 10 and 12 bits are stored in 16 without a factor.
+_BITS = (8, 10, 12)
 
 
 def decode(source: bytes | str | os.PathLike) -> np.ndarray:
   """Decodes an image as RGB: uint8[H, W, 3].
 
   The orientation of the EXIF tag is applied, transparent pixels become white,
-  16 bits are cut to the upper 8, and an animation to its first frame.
+  an animation is cut to its first frame, and 16 bits to the upper 8. Where no
+  pixel of a 16-bit image has more than 8, 10 or 12 bits, the upper 8 of these.
 
   Args:
     source: path, or contents of a file.
@@ -52,16 +75,27 @@ def decode(source: bytes | str | os.PathLike) -> np.ndarray:
   else:
     contents, name = pathlib.Path(source).read_bytes(), str(source)
   try:
-    with PIL.Image.open(io.BytesIO(contents), formats=_FORMATS) as image:
-      limit = PIL.Image.MAX_IMAGE_PIXELS
-      if limit and image.width * image.height > limit:
-        raise ValueError(f'more than {limit} pixels')
-      image.load()
-      orientation = image.getexif().get(PIL.ExifTags.Base.Orientation)
-      rgb = _to_rgb(image)
-      if orientation in _ORIENTATIONS:
-        rgb = rgb.transpose(_ORIENTATIONS[orientation])
-      return np.asarray(rgb)
+    try:
+      return _decode(contents)
+    except Exception:
+      plain = _without_texts(contents)
+      if len(plain) == len(contents):
+        raise
+    return _decode(plain)
+  except (
+    _Sides,
+    PIL.Image.DecompressionBombError,
+    PIL.Image.DecompressionBombWarning,
+  ) as error:
+    reason = str(error).partition(', could be')[0]
+    raise ValueError(
+      f'cannot decode {name}: {reason}. Leave it out, or reduce or crop it'
+    ) from error
+  except PIL.UnidentifiedImageError as error:
+    raise ValueError(
+      f'cannot decode {name}: {_unknown(contents)}. Leave it out, or save it '
+      'again as a JPEG or a PNG'
+    ) from error
   # Pillow raises almost anything on a damaged file.
   except Exception as error:
     raise ValueError(
@@ -70,13 +104,71 @@ def decode(source: bytes | str | os.PathLike) -> np.ndarray:
     ) from error
 
 
+def check_sides(height: int, width: int):
+  """Checks that an image is neither too large nor too narrow.
+
+  Raises:
+    ValueError: it is.
+  """
+  limit = PIL.Image.MAX_IMAGE_PIXELS
+  if limit and height * width > limit:
+    raise _Sides(
+      f'{width} x {height} are {width * height} pixels, which exceeds the '
+      f'limit of {limit}'
+    )
+  if max(height, width) > MAX_RATIO * min(height, width):
+    raise _Sides(
+      f'its sides of {width} x {height} pixels differ by a factor of more than '
+      f'{MAX_RATIO}'
+    )
+
+
+class _Sides(ValueError):
+  """The size of an image is beyond the limits."""
+
+
+def _decode(contents: bytes) -> np.ndarray:
+  with PIL.Image.open(io.BytesIO(contents), formats=_FORMATS) as image:
+    check_sides(image.height, image.width)
+    image.load()
+    orientation = image.getexif().get(PIL.ExifTags.Base.Orientation)
+    rgb = _to_rgb(image)
+    if orientation in _ORIENTATIONS:
+      rgb = rgb.transpose(_ORIENTATIONS[orientation])
+    return np.asarray(rgb)
+
+
+def _unknown(contents: bytes) -> str:
+  for mark, name in _OTHERS.items():
+    if mark in (contents[4 : 4 + len(mark)], contents[: len(mark)]):
+      return f'it is {name}, which is not read'
+  return f'it is none of {", ".join(_FORMATS)}'
+
+
+def _without_texts(contents: bytes) -> bytes:
+  """A PNG without its texts, whose size Pillow limits."""
+  if not contents.startswith(_PNG):
+    return contents
+  kept, position = [_PNG], len(_PNG)
+  while position < len(contents):
+    length = int.from_bytes(contents[position : position + 4])
+    end = position + 12 + length
+    if contents[position + 4 : position + 8] not in _PNG_TEXTS:
+      kept.append(contents[position:end])
+    position = end
+  return b''.join(kept)
+
+
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
   if image.mode == 'F':
     raise ValueError('its pixels are floating-point numbers of unknown range')
   if image.mode == 'I' or image.mode.startswith('I;16'):
     # Pillow's own conversion would cut off everything above 255.
-    values = np.asarray(image).clip(0, 65535) >> 8
-    return PIL.Image.fromarray(values.astype(np.uint8)).convert('RGB')
+    values = np.asarray(image).clip(0, 65535)
+    largest = int(values.max())
+    bits = next((bits for bits in _BITS if largest < 2**bits), 16)
+    values = (values >> (bits - 8)).astype(np.uint8)
+    return PIL.Image.fromarray(values).convert('RGB')
   if image.has_transparency_data:
     image = image.convert('RGBA')
     white = PIL.Image.new('RGBA', image.size, 'white')
@@ -116,8 +208,12 @@ def resize_short_side(image: np.ndarray, size: int) -> np.ndarray:
   Args:
     image: uint8[H, W, 3], or uint8[H, W].
     size: of the short side, in pixels.
+
+  Raises:
+    ValueError: the image is too narrow: the result would take gigabytes.
   """
   height, width = image.shape[:2]
+  check_sides(height, width)
   short = min(height, width)
   if short == size:
     return image

@@ -18,7 +18,6 @@ import os
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,12 +25,12 @@ import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
 from vision import resnet
 
+_MAX_BYTES = 2**30  # Of an .npz; a ResNet-152 has 240 MB.
 # Sources with these endings are paths, never repositories of the hub.
 _SUFFIXES = ('.safetensors', '.npz', '.pth', '.pt', '.bin')
 _LEAVES = {
@@ -195,8 +194,7 @@ def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
     if path.suffix == '.safetensors':
       tensors = safetensors.numpy.load_file(path)
     elif path.suffix == '.npz':
-      with np.load(path, allow_pickle=False) as arrays:
-        tensors = dict(arrays)
+      tensors = _read_npz(path)
     else:
       raise ValueError('only .safetensors and .npz are read: convert it first')
     tensors = {
@@ -207,18 +205,28 @@ def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
     for name, tensor in tensors.items():
       if not jnp.issubdtype(tensor.dtype, jnp.floating):
         raise ValueError(f'{name} is {tensor.dtype}: export it as float32')
+      with np.errstate(over='ignore', invalid='ignore'):  # Checked next.
+        tensors[name] = tensor.astype(np.float32)
+      if not np.isfinite(tensors[name]).all():
+        raise ValueError(
+          f'{name} has NaN or infinity: download or export the file again'
+        )
   except FileNotFoundError:
     raise
-  except (
-    EOFError,
-    OSError,
-    ValueError,
-    safetensors.SafetensorError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as error:
+  # A damaged file, or a type that NumPy lacks, raises almost anything.
+  except Exception as error:
     raise ValueError(f'cannot read weights from {source}: {error}') from error
-  return {k: v.astype(np.float32) for k, v in tensors.items()}
+  return tensors
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+  with zipfile.ZipFile(path) as archive:
+    # No member inflates to more than is written here.
+    size = sum(info.file_size for info in archive.infolist())
+  if size > _MAX_BYTES:
+    raise ValueError(f'it inflates to more than {_MAX_BYTES} bytes')
+  with np.load(path, allow_pickle=False) as arrays:
+    return dict(arrays)
 
 
 def _local_path(source: str | os.PathLike) -> pathlib.Path:

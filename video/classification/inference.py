@@ -23,6 +23,7 @@ import numpy as np
 
 from configs import schema
 from training import app
+from training import array_files
 from training import checkpoints
 from training import released
 from video import frames as frames_lib
@@ -279,14 +280,10 @@ def _read_features(path: pathlib.Path) -> np.ndarray:
       'classifier does not read images'
     )
   try:
-    features = np.load(path, allow_pickle=False)
-    if path.suffix.lower() == '.npz':
-      with features as file:
-        features = file['features']
-  # NumPy raises almost anything on a damaged file.
-  except Exception as error:
+    features = array_files.read(path, 'features')
+  except (ValueError, OSError) as error:
     raise ValueError(
-      f'cannot read {path}: {error!r}. Save f32[T, D] with numpy.save, or as '
+      f'cannot read {path}: {error}. Save f32[T, D] with numpy.save, or as '
       '`features` with numpy.savez'
     ) from error
   if (

@@ -14,16 +14,18 @@ Axes: T time, H height, W width, C channels.
 import collections
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import re
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from training import directories
 from training import problems as problems_lib
+from training import text_files
 from video import frames as frames_lib
 
 SPLITS = ('train', 'validation', 'test')
@@ -143,18 +145,26 @@ def ucf101(
   """
   videos = check_directory(videos, "of UCF101's classes")
   lists = check_directory(lists, 'of trainlist01.txt and the other lists')
-  names = {line.split()[1] for line in lines(lists / 'classInd.txt')}
   problems = problems_lib.Problems()
+  names = set()
+  for line_number, line in text_files.lines(lists / 'classInd.txt'):
+    if len(line.split()) == 2:
+      names.add(line.split()[1])
+    else:
+      problems['not the number and the name of a class'].append(
+        f'classInd.txt: line {line_number}: {line[:60]!r}'
+      )
   listed = {}
   for split in ('train', 'test'):
     path = lists / f'{split}list{number:02d}.txt'
-    for line in lines(path):
-      file = line.split()[0]
+    for _, line in text_files.lines(path):
+      # In training lists the number of the class follows.
+      file = re.sub(r'\s+\d+$', '', line)
       match = _GROUP.search(pathlib.PurePosixPath(file).stem)
       label = pathlib.PurePosixPath(file).parent.name
       if match is None or label not in names:
         problems['not Class/v_Class_g01_c01.avi, or no class'].append(
-          f'{path.name}: {line}'
+          f'{path.name}: {line[:200]}'
         )
       elif file in listed:
         problems['listed twice'].append(f'{path.name}: {file}')
@@ -168,17 +178,21 @@ def ucf101(
   files = {
     f'{folder.name}/{path.name}'.lower(): path
     for folder in folders(videos)
-    for path in folder.iterdir()
+    for path in directories.entries(folder)
   }
+  problems['missing file'] += [
+    str(videos / file) for file in listed if file.lower() not in files
+  ]
   candidates = [
     Clip(
       id=pathlib.PurePosixPath(file).stem,
       split='validation' if split == 'train' and group in held_out else split,
-      frames=files.get(file.lower(), videos / file),
+      frames=files[file.lower()],
       label=label,
       group=group,
     )
     for file, (split, label, group) in listed.items()
+    if file.lower() in files
   ]
   return _finish(videos, candidates, problems, skip_bad)
 
@@ -221,7 +235,10 @@ def captioned(
       'directory of train_list.txt, val_list.txt and test_list.txt as splits'
     )
   problems['captions, but in no split'] += sorted(set(by_id) - set(split_by_id))
-  files = {path.stem: path for path in _sorted(videos) if _is_clip(path)}
+  files = collections.defaultdict(list)
+  for path in _sorted(videos):
+    if _is_clip(path):
+      files[path.name if path.is_dir() else path.stem].append(path)
   candidates = []
   for name, split in split_by_id.items():
     # Line breaks end a caption in the official tools for evaluation.
@@ -231,17 +248,19 @@ def captioned(
       problems['caption without a word'].append(name)
     if not good:
       problems['video without captions'].append(name)
+    elif len(files[name]) == 1:
+      candidates.append(Clip(name, split, files[name][0], captions=good))
+    elif files[name]:
+      problems['more than one file of a video'].append(
+        ', '.join(path.name for path in files[name])
+      )
     else:
-      path = files.get(name, videos / f'{name}.mp4')
-      candidates.append(Clip(name, split, path, captions=good))
+      problems['missing file'].append(str(videos / f'{name}.mp4'))
   return _finish(videos, candidates, problems, skip_bad)
 
 
 def _read_json(path, split_by_id, by_id, problems):
-  try:
-    content = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not JSON: {error}') from error
+  content = text_files.read_json(path)
   if not isinstance(content, dict):
     raise ValueError(
       f'{path} must hold an object: `videos` and `sentences` as MSR-VTT has '
@@ -256,9 +275,12 @@ def _read_json(path, split_by_id, by_id, problems):
       else:
         problems['not a list of captions'].append(f'{path.name}: {name}')
     return
+  for field in ('videos', 'sentences'):
+    if not isinstance(content.get(field, []), list):
+      raise ValueError(f'{path}: `{field}` is not a list')
   for i, video in enumerate(content.get('videos', ())):
     try:
-      name, split = video['video_id'], video['split']
+      name, split = _text(video, 'video_id'), _text(video, 'split')
     except (TypeError, KeyError) as error:
       problems['no such field, or of another type'].append(
         f'{path.name}: videos[{i}]: {error}'
@@ -272,15 +294,25 @@ def _read_json(path, split_by_id, by_id, problems):
       split_by_id[name] = _NAMES[split]
   for i, sentence in enumerate(content['sentences']):
     try:
-      by_id[sentence['video_id']].append(str.strip(sentence['caption']))
+      name = _text(sentence, 'video_id')
+      by_id[name].append(_text(sentence, 'caption').strip())
     except (TypeError, KeyError) as error:
       problems['no such field, or of another type'].append(
         f'{path.name}: sentences[{i}]: {error}'
       )
 
 
+def _text(record: Any, field: str) -> str:
+  """A field that is text. Raises a KeyError or a TypeError."""
+  if not isinstance(record, dict):
+    raise TypeError(f'{text_files.shown(record)} is no object')
+  if not isinstance(record[field], str):
+    raise TypeError(f'{field} is {text_files.shown(record[field])}, not text')
+  return record[field]
+
+
 def _read_descriptions(path, by_id, problems):
-  for number, line in enumerate(lines(path), start=1):
+  for number, line in text_files.lines(path):
     if line.startswith('#'):
       continue
     name, space, caption = line.partition(' ')
@@ -299,12 +331,12 @@ def _read_split_lists(directory, problems) -> dict[str, str]:
     ('val', 'validation'),
     ('test', 'test'),
   ):
-    found = sorted(directory.glob(f'*{word}*.txt'))
+    found = directories.matching(directory, f'*{word}*.txt')
     if len(found) != 1:
       raise ValueError(
         f'{directory} must hold one file *{word}*.txt, not {len(found)}'
       )
-    for name in lines(found[0]):
+    for _, name in text_files.lines(found[0]):
       if name in split_by_id:
         problems['id in more than one list'].append(f'{found[0].name}: {name}')
       else:
@@ -328,10 +360,7 @@ def check_directory(path: str | os.PathLike, what: str) -> pathlib.Path:
 
 
 def _sorted(directory: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(
-    (path for path in directory.iterdir() if not path.name.startswith('.')),
-    key=frames_lib.natural_order,
-  )
+  return sorted(directories.entries(directory), key=frames_lib.natural_order)
 
 
 def folders(directory: pathlib.Path) -> list[pathlib.Path]:
@@ -342,12 +371,6 @@ def folders(directory: pathlib.Path) -> list[pathlib.Path]:
 def _is_clip(path: pathlib.Path) -> bool:
   suffix = path.suffix.lower()
   return path.is_dir() or suffix in (*frames_lib.VIDEOS, *frames_lib.ARRAYS)
-
-
-def lines(path: pathlib.Path) -> list[str]:
-  """The lines of a text file that are not empty, stripped."""
-  text = path.read_text(encoding='utf-8-sig')
-  return [line.strip() for line in text.split('\n') if line.strip()]
 
 
 def _finish(

@@ -3,7 +3,6 @@
 Axes: T time, D features.
 """
 
-import csv
 import dataclasses
 import os
 import pathlib
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from training import text_files
 from video.sources import clips
 
 
@@ -51,18 +51,23 @@ def fingertips(
   path = pathlib.Path(path)
   if names is None:
     beside = path.with_name('point_history_classifier_label.csv')
-    names = clips.lines(beside)
-  with open(path, newline='', encoding='utf-8-sig') as file:
-    rows = [row for row in csv.reader(file) if row]
+    names = [name for _, name in text_files.lines(beside)]
+  numbered = text_files.rows(path)
+  rows = [row for _, row in numbered]
   if len({len(row) for row in rows}) != 1 or len(rows[0]) % 2 != 1:
     raise ValueError(
       f'{path}: every row must hold a class and equally many pairs of numbers'
     )
-  try:
-    values = np.array(rows, np.float32)
-  except ValueError as error:
-    raise ValueError(f'{path} must hold numbers only: {error}') from error
-  labels = values[:, 0].astype(np.int32)
+  values = np.empty((len(rows), len(rows[0])), np.float32)
+  for i, (number, row) in enumerate(numbered):
+    try:
+      values[i] = row
+    except ValueError as error:
+      raise ValueError(
+        f'{path} must hold numbers only: line {number}: {error}'
+      ) from error
+  with np.errstate(invalid='ignore'):  # NaN and infinity are found next.
+    labels = values[:, 0].astype(np.int32)
   if (
     not np.isfinite(values).all()
     or (labels != values[:, 0]).any()

@@ -28,12 +28,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.io
 from absl import logging
 
+from training import array_files
+from training import directories
 from training import problems as problems_lib
 from video.sources import clips as clips_lib
 from video.sources import fingertips
+from video.sources import matlab
 
 SUBJECTS = {'train': (1, 3, 5, 7), 'test': (2, 4, 6, 8)}
 # By number, from 1; the short names of the data set's authors.
@@ -230,23 +232,28 @@ def _read(
 
 def _from_array(path: pathlib.Path, kind: _Kind) -> dict[_Key, np.ndarray]:
   try:
-    with np.load(path, allow_pickle=False) as file:
-      values = file[kind.array]
-      lengths, *numbers = (
-        file[name] for name in ('lengths', 'action', 'subject', 'trial')
-      )
+    names = ('lengths', 'action', 'subject', 'trial')
+    file = array_files.read_npz(path, (kind.array, *names))
+    values = file[kind.array]
+    lengths, *numbers = (file[name] for name in names)
   except (ValueError, KeyError, OSError) as error:
     raise ValueError(
       f'cannot read {path}: {error}. It must hold {kind.array}, lengths, '
       'action, subject and trial'
     ) from error
-  shapes = {array.shape for array in (lengths, *numbers)}
-  keys = np.stack(numbers, 1).tolist() if len(shapes) == 1 else []
-  keys = [tuple(key) for key in keys]
+  fields = (lengths, *numbers)
+  whole = len({array.shape for array in fields}) == 1 and all(
+    array.ndim == 1 and array.dtype.kind in 'iu' for array in fields
+  )
+  keys = []
+  if whole:
+    keys = list(zip(*(array.tolist() for array in numbers), strict=True))
   if (
     not keys
+    or values.dtype.kind not in 'iuf'
+    or values.ndim != 3
     or lengths.min() < 1
-    or lengths.sum() != len(values)
+    or sum(lengths.tolist()) != len(values)
     or len(set(keys)) != len(keys)
     or not all(map(_is_known, keys))
     or not np.isfinite(values).all()
@@ -265,7 +272,7 @@ def _from_folder(
   problems = problems_lib.Problems()
   pattern = re.compile(rf'a(\d+)_s(\d+)_t(\d+)_{re.escape(kind.ending)}')
   paths, found = {}, {}
-  present = sorted(folder.glob('*.mat'))
+  present = directories.matching(folder, '*.mat')
   if not present:
     raise ValueError(
       f'{folder} has no file such as a1_s1_t1_{kind.ending}: unpack the '
@@ -313,23 +320,17 @@ def _from_file(path: pathlib.Path, kind: _Kind) -> np.ndarray:
     ValueError: the file cannot be read, or has other contents.
   """
   try:
-    # Reads numbers only: nothing in a MATLAB file is run.
-    content = scipy.io.loadmat(path, variable_names=[kind.variable])
-  except Exception as error:
-    # SciPy raises almost anything on a damaged file.
-    raise ValueError(f'cannot read {path}: {error!r}') from error
-  value = content.get(kind.variable)
+    value = matlab.read(path, kind.variable)
+  except (ValueError, OSError) as error:
+    raise ValueError(f'cannot read {path}: {error}') from error
   if (
-    not isinstance(value, np.ndarray)
-    or value.dtype.kind not in 'iuf'
+    value is None
     or value.ndim != 3
     or value.shape[:2] != kind.shape
     or not value.shape[2]
     or not np.isfinite(value).all()
   ):
-    here = 'nothing' if value is None else f'{type(value).__name__}'
-    if isinstance(value, np.ndarray):
-      here = f'{value.dtype}{list(value.shape)}'
+    here = 'nothing' if value is None else f'{value.dtype}{list(value.shape)}'
     wanted = ', '.join(map(str, kind.shape))
     raise ValueError(
       f'{path}: {kind.variable} must be finite numbers [{wanted}, T], '

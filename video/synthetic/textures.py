@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from PIL import ImageDraw
 
+from training import directories
 from vision import images
 
 # rng, H, W -> uint8[H, W, 3]
@@ -119,7 +120,7 @@ def _find_images(directory: str) -> tuple[pathlib.Path, ...]:
       f'images={directory!r} is no directory: pass one that has images, '
       'or None for generated textures'
     )
-  paths = (p for p in root.rglob('*') if p.suffix.lower() in _SUFFIXES)
+  paths = (p for p in directories.below(root) if p.suffix.lower() in _SUFFIXES)
 
   def order(path):
     name = path.relative_to(root).as_posix()

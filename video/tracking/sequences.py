@@ -19,7 +19,7 @@ from training import results
 from video import data
 from video import figures
 from video import metrics
-from video.sources import otb
+from video.sources import tracks
 from video.tracking import baselines
 from video.tracking import evaluation
 from video.tracking import inference
@@ -54,7 +54,7 @@ def open_sequences(
   """Opens the sequences of a directory or of a data set.
 
   Args:
-    path: a directory, see `sources.otb`; or the name of a data set,
+    path: a directory, see `sources.tracks`; or the name of a data set,
       'tracks/NAME' or 'davis', see `video.data`.
 
   Returns:
@@ -67,7 +67,7 @@ def open_sequences(
   kind = str(path).partition('/')[0]
   if kind in _SPLITS and not pathlib.Path(path).is_dir():
     return data.open_split(str(path), _SPLITS[kind]), ''
-  tracks, problems = otb.otb(path)
+  found, problems = tracks.read(path)
   records = [
     {
       'id': track.id,
@@ -75,7 +75,7 @@ def open_sequences(
       'boxes': track.boxes,
       'hidden': track.hidden,
     }
-    for track in tracks
+    for track in found
   ]
   return records, problems
 
@@ -110,10 +110,16 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
   restarts = {name: {} for name in trackers}
   for record in source:
     i, frames, truth = record['id'], record['frames'], record['boxes']
+    # Trackers start only on a target whose centre is in the frame.
+    center = truth[:, :2] + truth[:, 2:] / 2
+    size = frames[0].shape[1::-1]
+    may_start = np.all((center >= 0) & (center <= size), axis=1)
     truths[i] = truth
     for name, tracker in trackers.items():
       boxes[name][i] = baselines.follow(tracker, frames, truth[0])
-      run = metrics.with_restarts(tracker.start, tracker.step, frames, truth)
+      run = metrics.with_restarts(
+        tracker.start, tracker.step, frames, truth, may_start=may_start
+      )
       restarts[name][i] = run.numbers()
     if jax.process_index() == 0:
       _write(
