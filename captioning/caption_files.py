@@ -4,13 +4,13 @@ Nothing here may import JAX: `captioning.score` starts in a moment.
 """
 
 import collections
-import csv
-import json
 import os
 import pathlib
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from training import text_files
 
 # Names of the column of the image, and of the caption, of a table.
 _IDS = ('image_id', 'id', 'image', 'image_name', 'file_name', 'filename')
@@ -37,22 +37,18 @@ def read(path: str | os.PathLike) -> dict[str, list[str]]:
     ValueError: it has another form; the message says which there are.
   """
   path = pathlib.Path(path)
-  text = path.read_text(encoding='utf-8-sig')
   ending = path.suffix.lower()
+  delimiter = {'.csv': ',', '.tsv': '\t'}.get(ending)
+  if delimiter:
+    pairs = _table(text_files.rows(path, delimiter), delimiter)
+  elif ending == '.txt':
+    pairs = _lines(text_files.read(path))
+  else:
+    pairs = _from_json(text_files.read_json(path))
+  found = collections.defaultdict(list)
   try:
-    if ending in ('.csv', '.tsv'):
-      pairs = _table(text, '\t' if ending == '.tsv' else ',')
-    elif ending == '.txt':
-      pairs = _lines(text)
-    else:
-      pairs = _from_json(json.loads(text))
-    found = collections.defaultdict(list)
     for key, caption in pairs:
       found[key].append(caption)
-  except json.JSONDecodeError as error:
-    raise ValueError(
-      f'{path} is not JSON: {error}. Other files end in .csv, .tsv or .txt'
-    ) from error
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   if not found:
@@ -102,10 +98,11 @@ def _field(item: dict[str, Any], names: Iterable[str]) -> str:
   )
 
 
-def _table(text: str, delimiter: str) -> Iterable[tuple[str, str]]:
-  rows = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
-  names = [name.strip() for name in rows.fieldnames or []]
-  rows.fieldnames = names
+def _table(
+  rows: list[tuple[int, list[str]]], delimiter: str
+) -> Iterable[tuple[str, str]]:
+  _, header = rows[0] if rows else (1, [])
+  names = [name.strip() for name in header]
   columns = []
   for known in (_IDS, _CAPTIONS):
     column = next((name for name in known if name in names), None)
@@ -114,11 +111,14 @@ def _table(text: str, delimiter: str) -> Iterable[tuple[str, str]]:
         f'the first line must name the columns, such as image_id{delimiter}'
         f'caption, one of {", ".join(known)} among them, not {", ".join(names)}'
       )
-    columns.append(column)
-  for row in rows:
+    columns.append(names.index(column))
+  for number, row in rows[1:]:
+    if len(row) != len(names):
+      raise ValueError(
+        f'line {number} has {len(row)} columns, not {len(names)}'
+        ': put captions with commas between quotes'
+      )
     key, caption = (row[column] for column in columns)
-    if caption is None:
-      raise ValueError(f'line {rows.line_num} has no caption: quote commas')
     yield _NUMBER.sub('', key), caption
 
 

@@ -109,7 +109,7 @@ def test_images_of_lists_are_their_positions(tmp_path, name, write):
     ('a.json', '[{"caption": "x"}]', 'none of the fields image_id'),
     ('a.json', '[]', 'no captions'),
     ('a.csv', 'one,two\n1,a', 'must name the columns'),
-    ('a.csv', 'image_id,caption\n1', 'line 2 has no caption'),
+    ('a.csv', 'image_id,caption\n1', 'line 2 has 1 columns'),
     ('a.txt', 'a\tb\nc', 'some have none'),
   ],
 )
