@@ -525,6 +525,6 @@ def test_the_workdir_of_something_else_is_a_clear_error(tmp_path):
     inference.load(tmp_path)
   checkpoints.write_json(tmp_path / 'config.json', {'decoder': {}})
   with pytest.raises(
-    ValueError, match='not the config of a sketch_rnn.main run'
+    ValueError, match='the config of a sketch_rnn.main run'
   ):
     inference.load(tmp_path)
