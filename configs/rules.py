@@ -1,6 +1,6 @@
 """Rules for the values of config fields, and their check.
 
-  schema = rules.Schema({'batch_size': rules.integer(1), ...})
+  schema = rules.Schema('task.main', {'batch_size': rules.integer(1), ...})
   schema.check(config)
 
 A rule belongs to one field. A group of fields is a `Group` or a dict. Rules of
@@ -23,6 +23,7 @@ import ml_collections
 
 _MAX_PROBLEMS = 3  # In one error.
 _MAX_NAMES = 12  # Of known fields, in an error.
+_ABSENT, _NO_FIELD = 'is missing', 'no such field'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +185,7 @@ class Schema:
   """The rules for the configs of one command.
 
   Attributes:
+    command: trains by these configs, for errors.
     fields: name -> a `Rule`, a `Group`, a dict of fields, or a function from
       the config to one of them, or to None if another field is wrong.
     together: functions of a config that yield what is wrong with several
@@ -191,6 +193,7 @@ class Schema:
     of_training: paths of fields that training alone reads.
   """
 
+  command: str
   fields: Mapping[str, Any]
   together: Sequence[Callable[[ml_collections.ConfigDict], Iterator[str]]] = ()
   of_training: frozenset[str] = frozenset()
@@ -221,6 +224,8 @@ class Schema:
     ]
     if training and not found:
       found = [problem for rule in self.together for problem in rule(config)]
+    if origin and any(_ABSENT in x or _NO_FIELD in x for x in found):
+      origin = f'{origin} is not the config of a {self.command} run'
     _raise(found, origin)
 
   def unknown_field(
@@ -294,13 +299,13 @@ def _problems(value, rule, config, path) -> Iterator[str]:
 
 
 def _missing(path: str) -> str:
-  return f'{path} is missing'
+  return f'{path} {_ABSENT}'
 
 
 def _unknown(path: str, name: str, known: list[str]) -> str:
   near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
   if near:
-    return f'{path}: no such field; did you mean {near[0]}?'
+    return f'{path}: {_NO_FIELD}; did you mean {near[0]}?'
   names = ', '.join(known[:_MAX_NAMES]) or 'no fields'
   more = ', ...' if len(known) > _MAX_NAMES else ''
-  return f'{path}: no such field; there are {names}{more}'
+  return f'{path}: {_NO_FIELD}; there are {names}{more}'

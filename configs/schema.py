@@ -303,6 +303,7 @@ def _check_captioning(config: ml_collections.ConfigDict) -> Problems:
 
 
 CAPTIONING = Schema(
+  'captioning.main',
   dict(
     **_EVERY,
     best_metric=choice(*_SCORES, 'true', 'complete'),
@@ -383,6 +384,7 @@ SKETCH_MODEL = arguments(
   dtype=_DTYPE,
 )
 SKETCH_RNN = Schema(
+  'sketch_rnn.main',
   dict(
     **_EVERY,
     best_metric=choice('loss', 'reconstruction', 'reconstruction_masked', 'kl'),
@@ -459,6 +461,7 @@ def _check_classification(config: ml_collections.ConfigDict) -> Problems:
 
 
 VIDEO_CLASSIFY = Schema(
+  'video.classify',
   dict(
     **_EVERY,
     best_metric=choice(*dict.fromkeys((*_CLIP_SCORES, *_STREAM_SCORES))),
@@ -537,6 +540,7 @@ def _check_clip_captioning(config: ml_collections.ConfigDict) -> Problems:
 
 
 VIDEO_CAPTION = Schema(
+  'video.caption',
   dict(
     **_EVERY,
     best_metric=choice(*_SCORES, *_EVENT_SCORES),
@@ -626,6 +630,7 @@ def _check_tracking(config: ml_collections.ConfigDict) -> Problems:
 
 
 VIDEO_TRACK = Schema(
+  'video.track',
   dict(
     **_EVERY,
     best_metric=choice('success_auc', 'success_rate_50', 'precision_20px'),

@@ -274,7 +274,7 @@ def test_samples_and_beams_are_not_mixed(changes, message):
     ('[]', 'config.json is not the config of a run: it has no fields'),
     ('null', 'config.json is not the config of a run: it has no fields'),
     ('"x"', 'config.json is not the config of a run: it has no fields'),
-    ('{}', r'config.json: config.seed is missing'),
+    ('{}', 'config.json is not the config of a .* run: config.seed is missing'),
     ('{"seed": {}}', 'config.seed=.* must be an integer'),
     ('\xff', 'config.json is not JSON'),
   ],

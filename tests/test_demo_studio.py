@@ -62,7 +62,7 @@ def test_what_cannot_be_used_does_not_stop_the_others(trained, tmp_path):
   assert missing['name'] == 'empty' and 'does not exist' in missing['error']
   assert 'another version' in written['error']
   assert 'Train it again' in written['error']
-  assert 'config.json: config.seed is missing' in lacks['error']
+  assert 'captioning.main run: config.seed is missing' in lacks['error']
   assert list(studio.sketchers) == ['model']
   studio.stop()
 

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import sketch_kanji
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import generation
 from sketch_rnn import inference
@@ -490,21 +491,21 @@ def test_a_malformed_drawing_is_named(vae):
 
 def write_workdir(workdir, model, variables, examples):
   """What training leaves."""
-  config = {
-    'model': {
+  config = sketch_kanji.get_config()
+  config.model.update(
+    {
       field.name: getattr(model, field.name)
       for field in dataclasses.fields(model)
       if field.name not in ('dtype', 'parent', 'name')
-    },
-    'best_metric': 'loss',
-    'best_mode': 'min',
-  }
-  checkpoints.write_json(workdir / 'config.json', config)
+    }
+  )
+  checkpoints.write_config(workdir, config)
   state = parallel.create_state(variables, optax.identity())
   with checkpoints.Checkpoints(
     workdir, best_metric='loss', mode='min'
   ) as saved:
-    saved.save(state, extras={'config': config, 'drawings': examples.to_dict()})
+    extras = {'config': config.to_dict(), 'drawings': examples.to_dict()}
+    saved.save(state, extras=extras)
 
 
 def test_a_workdir_draws_what_its_model_does(tmp_path):
@@ -524,5 +525,7 @@ def test_the_workdir_of_something_else_is_a_clear_error(tmp_path):
   with pytest.raises(FileNotFoundError, match='config.json does not exist'):
     inference.load(tmp_path)
   checkpoints.write_json(tmp_path / 'config.json', {'decoder': {}})
-  with pytest.raises(ValueError, match='not the workdir of a sketch_rnn run'):
+  with pytest.raises(
+    ValueError, match='the config of a sketch_rnn.main run'
+  ):
     inference.load(tmp_path)

@@ -13,6 +13,7 @@ import optax
 import PIL.Image
 import pytest
 
+from configs import sketch_sheep
 from sketch_rnn import builders
 from sketch_rnn import examples
 from sketch_rnn import file_formats
@@ -92,23 +93,17 @@ def write_workdir(workdir, data_dir, **arguments):
   )
   # Drawings are to have some points.
   variables['params']['output']['bias'][:3] = [1, 0, -1]
-  config = {
-    'model': arguments,
-    'data': {
-      'name': 'sketches/few',
-      'data_dir': str(data_dir),
-      'categories': [],
-    },
-    'best_metric': 'loss',
-    'best_mode': 'min',
-  }
-  checkpoints.write_json(workdir / 'config.json', config)
+  config = sketch_sheep.get_config()
+  config.model.update(arguments)
+  config.data.update(name='sketches/few', data_dir=str(data_dir))
+  checkpoints.write_config(workdir, config)
   state = parallel.create_state(variables, optax.identity())
   drawings = examples.Examples(SCALE, LENGTH, ('cat', 'pig')).to_dict()
   with checkpoints.Checkpoints(
     workdir, best_metric='loss', mode='min'
   ) as saved:
-    saved.save(state, extras={'config': config, 'drawings': drawings})
+    extras = {'config': config.to_dict(), 'drawings': drawings}
+    saved.save(state, extras=extras)
   return workdir
 
 
