@@ -159,7 +159,7 @@ def run_terminated(shell: Shell) -> Terminated:
   ):
     run = run or shell.resume(workdir)
     run.stop_when(commands.reached(workdir, step), signal.SIGTERM)
-    stopped.outputs.append(run.finish())
+    stopped.outputs.append(run.finish(143))
     stopped.saved.append(max(commands.saved_steps(workdir)))
     stopped.reported.append(commands.lines(workdir))
   shell.resume(workdir).finish()
@@ -171,7 +171,7 @@ def run_in_two(shell: Shell) -> Terminated:
   train = functools.partial(shell.train, workdir)
   processes = shell.in_two(train)
   processes[1].stop_when(commands.reached(workdir, 4), signal.SIGTERM)
-  outputs = [process.finish() for process in processes]
+  outputs = [process.finish(143) for process in processes]
   stopped = Terminated(
     workdir,
     outputs,

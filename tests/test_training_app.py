@@ -55,7 +55,7 @@ def test_hosts_need_all_three_flags(given):
 
 
 def test_nothing_stops_without_sigterm():
-  assert not app.stopping(0)
+  assert not app.stopping()
   app.raise_if_stopping()
 
 
@@ -66,10 +66,10 @@ from training import app
 
 def main(config, workdir):
   print('workdir', workdir, 'a', config.a)
-  assert not app.stopping(0)
+  assert not app.stopping()
   app.raise_if_stopping()
   os.kill(os.getpid(), signal.SIGTERM)
-  assert app.stopping(1)
+  assert app.stopping()
   app.raise_if_stopping()
   print('never')
 
@@ -77,7 +77,7 @@ app.run(main)
 """
 
 
-def test_sigterm_ends_a_main_with_status_zero(tmp_path):
+def test_sigterm_ends_a_main_with_its_status(tmp_path):
   (tmp_path / 'config.json').write_text('{"a": 5}')
   run = subprocess.run(
     [sys.executable, '-c', _MAIN, '--workdir=.'],
@@ -87,7 +87,7 @@ def test_sigterm_ends_a_main_with_status_zero(tmp_path):
     text=True,
     check=False,
   )
-  assert run.returncode == 0, run.stderr
+  assert run.returncode == 143, run.stderr
   assert run.stdout == f'workdir {tmp_path} a 5\n'
   assert 'Stopped by SIGTERM' in run.stderr
 
@@ -167,7 +167,7 @@ from training import app
 
 def main(config, workdir):
   os.kill(os.getpid(), signal.SIGINT)
-  assert app.stopping(1)
+  assert app.stopping()
   if {twice}:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
