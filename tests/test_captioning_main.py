@@ -288,6 +288,7 @@ def test_only_the_first_process_writes(runs):
   left = {path.name for path in stopped.workdir.iterdir()}
   assert left == {
     '.lock',
+    '.results.lock',
     'checkpoints',
     'config.json',
     'log.1.txt',
