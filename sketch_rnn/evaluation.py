@@ -126,7 +126,7 @@ class Evaluator:
     """
     total = Metrics.empty()
     for _, batch in parallel.prefetch(batching.read(self._batches)):
-      app.raise_if_stopping(together=True)
+      app.raise_if_stopping()
       total = total.merge(self._step(variables, batch))
     return scores(total, self._config)
 

@@ -24,6 +24,7 @@ import pytest
 from captioning import caption
 from captioning import data
 from training import batching
+from training import hosts
 
 NUM_STEPS = 36
 # configs/scenes.py in small; every interval divides other steps.
@@ -178,6 +179,12 @@ def run_in_two(shell: Shell) -> Terminated:
     [max(commands.saved_steps(workdir))],
     [commands.lines(workdir)],
   )
+  processes = shell.in_two(train)
+  processes[1].stop_when(
+    commands.saving(workdir, stopped.saved[0] + 1), signal.SIGKILL
+  )
+  processes[1].finish(-signal.SIGKILL)
+  stopped.outputs.append(processes[0].finish(hosts.LOST))
   for process in shell.in_two(train):
     process.finish()
   return stopped
@@ -266,10 +273,17 @@ def test_terminated_run_equals_the_uninterrupted(runs, uninterrupted):
 
 def test_sigterm_to_one_process_stops_both_at_the_same_step(runs):
   stopped = runs['run_in_two'].result()
-  for output in stopped.outputs:
+  for output in stopped.outputs[:2]:
     assert 'Stopped by SIGTERM' in output
   assert 4 <= stopped.saved[0] < NUM_STEPS
   assert stopped.saved[0] == stopped.reported[0][-1]['step']
+
+
+def test_a_killed_process_ends_the_other_with_a_sentence(runs):
+  output = runs['run_in_two'].result().outputs[2]
+  host = socket.gethostname()
+  assert f'error: process 1 ({host}) has died: all processes stop' in output
+  assert 'Traceback' not in output
 
 
 def test_two_processes_equal_two_devices(runs, uninterrupted):
@@ -280,8 +294,8 @@ def test_two_processes_equal_two_devices(runs, uninterrupted):
 
 def test_only_the_first_process_writes(runs):
   stopped = runs['run_in_two'].result()
-  # One file of events from each of the two starts, no step told twice.
-  assert len(list((stopped.workdir / 'tensorboard').iterdir())) == 2
+  # One file of events from each of the three starts, no step told twice.
+  assert len(list((stopped.workdir / 'tensorboard').iterdir())) == 3
   for kind in ('train/', 'validation/'):
     steps = [line['step'] for line in commands.lines(stopped.workdir, kind)]
     assert len(steps) == len(set(steps))

@@ -55,7 +55,7 @@ def test_hosts_need_all_three_flags(given):
 
 
 def test_nothing_stops_without_sigterm():
-  assert not app.stopping()
+  assert not app.stopping(0)
   app.raise_if_stopping()
 
 
@@ -66,10 +66,10 @@ from training import app
 
 def main(config, workdir):
   print('workdir', workdir, 'a', config.a)
-  assert not app.stopping()
+  assert not app.stopping(0)
   app.raise_if_stopping()
   os.kill(os.getpid(), signal.SIGTERM)
-  assert app.stopping()
+  assert app.stopping(1)
   app.raise_if_stopping()
   print('never')
 
@@ -167,7 +167,7 @@ from training import app
 
 def main(config, workdir):
   os.kill(os.getpid(), signal.SIGINT)
-  assert app.stopping()
+  assert app.stopping(1)
   if {twice}:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)

@@ -303,37 +303,26 @@ def start_hosts(
   multihost_utils.sync_global_devices('start')
 
 
-def stopping() -> bool:
-  """Returns True if any of the hosts has received SIGTERM.
+def stopping(step: int) -> bool:
+  """Returns True if any of the hosts has received SIGTERM, before `step`.
 
-  All hosts call it equally often, and it returns the same in all of them, so
-  that all save the same checkpoint.
+  All hosts return the same for the same step, so that all save the same
+  checkpoint. Orbax asks JAX with the number of the step, too: another count, of
+  the batches of an evaluation for example, would never be reached.
   """
-  return _stopping()
-
-
-_calls = itertools.count()  # Those on several hosts, where they are alike.
-
-
-def _stopping() -> bool:
   if jax.process_count() > 1:
-    return multihost_utils.reached_preemption_sync_point(next(_calls))
+    return multihost_utils.reached_preemption_sync_point(step)
   return _terminated.is_set()
 
 
-def raise_if_stopping(*, together: bool = False):
-  """Stops long work between its steps.
-
-  Args:
-    together: all hosts call it equally often, as `stopping`. Otherwise the work
-      is finished first on several hosts.
+def raise_if_stopping():
+  """Stops long work between steps; on several hosts it is finished first.
 
   Raises:
     Stopped: SIGTERM was received.
   """
-  if together or jax.process_count() == 1:
-    if _stopping():
-      raise Stopped
+  if jax.process_count() == 1 and _terminated.is_set():
+    raise Stopped
 
 
 def read_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:

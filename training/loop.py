@@ -97,7 +97,7 @@ class Run:
     for number in range(start, config.num_steps + 1):
       self._scores = None
       last = number == config.num_steps
-      stop = app.stopping()
+      stop = app.stopping(number)
       logs = number % config.log_every == 0
       saves = number > start and number % config.checkpoint_every == 0
       evaluates = (

@@ -32,7 +32,7 @@ def predict(step: Callable, variables: Any, batches: Batches) -> Iterator[Any]:
     Stopped: SIGTERM was received.
   """
   for host, batch in parallel.prefetch(batches):
-    app.raise_if_stopping(together=True)
+    app.raise_if_stopping()
     outputs = step(variables, batch)
     for i in np.flatnonzero(parallel.gather(host['mask'])):
       yield jax.tree.map(lambda x, i=i: x[i], outputs)
@@ -56,7 +56,7 @@ def measure(
   """
   total = None
   for _, batch in parallel.prefetch(batches):
-    app.raise_if_stopping(together=True)
+    app.raise_if_stopping()
     part = step(variables, batch)
     total = part if total is None else total.merge(part)
   return {name: float(x) for name, x in total.compute().items()}
