@@ -86,11 +86,12 @@ def make_self_critical(
   examples: examples_lib.Examples,
   training: batching.Source,
   config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
 ) -> self_critical.SelfCritical:
   """Creates the sampler of captions; its scorers end with the stack."""
   fields = config.self_critical
   scorer = rewards_lib.Rewards(
-    records.count_frequencies(config, training, examples.vocabulary),
+    records.count_frequencies(config, workdir, training, examples.vocabulary),
     cider=fields.cider,
     bleu=fields.bleu,
     workers=fields.workers,
@@ -192,7 +193,9 @@ def train_and_evaluate(
     )
     sample = None
     if config.self_critical.num_samples:
-      sample = make_self_critical(stack, captioner, examples, training, config)
+      sample = make_self_critical(
+        stack, captioner, examples, training, config, workdir
+      )
     for step in run.steps():
       if step.evaluates:
         variables = [run.state.variables]

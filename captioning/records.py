@@ -138,6 +138,7 @@ def find_concepts(
 
 def count_frequencies(
   config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
   training: batching.Source,
   vocabulary: vocabulary_lib.Vocabulary,
 ) -> rewards.Frequencies:
@@ -145,6 +146,7 @@ def count_frequencies(
 
   Args:
     config: `data`.
+    workdir: for the file where the data set's directory is read-only.
     training: the training split.
     vocabulary: of the captioner.
   """
@@ -156,6 +158,7 @@ def count_frequencies(
     fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
     vocabulary=vocabulary,
     max_length=config.data.max_length,
+    otherwise=workdir / name,
   )
 
 

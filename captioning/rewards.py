@@ -10,6 +10,7 @@ Axes: B images, S samples, R references, T words, N n-grams.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -94,7 +95,8 @@ class Frequencies:
         )
       beside.replace(self.path)
     finally:
-      beside.unlink(missing_ok=True)
+      with contextlib.suppress(OSError):
+        beside.unlink(missing_ok=True)
 
 
 def count(
@@ -104,6 +106,7 @@ def count(
   fingerprint: str,
   vocabulary: vocabulary_lib.Vocabulary,
   max_length: int,
+  otherwise: str | os.PathLike | None = None,
 ) -> Frequencies:
   """The number of images in which each n-gram occurs: counted once, then read.
 
@@ -116,25 +119,34 @@ def count(
     fingerprint: of the data; see `data.fingerprint`.
     vocabulary: words to numbers.
     max_length: T, to which captions are cut in training.
+    otherwise: path of the file where `path` cannot be written.
   """
   digest = hashlib.sha256(vocabulary.to_json().encode())
   digest.update(f'{fingerprint} {max_length}'.encode())
-  frequencies = Frequencies(
-    pathlib.Path(path).absolute(), digest.hexdigest()[:32]
+  candidates = [
+    Frequencies(pathlib.Path(one).absolute(), digest.hexdigest()[:32])
+    for one in (path, otherwise)
+    if one is not None
+  ]
+  for frequencies in candidates:
+    if frequencies.path.exists():
+      try:
+        frequencies.read()
+        return frequencies
+      except ValueError as error:
+        logging.warning('Counting again: %s', error)
+  counted = metrics.CiderD.count(
+    [words(vocabulary.encode(text, max_length)) for text in texts]
+    for texts in captions
   )
-  if frequencies.path.exists():
+  for frequencies in candidates[:-1]:
     try:
-      frequencies.read()
+      frequencies._write(counted)
       return frequencies
-    except ValueError as error:
-      logging.warning('Counting again: %s', error)
-  frequencies._write(
-    metrics.CiderD.count(
-      [words(vocabulary.encode(text, max_length)) for text in texts]
-      for texts in captions
-    )
-  )
-  return frequencies
+    except OSError as error:  # Shared data are often read-only.
+      logging.info('%s; writing %s', error, candidates[-1].path)
+  candidates[-1]._write(counted)
+  return candidates[-1]
 
 
 def words(tokens: np.ndarray) -> list[int]:

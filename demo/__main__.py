@@ -23,6 +23,7 @@ import webbrowser
 
 import uvicorn
 
+from demo import connections
 from demo import guard
 from demo import server
 from demo import studio as studio_lib
@@ -118,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
   running = uvicorn.Server(
     uvicorn.Config(
       application,
+      http=connections.Connection,
       ws='wsproto',
       ws_max_size=2**20,
       limit_concurrency=_MAX_CONNECTIONS,

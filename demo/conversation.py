@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from absl import logging
 from starlette import websockets
 
 from demo import messages
@@ -44,19 +45,33 @@ class Conversation:
 
   async def run(self):
     """Serves the client until it leaves."""
-    sender = asyncio.create_task(self._send_all())
+    tasks = [
+      asyncio.create_task(work())
+      for work in (self._receive_all, self._send_all)
+    ]
     try:
-      while True:
-        received = await self._socket.receive()
-        if received['type'] == 'websocket.disconnect':
-          break
-        self._handle(received.get('text') or received.get('bytes') or b'')
+      # A sender that fails ends the socket: a client would wait for ever.
+      await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
       for continuation in self._open.values():
         continuation.request.cancel()
-      sender.cancel()
-      with contextlib.suppress(asyncio.CancelledError, Exception):
-        await sender
+      for task in tasks:
+        task.cancel()
+      await asyncio.wait(tasks)
+    for task in tasks:
+      error = None if task.cancelled() else task.exception()
+      # A client that has left is no error.
+      if error and not isinstance(error, websockets.WebSocketDisconnect):
+        logging.error('A WebSocket fails and is closed', exc_info=error)
+        with contextlib.suppress(Exception):
+          await self._socket.close(1011)
+
+  async def _receive_all(self):
+    while True:
+      received = await self._socket.receive()
+      if received['type'] == 'websocket.disconnect':
+        return
+      self._handle(received.get('text') or received.get('bytes') or b'')
 
   async def _send_all(self):
     while True:

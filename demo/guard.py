@@ -5,8 +5,11 @@ browser must not use it: the origin is checked. They must not reach it by a host
 name that resolves to this machine either: the host is checked.
 """
 
+import asyncio
+import contextlib
 import ipaddress
 import json
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -35,6 +38,12 @@ HEADERS = {
   ),
   'Cache-Control': 'no-store',
 }
+# A name or an address, and a port: no user names, paths or blanks.
+_HOST = re.compile(
+  r'(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?', re.IGNORECASE
+)
+# Of the body of a request that is refused.
+_DISCARD_BYTES, _DISCARD_SECONDS = 200_000_000, 10.0
 LOOPBACK = ('localhost', '127.0.0.1', '::1')
 
 
@@ -69,8 +78,11 @@ class Guard:
         await send({'type': 'websocket.close', 'code': 1008, 'reason': reason})
       return
 
+    unread = _Unread(scope, receive)
+
     async def send_with_headers(message):
       if message['type'] == 'http.response.start':
+        unread.refused = message['status'] >= 400
         headers = list(message.get('headers', ()))
         present = {name.lower() for name, _ in headers}
         headers += [
@@ -79,15 +91,25 @@ class Guard:
           if name.lower().encode() not in present
         ]
         message = {**message, 'headers': headers}
+      elif unread.refused and not message.get('more_body', False):
+        # Closing the connection now would reset it, and a client that is still
+        # sending would not see the answer, which is complete here.
+        await send({**message, 'more_body': True})
+        await unread.discard()
+        message = {'type': 'http.response.body'}
       await send(message)
 
     if reason is None:
-      await self._app(scope, receive, send_with_headers)
+      await self._app(scope, unread.receive, send_with_headers)
     else:
       await _refuse(send_with_headers, reason)
 
   def _reason(self, scope) -> str | None:
     """Returns the reason to refuse a request, or None."""
+    names = [name for name, _ in scope['headers']]
+    if b'content-length' in names and b'transfer-encoding' in names:
+      # A proxy may read another length than this server.
+      return 'send either Content-Length or Transfer-Encoding'
     host = _header(scope, b'host')
     if host is None or not self._knows(_name(host)):
       return (
@@ -117,6 +139,29 @@ class Guard:
     return True
 
 
+class _Unread:
+  """The part of a request's body that has not been read."""
+
+  def __init__(self, scope, receive):
+    self.refused = False
+    self._receive = receive
+    # One that waits for '100 Continue' does not send it.
+    self._ended = _header(scope, b'expect') is not None
+
+  async def receive(self):
+    message = await self._receive()
+    if message['type'] != 'http.request' or not message.get('more_body', False):
+      self._ended = True
+    return message
+
+  async def discard(self):
+    with contextlib.suppress(TimeoutError):
+      async with asyncio.timeout(_DISCARD_SECONDS):
+        size = 0
+        while not self._ended and size < _DISCARD_BYTES:
+          size += len((await self.receive()).get('body', b''))
+
+
 def _header(scope, name: bytes) -> str | None:
   """The value of a header; None if it is absent or repeated."""
   values = [value for key, value in scope['headers'] if key == name]
@@ -124,10 +169,9 @@ def _header(scope, name: bytes) -> str | None:
 
 
 def _name(host: str) -> str:
-  """The host name of a Host header, without port and IPv6 brackets."""
-  if host.startswith('['):
-    return host[1:].partition(']')[0].lower()
-  return host.partition(':')[0].lower()
+  """The name in a Host header, without port and brackets; '' if malformed."""
+  found = _HOST.fullmatch(host)
+  return (found[1] or found[2]).lower() if found else ''
 
 
 async def _refuse(send, reason: str):

@@ -313,6 +313,8 @@ def _is_number(value: Any, maximum: float) -> bool:
 def _shown(value: Any) -> str:
   """A value as JSON, shortened to 60 characters."""
   shown = json.dumps(value, ensure_ascii=False, default=str)
+  # Half of a surrogate pair is JSON, but cannot be sent as UTF-8.
+  shown = shown.encode(errors='backslashreplace').decode()
   return shown if len(shown) <= 60 else f'{shown[:57]}...'
 
 

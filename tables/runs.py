@@ -31,6 +31,10 @@ Row, Table = rows_lib.Row, rows_lib.Table
 # (Name of a table, name of a row) -> reasons why it was not run here.
 Reasons = Mapping[tuple[str, str], Sequence[str]]
 
+# Exit statuses of a run that a signal has stopped: a `main` turns SIGTERM into
+# 143 and Ctrl-C into 130; before that it ends by the signal.
+_STOPPED = (143, 130, -signal.SIGTERM, -signal.SIGINT)
+
 # Stands for the seed in a command that is printed for several seeds.
 _SEED = '@SEED@'
 
@@ -319,8 +323,8 @@ def run_missing(
         run, status = running.pop(future), future.result()
         if run.ended():
           continue
-        if status == 0 or processes.stopped:
-          # After SIGTERM: start no other run.
+        if status in _STOPPED or processes.stopped:
+          # After SIGTERM or Ctrl-C: start no other run.
           stopped = True
           reasons[run.key[:2]].append('stopped; the same command resumes it')
         else:

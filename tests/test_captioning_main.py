@@ -27,6 +27,7 @@ from captioning import main
 from configs import scenes
 from training import app
 from training import batching
+from training import hosts
 
 NUM_STEPS = 36
 # configs/scenes.py in small; every interval divides other steps.
@@ -160,7 +161,7 @@ def run_terminated(shell: Shell) -> Terminated:
   ):
     run = run or shell.resume(workdir)
     run.stop_when(commands.reached(workdir, step), signal.SIGTERM)
-    stopped.outputs.append(run.finish())
+    stopped.outputs.append(run.finish(143))
     stopped.saved.append(max(commands.saved_steps(workdir)))
     stopped.reported.append(commands.lines(workdir))
   shell.resume(workdir).finish()
@@ -172,13 +173,19 @@ def run_in_two(shell: Shell) -> Terminated:
   train = functools.partial(shell.train, workdir)
   processes = shell.in_two(train)
   processes[1].stop_when(commands.reached(workdir, 4), signal.SIGTERM)
-  outputs = [process.finish() for process in processes]
+  outputs = [process.finish(143) for process in processes]
   stopped = Terminated(
     workdir,
     outputs,
     [max(commands.saved_steps(workdir))],
     [commands.lines(workdir)],
   )
+  processes = shell.in_two(train)
+  processes[1].stop_when(
+    commands.saving(workdir, stopped.saved[0] + 1), signal.SIGKILL
+  )
+  processes[1].finish(-signal.SIGKILL)
+  stopped.outputs.append(processes[0].finish(hosts.LOST))
   for process in shell.in_two(train):
     process.finish()
   return stopped
@@ -267,10 +274,17 @@ def test_terminated_run_equals_the_uninterrupted(runs, uninterrupted):
 
 def test_sigterm_to_one_process_stops_both_at_the_same_step(runs):
   stopped = runs['run_in_two'].result()
-  for output in stopped.outputs:
+  for output in stopped.outputs[:2]:
     assert 'Stopped by SIGTERM' in output
   assert 4 <= stopped.saved[0] < NUM_STEPS
   assert stopped.saved[0] == stopped.reported[0][-1]['step']
+
+
+def test_a_killed_process_ends_the_other_with_a_sentence(runs):
+  output = runs['run_in_two'].result().outputs[2]
+  host = socket.gethostname()
+  assert f'error: process 1 ({host}) has died: all processes stop' in output
+  assert 'Traceback' not in output
 
 
 def test_two_processes_equal_two_devices(runs, uninterrupted):
@@ -281,14 +295,15 @@ def test_two_processes_equal_two_devices(runs, uninterrupted):
 
 def test_only_the_first_process_writes(runs):
   stopped = runs['run_in_two'].result()
-  # One file of events from each of the two starts, no step told twice.
-  assert len(list((stopped.workdir / 'tensorboard').iterdir())) == 2
+  # One file of events from each of the three starts, no step told twice.
+  assert len(list((stopped.workdir / 'tensorboard').iterdir())) == 3
   for kind in ('train/', 'validation/'):
     steps = [line['step'] for line in commands.lines(stopped.workdir, kind)]
     assert len(steps) == len(set(steps))
   left = {path.name for path in stopped.workdir.iterdir()}
   assert left == {
     '.lock',
+    '.results.lock',
     'checkpoints',
     'config.json',
     'log.1.txt',

@@ -53,6 +53,16 @@ def frequencies(tmp_path):
   return count(tmp_path / 'frequencies.npz')
 
 
+def test_beside_data_that_are_read_only_the_workdir_has_the_file(tmp_path):
+  (tmp_path / 'data').write_text('a file: nothing can be written below it')
+  path, otherwise = tmp_path / 'data' / 'f.npz', tmp_path / 'run' / 'f.npz'
+  counted = count(path, otherwise=otherwise)
+  assert counted.path == otherwise
+  again = count(path, None, otherwise=otherwise)  # Not counted again.
+  expected = count(tmp_path / 'f.npz')
+  assert again.read().frequency == expected.read().frequency
+
+
 def numbered(captions):
   """The words as the rewards see them, by another way."""
   ids = {word: n for n, word in enumerate(VOCABULARY.words)}

@@ -790,6 +790,31 @@ def test_a_failure_says_nothing_of_the_inside(client, studio, monkeypatch):
 # Files, headers, hosts and origins.
 
 
+def test_half_a_surrogate_pair_is_an_error_as_others(client):
+  text = '{"id": "\\ud800"}'
+  with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
+    socket.send_text(text)
+    received = socket.receive_json()
+    assert received['id'] is None and r'not "\ud800"' in received['error']
+    socket.send_json({'id': 2})  # It goes on.
+    assert socket.receive_json()['id'] == 2
+  response = client.post('/api/encode', content=text, headers=JSON)
+  assert response.status_code == 400
+
+
+def test_a_sender_that_fails_closes_the_socket(client, monkeypatch, caplog):
+  async def fail(self, data, mode='text'):
+    raise RuntimeError('broken')
+
+  with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
+    monkeypatch.setattr(websockets.WebSocket, 'send_json', fail)
+    socket.send_json({'id': 2})
+    with pytest.raises(websockets.WebSocketDisconnect) as closed:
+      socket.receive_json()
+  assert closed.value.code == 1011
+  assert 'A WebSocket fails and is closed' in caplog.text
+
+
 def test_models_are_listed(client):
   assert client.get('/api/models').json() == {
     'ready': True,

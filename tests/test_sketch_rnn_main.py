@@ -175,7 +175,7 @@ def terminated(shell):
   run.stop_when(commands.reached(workdir, 44), signal.SIGTERM)
   return Terminated(
     workdir,
-    run.finish(0),
+    run.finish(143),
     max(commands.saved_steps(workdir)),
     commands.lines(workdir, 'train/'),
   )

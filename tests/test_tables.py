@@ -516,7 +516,7 @@ def test_what_failed_keeps_only_those_that_start_from_it(ucm):
 
 
 def test_a_run_that_was_stopped_stops_the_others(ucm):
-  runner = Runner(ucm, {('att2in', 0): 0})
+  runner = Runner(ucm, {('att2in', 0): 143})
   reasons = run(ucm, ['att2in', 'up_down'], runner)
   assert runner.ran == [('att2in', 0)]
   assert 'the same command resumes it' in reasons['att2in'][0]
@@ -545,7 +545,7 @@ _RUN = """
 import json, os, pathlib, signal, sys, time
 def stop(*_):
   print('stopped', flush=True)
-  sys.exit(0)
+  sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
 (workdir,) = [
   pathlib.Path(word.partition('=')[2])

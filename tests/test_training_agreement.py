@@ -13,6 +13,7 @@ import pytest
 from training import agreement
 from training import parallel
 
+HOST = socket.gethostname()
 PATH = pathlib.Path('/runs/a/checkpoints/7')
 RUN = {
   'config': {
@@ -135,9 +136,9 @@ def test_hosts_that_differ_are_named(monkeypatch):
   agreement.check_hosts({'config': {'data': {'data_dir': '/data'}}})
   with pytest.raises(ValueError) as error:
     agreement.check_hosts({'config': {'a': 1, 'data': {'data_dir': '/data'}}})
-  assert 'agree: config.a is 1 in process 0, 2 in process 1.' in str(
-    error.value
-  )
+  assert (
+    f'agree: config.a is 1 in process 0 ({HOST}), 2 in process 1 ({HOST}).'
+  ) in str(error.value)
 
 
 # Two processes, each with its own arguments.
@@ -193,11 +194,13 @@ def test_two_processes_that_differ_both_stop(tmp_path):
   statuses, outputs = in_two(tmp_path, (), ('--config.n=4',))
   assert statuses == [2, 2], outputs
   for output in outputs:
-    assert 'config.n is 3 in process 0, 4 in process 1' in output
+    assert f'config.n is 3 in process 0 ({HOST}), 4 in process 1 (' in output
     assert 'Traceback' not in output
   # What is known later is compared later.
   statuses, outputs = in_two(tmp_path, (), ())
   assert statuses == [2, 2], outputs
   for output in outputs:
     assert '["\\u00e9\\u00e9\\u00e9", "\\u00e9\\u00e9\\u00e9"]' in output
-    assert "fingerprint is '' in process 0, 'é' in process 1" in output
+    assert (
+      f"fingerprint is '' in process 0 ({HOST}), 'é' in process 1" in output
+    )

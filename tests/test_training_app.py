@@ -77,7 +77,7 @@ app.run(main)
 """
 
 
-def test_sigterm_ends_a_main_with_status_zero(tmp_path):
+def test_sigterm_ends_a_main_with_its_status(tmp_path):
   (tmp_path / 'config.json').write_text('{"a": 5}')
   run = subprocess.run(
     [sys.executable, '-c', _MAIN, '--workdir=.'],
@@ -87,7 +87,7 @@ def test_sigterm_ends_a_main_with_status_zero(tmp_path):
     text=True,
     check=False,
   )
-  assert run.returncode == 0, run.stderr
+  assert run.returncode == 143, run.stderr
   assert run.stdout == f'workdir {tmp_path} a 5\n'
   assert 'Stopped by SIGTERM' in run.stderr
 

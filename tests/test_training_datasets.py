@@ -85,6 +85,29 @@ def test_what_fails_half_way_is_not_there(tmp_path):
   assert numbers(Numbers(data_dir=tmp_path)) == [0]
 
 
+def test_what_a_killed_preparation_has_left_is_removed(tmp_path):
+  builder = Numbers(data_dir=tmp_path)
+  directory = tmp_path / 'numbers'
+  for name in ('incomplete.ABC123_1.0.0', 'incomplete.ABC123_2.0.0'):
+    (directory / name).mkdir(parents=True)
+    (directory / name / 'part').write_text('half')
+  datasets.prepare(builder)
+  assert sorted(path.name for path in directory.iterdir()) == [
+    '.lock',
+    '1.0.0',
+    'incomplete.ABC123_2.0.0',
+  ]
+
+
+def test_one_that_exists_is_not_locked(tmp_path, monkeypatch):
+  """Shared data are often read-only."""
+  datasets.prepare(Numbers(data_dir=tmp_path))
+  monkeypatch.setattr(datasets.locks, 'waiting', None)
+  builder = Numbers(data_dir=tmp_path)
+  datasets.prepare(builder)
+  assert numbers(builder) == [0, 1, 2]
+
+
 def test_the_fingerprint_is_that_of_the_contents(tmp_path):
   prints = []
   for directory, count in (('a', 3), ('b', 3), ('c', 2)):

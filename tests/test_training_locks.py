@@ -1,5 +1,6 @@
 """A workdir belongs to one process, and to none that has died."""
 
+import json
 import os
 import signal
 import subprocess
@@ -100,3 +101,23 @@ def test_two_trainings_do_not_share_a_workdir(tmp_path):
   assert second.returncode == 2
   assert f'{tmp_path} is in use by process {first.pid} on' in second.stderr
   assert 'Traceback' not in second.stderr
+
+
+_ADD = """
+import pathlib, sys
+from training import results
+for i in range(20):
+  results.add(pathlib.Path(sys.argv[1]), f'{sys.argv[2]}{i}', {'scores': {}})
+"""
+
+
+def test_evaluations_beside_one_another_lose_no_results(tmp_path):
+  """Beside a training, too, which holds the workdir."""
+  with locks.alone(tmp_path):
+    started = [
+      subprocess.Popen([sys.executable, '-c', _ADD, str(tmp_path), name])
+      for name in 'ab'
+    ]
+    assert [process.wait() for process in started] == [0, 0]
+  entries = json.loads((tmp_path / 'results.json').read_text())
+  assert sorted(entries) == sorted(f'{x}{i}' for x in 'ab' for i in range(20))

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
@@ -29,11 +30,13 @@ def check_hosts(values: dict[str, Any]):
   Raises:
     ValueError: on every host; it names the differences.
   """
-  first, *others = map(json.loads, parallel.gather_texts(json.dumps(values)))
+  own = {'host': socket.gethostname(), 'values': values}
+  first, *others = map(json.loads, parallel.gather_texts(json.dumps(own)))
   wrong = [
-    f'{name} is {old} in process 0, {new} in process {process}'
+    f'{name} is {old} in process 0 ({first["host"]}), {new} in process '
+    f'{process} ({other["host"]})'
     for process, other in enumerate(others, 1)
-    for name, old, new in _differences(first, other)
+    for name, old, new in _differences(first['values'], other['values'])
     if name != 'config.data.data_dir'
   ]
   if wrong:

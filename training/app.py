@@ -34,6 +34,7 @@ from ml_collections import config_flags
 from training import agreement
 from training import console
 from training import errors
+from training import hosts
 from training import locks
 from training import parallel
 from training import paths
@@ -43,8 +44,10 @@ from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
 
-# The exit status of what Ctrl-C has ended, as a shell gives it.
+# The exit statuses of what a signal has stopped, as a shell gives them: with 0
+# a scheduler would take the run for done.
 _INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
 
 _terminated = threading.Event()
 _interrupted = threading.Event()
@@ -177,7 +180,10 @@ def run(
     set_up_logging()
     process = 0
     if coordinator.value is not None:
-      start_hosts(coordinator.value, num_processes.value, process_id.value)
+      try:
+        start_hosts(coordinator.value, num_processes.value, process_id.value)
+      except ValueError as error:
+        raise app.UsageError(str(error)) from error
       process = jax.process_index()
     if coordinator.value is None or jax.process_count() == 1:
       # On several hosts JAX listens: see `start_hosts`.
@@ -186,8 +192,12 @@ def run(
     with contextlib.ExitStack() as stack:
       if not evaluates and process == 0:
         stack.enter_context(_leaving_nothing(directory))
+      stack.enter_context(hosts.watching())
       _begin(stack, config, directory, trains=not evaluates)
-      stack.enter_context(console.run(released.output(directory), process))
+      stack.enter_context(
+        console.run(released.output(directory), process, jax.process_count())
+      )
+      stack.enter_context(hosts.noticing())
       logging.info(
         'Process %d of %d, devices: %s',
         process,
@@ -201,7 +211,8 @@ def run(
         console.notice(
           'Stopped by %s; run the same command again to resume.', name
         )
-    return _INTERRUPTED if _interrupted.is_set() else 0
+        return _INTERRUPTED if _interrupted.is_set() else _TERMINATED
+    return 0
 
   def start_or_fail(argv):
     with errors.shown():
@@ -369,17 +380,28 @@ def start_hosts(
   From here on JAX notifies all of them when one receives SIGTERM.
 
   Raises:
-    ValueError: a flag is missing.
+    ValueError: a flag is missing, or the platform does not know the hosts.
   """
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  known = address, num_processes, process_id
   if address == 'auto':
-    jax.distributed.initialize()
+    known = None, None, None
   elif num_processes is None or process_id is None:
     raise ValueError(
       '--coordinator_address needs --num_processes and --process_id too'
     )
-  else:
-    jax.distributed.initialize(address, num_processes, process_id)
+  elif not 0 <= process_id < num_processes:
+    raise ValueError(
+      f'--process_id={process_id} must be from 0 to {num_processes - 1}: one '
+      f'of --num_processes={num_processes}'
+    )
+  with hosts.starting(address):
+    jax.distributed.initialize(
+      *known,
+      initialization_timeout=hosts.START + 30,
+      # Where the hosts cannot watch one another.
+      heartbeat_timeout_seconds=50,
+    )
   # The first synchronisation, while all are here: gloo gives up after 30
   # seconds, and some hosts may have to compile what others find in a cache.
   multihost_utils.sync_global_devices('start')
@@ -389,7 +411,8 @@ def stopping(step: int) -> bool:
   """Returns True if any of the hosts has received SIGTERM, before `step`.
 
   All hosts return the same for the same step, so that all save the same
-  checkpoint.
+  checkpoint. Orbax asks JAX with the number of the step, too: another count, of
+  the batches of an evaluation for example, would never be reached.
   """
   if jax.process_count() > 1:
     return multihost_utils.reached_preemption_sync_point(step)

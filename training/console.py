@@ -259,17 +259,21 @@ def progress(
 
 
 @contextlib.contextmanager
-def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
+def run(
+  workdir: pathlib.Path, process: int = 0, num_processes: int = 1
+) -> Iterator[None]:
   """A context whose messages are appended to the log file of a workdir.
 
   Other processes than the first one have a file of their own, and show warnings
   alone. Messages are held until the run works, or for half a minute: one that
-  is refused before shows its error alone. On a terminal the file gets what
-  libraries write to the standard error of the process, too.
+  is refused before shows its error alone. On a terminal, and on several hosts,
+  the file gets what libraries write to the standard error of the process, too:
+  JAX writes pages if a host dies.
 
   Args:
     workdir: of the run.
     process: number of this process.
+    num_processes: of the run.
   """
   global _title, _process, _stepped
   _process, _stepped = process, False
@@ -291,8 +295,9 @@ def run(workdir: pathlib.Path, process: int = 0) -> Iterator[None]:
     if process or is_terminal():
       _console.min_level = python_logging.WARNING
       stack.callback(setattr, _console, 'min_level', python_logging.INFO)
-    if is_terminal() and not process:
+    if is_terminal() or num_processes > 1:
       stack.enter_context(_stderr_to(file.fileno()))
+    if is_terminal() and not process:
       _title = workdir.name
       state(f'starting, log in {path}')
     _console.held = []

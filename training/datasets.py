@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import pathlib
+import shutil
+from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 from absl import logging
@@ -20,8 +22,11 @@ from training import locks
 def prepare(builder: tfds.core.DatasetBuilder):
   """Prepares the data set of `builder`, unless it exists already.
 
-  One of several processes prepares it; the others wait.
+  One of several processes prepares it; the others wait. One that exists is only
+  read, also where its directory is read-only.
   """
+  if builder.data_path.exists():
+    return
   with _locked(builder):
     _write(builder)
 
@@ -117,8 +122,13 @@ def _check_absent(builder: tfds.core.DatasetBuilder):
     )
 
 
-def _locked(
-  builder: tfds.core.DatasetBuilder,
-) -> contextlib.AbstractContextManager:
-  """Lets in one process at a time."""
-  return locks.waiting(pathlib.Path(builder.data_path.parent))
+@contextlib.contextmanager
+def _locked(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+  """Lets in one process at a time, and removes what killed ones have left."""
+  path = pathlib.Path(builder.data_path)
+  with locks.waiting(path.parent) as locked:
+    if locked:
+      for left in path.parent.glob(f'incomplete.??????_{path.name}'):
+        logging.info('Removing %s, of a preparation that was killed', left)
+        shutil.rmtree(left, ignore_errors=True)
+    yield

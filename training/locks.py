@@ -14,12 +14,25 @@ _NAME = '.lock'
 
 
 @contextlib.contextmanager
-def waiting(directory: pathlib.Path) -> Iterator[None]:
-  """Lets one process at a time into a directory, which is made if absent."""
+def waiting(directory: pathlib.Path, name: str = _NAME) -> Iterator[bool]:
+  """Lets one process at a time into a directory, which is made if absent.
+
+  Args:
+    directory: to be locked.
+    name: of the file that is locked there.
+
+  Yields:
+    True, or False where the file system has no locks.
+  """
   directory.mkdir(parents=True, exist_ok=True)
-  with open(directory / _NAME, 'w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+  with open(directory / name, 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX)
+      locked = True
+    except OSError as error:
+      logging.warning('Cannot lock %s (%s)', directory, error)
+      locked = False
+    yield locked
 
 
 @contextlib.contextmanager

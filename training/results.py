@@ -12,6 +12,7 @@ import jax
 import ml_collections
 
 from training import checkpoints
+from training import locks
 from training import provenance
 from training import report
 
@@ -46,5 +47,7 @@ def add(workdir: pathlib.Path, name: str, entry: dict[str, Any]):
   if jax.process_index():
     return
   path = workdir / 'results.json'
-  entries = json.loads(path.read_text()) if path.exists() else {}
-  checkpoints.write_json(path, {**entries, name: entry})
+  # Evaluations may run beside one another, and beside the training.
+  with locks.waiting(workdir, '.results.lock'):
+    entries = json.loads(path.read_text()) if path.exists() else {}
+    checkpoints.write_json(path, {**entries, name: entry})

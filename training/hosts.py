@@ -1,0 +1,336 @@
+"""The processes of a run on several hosts watch one another.
+
+Without it one that dies leaves the others in a collective operation, until JAX
+aborts them with pages of text. Here each keeps a connection to process 0, which
+tells all of them when one has ended. They say so in one sentence, which names
+the process and its host, and exit with status `LOST`.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import json
+import os
+import re
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import jax
+from absl import app
+from absl import logging
+from jax._src import distributed  # The public API has no address.
+
+from training import parallel
+
+# Of a process that another one has left: EX_TEMPFAIL, the run can be resumed.
+LOST = 75
+# Seconds for all processes to start, those between two messages of a process,
+# and those after which one without messages is lost.
+START, _EVERY, _PATIENCE = 300, 5, 40
+# Seconds for a process to end by itself: all may have failed alike.
+_GRACE = 5
+_CONNECTS = 30  # Seconds.
+# Errors of the runtime begin with the name of a status: 'UNAVAILABLE: '.
+_STATUS = re.compile('[A-Z_]+: ')
+
+
+@contextlib.contextmanager
+def starting(address: str) -> Iterator[None]:
+  """Ends this process with a sentence if the others do not start in time.
+
+  JAX would abort it a little later.
+  """
+  done = threading.Event()
+
+  def wait():
+    if not done.wait(START):
+      _leave(
+        f'waited {START} seconds at {address} for the other processes: start '
+        'the same command on every host, with the same '
+        '--coordinator_address and --num_processes, and every --process_id '
+        'from 0 once'
+      )
+
+  threading.Thread(target=wait, daemon=True).start()
+  try:
+    yield
+  finally:
+    done.set()
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[None]:
+  """A context that ends this process if another one dies or fails.
+
+  All processes enter it together, and leave it together unless one fails.
+  """
+  if jax.process_count() == 1:
+    yield
+    return
+  sockets, names = _connect()
+  if not sockets:
+    yield
+    return
+  global _watch
+  _watch = _Watch(sockets, names)
+  _delay_abort()
+  with noticing():
+    yield
+  _watch.finish()
+
+
+@contextlib.contextmanager
+def noticing() -> Iterator[None]:
+  """Tells the others of an error, or of one of theirs that has caused it."""
+  try:
+    yield
+  except BaseException as error:
+    if _watch is not None:
+      _watch.fail(error)
+    raise
+
+
+def _delay_abort():
+  """Gives the watch some time before JAX, which notices too, ends the process.
+
+  The thread that aborts gets a handler that sleeps for as many seconds as the
+  number of the signal says: 6.
+  """
+  libc = ctypes.CDLL(None)
+  libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+  libc.signal.restype = ctypes.c_void_p
+  libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
+
+
+def _connect() -> tuple[dict[int, socket.socket], list[str]]:
+  """Connects all processes with process 0.
+
+  Returns:
+    Process -> the connection to it: to all in process 0, elsewhere to that;
+    and the names of the processes. Without connections none is watched.
+  """
+  index, count = jax.process_index(), jax.process_count()
+  with contextlib.ExitStack() as stack:
+    own = {'host': socket.gethostname(), 'port': None, 'token': None}
+    if index == 0:
+      listening = stack.enter_context(_listen())
+      own['port'] = listening.getsockname()[1]
+      own['token'] = secrets.token_hex(16)
+    everyone = [json.loads(text) for text in parallel.gather_texts(_json(own))]
+    names = [f'process {i} ({x["host"]})' for i, x in enumerate(everyone)]
+    token = everyone[0]['token'].encode()
+    sockets, problem = {}, ''
+    try:
+      if index == 0:
+        sockets = _accept(listening, token, count - 1)
+      else:
+        host = distributed.global_state.coordinator_address.rpartition(':')[0]
+        address = host.strip('[]'), everyone[0]['port']
+        sockets[0] = socket.create_connection(address, _CONNECTS)
+        sockets[0].sendall(token + f'{index:08d}'.encode())
+    except OSError as error:
+      problem = f'{names[index]}: {error}'
+    problem = next(filter(None, parallel.gather_texts(problem)), '')
+    if problem:
+      logging.warning(
+        'The processes cannot watch one another (%s): if one dies, JAX ends '
+        'the others',
+        problem,
+      )
+      for connection in sockets.values():
+        connection.close()
+      return {}, names
+  return sockets, names
+
+
+def _listen() -> socket.socket:
+  if socket.has_dualstack_ipv6():
+    return socket.create_server(
+      ('', 0), family=socket.AF_INET6, dualstack_ipv6=True
+    )
+  return socket.create_server(('', 0))
+
+
+def _accept(
+  listening: socket.socket, token: bytes, count: int
+) -> dict[int, socket.socket]:
+  """Waits for the connections of the other processes, which know the token."""
+  sockets, deadline = {}, time.monotonic() + _CONNECTS
+  while len(sockets) < count:
+    listening.settimeout(max(deadline - time.monotonic(), 0.01))
+    connection, _ = listening.accept()
+    connection.settimeout(_EVERY)
+    try:
+      hello = connection.recv(len(token) + 8, socket.MSG_WAITALL)
+    except OSError:
+      hello = b''
+    if secrets.compare_digest(hello[:-8], token):
+      sockets[int(hello[-8:])] = connection
+    else:
+      connection.close()
+  return sockets
+
+
+def _json(value: dict) -> str:
+  return json.dumps(value, sort_keys=True)
+
+
+class _Watch:
+  """Sends and reads messages in a thread.
+
+  A message is a line of JSON: `failed`, the reason; `lost`, a sentence of
+  process 0 for all others; `done`, at the end of the work. Process 0 is the
+  last to say so. An empty line is a sign of life.
+  """
+
+  def __init__(self, sockets: dict[int, socket.socket], names: list[str]):
+    """Starts to watch the processes at the other ends of the connections."""
+    self._sockets = sockets
+    self._names = names
+    self._name = names[jax.process_index()]
+    self._first = jax.process_index() == 0
+    self._heard = dict.fromkeys(sockets, time.monotonic())
+    self._done = set()  # Processes at the end of their work.
+    self._closed = set()
+    self._sending = threading.Lock()
+    self._known = threading.Event()  # Another one has died or failed.
+    self._leaving = False  # The thread ends this process.
+    self._finished = threading.Event()  # All are at the end of their work.
+    self._failed = False
+    for connection in sockets.values():
+      connection.settimeout(_EVERY)
+    threading.Thread(target=self._run, daemon=True).start()
+
+  def finish(self):
+    """Waits until all processes are at the end of their work."""
+    if not self._first:
+      self._send({'done': True})
+    self._finished.wait()
+    if self._first:
+      self._send({'done': True})
+
+  def fail(self, error: BaseException):
+    """Tells the others that this process fails, unless it was left itself."""
+    if self._failed:
+      return
+    if _STATUS.match(str(error)):
+      # It may be of a collective operation, and another process have died.
+      self._leaving = self._known.wait(2)
+    while self._leaving:
+      time.sleep(1)
+    self._failed = True
+    text = (str(error).splitlines() or [''])[0][:300]
+    self._send({'failed': f'{type(error).__name__}: {text}'})
+    status = 1
+    if isinstance(error, app.UsageError):
+      status = error.exitcode
+    elif isinstance(error, SystemExit) and isinstance(error.code, int):
+      status = error.code
+    # After the error is shown, and before JAX waits for the others in vain.
+    atexit.register(self._exit, status)
+
+  def _run(self):
+    with selectors.DefaultSelector() as selector:
+      for process, connection in self._sockets.items():
+        selector.register(connection, selectors.EVENT_READ, process)
+      rest = dict.fromkeys(self._sockets, b'')
+      sent = time.monotonic()
+      while not self._failed:
+        for key, _ in selector.select(1):
+          process = key.data
+          try:
+            data = key.fileobj.recv(4096)
+          except OSError:
+            data = b''
+          if not data:
+            selector.unregister(key.fileobj)
+            self._lost(process, 'has died')
+            continue
+          self._heard[process] = time.monotonic()
+          *lines, rest[process] = (rest[process] + data).split(b'\n')
+          for line in filter(None, lines):
+            self._read(process, json.loads(line))
+        now = time.monotonic()
+        if now - sent >= _EVERY:
+          self._send(None)
+          sent = now
+        for process, heard in self._heard.items():
+          if now - heard > _PATIENCE:
+            self._lost(process, f'has been silent for {_PATIENCE} seconds')
+
+  def _read(self, process: int, message: dict):
+    if 'done' in message:
+      self._done.add(process)
+      if self._done == set(self._sockets):
+        self._finished.set()
+    elif 'failed' in message:
+      # It has said so itself, and this process may be about to do the same.
+      self._known.set()
+      end = time.monotonic() + _GRACE
+      while time.monotonic() < end and not self._leaving:
+        if self._failed:
+          return
+        time.sleep(0.05)
+      self._lost(process, f'has failed ({message["failed"]})')
+    elif 'lost' in message:
+      self._end(message['lost'])
+
+  def _lost(self, process: int, reason: str):
+    """Ends all processes, unless that one was at the end of its work."""
+    self._closed.add(process)
+    if process not in self._done:
+      self._end(
+        f'{self._names[process]} {reason}: all processes stop; start the same '
+        'command on every host to resume from the last checkpoint'
+      )
+
+  def _end(self, sentence: str):
+    if self._failed:
+      return
+    self._leaving = True
+    self._known.set()
+    if self._first:
+      self._send({'lost': sentence})
+    # JAX aborts the others once process 0 is gone.
+    _leave(sentence, self._wait_for_others)
+
+  def _exit(self, status: int):
+    self._wait_for_others()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+  def _wait_for_others(self):
+    """Waits in process 0 until the others have ended."""
+    if not self._first:
+      return
+    deadline = time.monotonic() + 2 * _GRACE
+    for process, connection in self._sockets.items():
+      with contextlib.suppress(OSError):
+        while process not in self._closed and time.monotonic() < deadline:
+          connection.settimeout(max(deadline - time.monotonic(), 0.01))
+          if not connection.recv(4096):
+            break
+
+  def _send(self, message: dict | None):
+    line = (_json(message) if message else '') + '\n'
+    for connection in self._sockets.values():
+      with self._sending, contextlib.suppress(OSError):
+        connection.sendall(line.encode())
+
+
+_watch: _Watch | None = None  # That of this process.
+
+
+def _leave(sentence: str, wait=lambda: None):
+  """Ends this process from a thread; the main thread is in a library."""
+  logging.error('%s', sentence)
+  sys.stderr.flush()
+  wait()
+  os._exit(LOST)
