@@ -147,7 +147,7 @@ def test_a_process_that_fails_says_why_in_both(start_two, victim):
   outputs = [process.communicate(timeout=100)[1] for process in processes]
   assert processes[victim].returncode == 1
   assert processes[1 - victim].returncode == 75
-  assert outputs[victim].endswith('OSError: the disk is full\n')
+  assert outputs[victim].endswith('error: the disk is full\n')
   host = socket.gethostname()
   reason = f'{victim} ({host}) has failed (OSError: the disk is full)'
   assert own_lines(outputs[1 - victim]) == [sentence(reason)]
