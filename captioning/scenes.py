@@ -23,7 +23,7 @@ from PIL import Image
 
 from captioning import shapes
 
-SPLITS = {'train': 6000, 'validation': 500, 'test': 500}
+SPLITS = {'train': 24000, 'validation': 500, 'test': 500}
 NUM_CAPTIONS = 5
 
 # Every colour is held out once and every shape at least once: none of them is
@@ -381,10 +381,11 @@ def relation(thing: shapes.Thing, others: list[shapes.Thing]):
 class Scenes(tfds.core.GeneratorBasedBuilder):
   """Drawn shapes, described by templates. SYNTHETIC."""
 
-  VERSION = tfds.core.Version('2.0.0')
+  VERSION = tfds.core.Version('2.1.0')
   RELEASE_NOTES = {
     '1.0.0': 'Initial release.',
     '2.0.0': 'Six larger shapes, of two sizes; at most 16 words.',
+    '2.1.0': 'Four times the training images.',
   }
 
   def _info(self) -> tfds.core.DatasetInfo:

@@ -4,7 +4,7 @@ r"""The embedded default: attention on `scenes`, SYNTHETIC.
   python -m captioning.main --config=configs/scenes.py:long \
     --workdir=runs/scenes_long
 
-SYNTHETIC data: 6,000 images of 64 x 64 pixels, generated at first use; half of
+SYNTHETIC data: 24,000 images of 64 x 64 pixels, generated at first use; half of
 the test images show pairs of colour and shape that training never shows.
 The whole captioner, a small ResNet included, is trained from scratch. The
 argument is one of `SETTINGS`.
@@ -12,7 +12,9 @@ argument is one of `SETTINGS`.
 The attention of Luong et al. (2015) has read the word before: it knows which of
 two things the caption speaks of. Throw-away runs of one seed: many small
 batches and a cheap encoder matter most; the visual words double the share of
-true captions of new pairs.
+true captions of new pairs. A feature sees 47 pixels. With a third stage it saw
+all of the image: attention then looked between two things, and knew that one is
+above the other but not which.
 
 Goals: `true` at least 0.85 for seen pairs and 0.50 for new ones, with 'long'
 0.97 and 0.85. Measured, one seed: 0.81 and 0.50, 'long' 0.82 and 0.61; see
@@ -22,7 +24,7 @@ docs/results.md.
 from configs import common
 
 # Name -> number of steps.
-SETTINGS = {'short': 13000, 'long': 36000}
+SETTINGS = {'short': 12000, 'long': 50000}
 
 
 def get_config(setting='short'):
@@ -40,7 +42,7 @@ def get_config(setting='short'):
 
   config.model = 'luong'
   config.encoder = dict(
-    depth=10, width=32, stem='strided', strides=(1, 2, 1), positions=True
+    depth=10, width=48, stem='strided', strides=(1, 2), positions=True
   )
   config.encoder_weights = ''
   config.train_batch_stats = True
