@@ -326,7 +326,7 @@ def test_exploding_run_stops_and_keeps_the_good_checkpoint(shell, runs):
     seed=0,
   )
   ids = ', '.join(batches[1]['id'])
-  assert 'FloatingPointError: the parameter norm of step 1 is inf' in output
+  assert 'error: the parameter norm of step 1 is inf' in output
   assert f'batch: {ids}. Last good checkpoint: step 1.' in output
   assert commands.saved_steps(workdir) == [1]
   state = commands.saved_state(workdir, 1)
