@@ -547,8 +547,7 @@ def test_log_prob_of_a_caption_is_its_cross_entropy(name, features):
   config = captioners.small_config(name)
   captioner, variables = captioners.create(config)
   tokens, log_probs = decode(captioner, variables, features, config)
-  every_beam = tokens.reshape(len(tokens), -1)
-  assert len(np.unique(every_beam, axis=0)) > 1, 'pictures matter'
+  assert np.ptp(log_probs, axis=0).min() > 1e-3, 'pictures matter'
   assert (tokens == vocabulary.EOS_ID).any()
   assert not np.isin(tokens, FORBID[1:]).any()
   costs, _ = expected_losses(name, variables, features, tokens)
