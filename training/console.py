@@ -83,7 +83,7 @@ class _Console(python_logging.Handler):
     except Exception:
       self.handleError(record)
 
-  def release(self):
+  def show_held(self):
     """Shows the messages that were held."""
     with self.lock:
       held, self.held = self.held, None
@@ -180,7 +180,7 @@ def steps(step: int, num_steps: int):
   """Begins to show the steps of a run that is at `step`."""
   global _bar, _stepped
   _stepped = True
-  _console.release()
+  _console.show_held()
   if _title is not None:
     _bar = _new_line(
       desc=_title,
@@ -239,7 +239,7 @@ def progress(
     total: number of items.
     unit: name of the items.
   """
-  _console.release()
+  _console.show_held()
   if is_terminal():
     with _new_line(
       desc=text, total=total, unit=f' {unit}', leave=False
@@ -301,7 +301,7 @@ def run(
       _title = workdir.name
       state(f'starting, log in {path}')
     _console.held = []
-    timer = threading.Timer(_SECONDS_HELD, _console.release)
+    timer = threading.Timer(_SECONDS_HELD, _console.show_held)
     timer.daemon = True
     timer.start()
     try:
@@ -313,7 +313,7 @@ def run(
       raise
     finally:
       timer.cancel()
-      _console.release()
+      _console.show_held()
       _end_line()
       _title, _process = None, 0
 
