@@ -23,6 +23,7 @@ import warnings
 from captioning import caption_files
 from captioning import languages
 from captioning import metrics
+from training import paths
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,11 +55,11 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--per_image', metavar='OUT.json', help='write the scores of each image'
   )
-  arguments = parser.parse_args(argv)
+  args = parser.parse_args(paths.arguments(parser, argv))
   try:
-    references = caption_files.read(arguments.references)
-    candidates = caption_files.read(arguments.candidates)
-    if arguments.common:
+    references = caption_files.read(args.references)
+    candidates = caption_files.read(args.candidates)
+    if args.common:
       references = {i: x for i, x in references.items() if i in candidates}
       candidates = {i: candidates[i] for i in references}
     with warnings.catch_warnings(record=True) as caught:
@@ -66,21 +67,21 @@ def main(argv: list[str] | None = None) -> int:
       result = metrics.score(
         references,
         {i: captions[0] for i, captions in candidates.items()},
-        meteor=not arguments.without_meteor,
-        spice_jar=arguments.spice_jar,
-        tokenizer=arguments.tokenizer,
+        meteor=not args.without_meteor,
+        spice_jar=args.spice_jar,
+        tokenizer=args.tokenizer,
       )
   except (OSError, ValueError) as error:
     parser.error(str(error))
   for warning in caught:
     print(f'warning: {warning.message}', file=sys.stderr)
   several = metrics.of_several(
-    references, candidates, tokenizer=arguments.tokenizer
+    references, candidates, tokenizer=args.tokenizer
   )
-  if arguments.per_image:
-    with open(arguments.per_image, 'w', encoding='utf-8') as file:
+  if args.per_image:
+    with open(args.per_image, 'w', encoding='utf-8') as file:
       json.dump(result['per_image'], file, indent=1, ensure_ascii=False)
-  if arguments.json:
+  if args.json:
     print(
       json.dumps(
         {

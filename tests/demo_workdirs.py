@@ -45,6 +45,7 @@ def sketcher(workdir: pathlib.Path, **changes: Any) -> pathlib.Path:
     'num_classes': 0,
     **changes,
   }
+  arguments['learned_prior'] = arguments['conditional']
   model = sketch_model.SketchRNN(**arguments)
   variables = jax.jit(model.init)(
     {'params': jax.random.key(0), 'latent': jax.random.key(1)},

@@ -172,7 +172,7 @@ def test_the_choices_are_those_of_the_code():
       'config.decoding.min_length=30 must be at most max_length=20',
     ),
     (coco, 'CAPTIONING', {'encoder.freeze_at': 4}, None),
-    (scenes, 'CAPTIONING', {'encoder.freeze_at': 5}, 'must be at most 4'),
+    (scenes, 'CAPTIONING', {'encoder.freeze_at': 5}, 'must be at most 3'),
     (ucm, 'CAPTIONING', {'encoder_weights': ''}, 'needs a published encoder'),
     (ucm, 'CAPTIONING', {'regions': 'x'}, 'replace the encoder'),
     (

@@ -145,7 +145,7 @@ def test_a_process_that_is_silent_ends_the_other(start_two, victim):
 def test_a_process_that_fails_says_why_in_both(start_two, victim):
   processes = start_two(fails=victim)
   outputs = [process.communicate(timeout=100)[1] for process in processes]
-  assert processes[victim].returncode == 1
+  assert processes[victim].returncode == 2
   assert processes[1 - victim].returncode == 75
   assert outputs[victim].endswith('error: the disk is full\n')
   host = socket.gethostname()

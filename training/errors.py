@@ -68,6 +68,14 @@ def sentence(error: BaseException) -> str | None:
   return None
 
 
+def exit_status(error: BaseException) -> int:
+  """The exit status after an error: 2 if it is one of the input."""
+  # Training that has diverged is explained, but is no error of the input.
+  if isinstance(error, FloatingPointError) or sentence(error) is None:
+    return 1
+  return STATUS
+
+
 def _is_raised_by_us(error: BaseException) -> bool:
   """True if a `raise` of our code has made the error."""
   trace = error.__traceback__
@@ -124,9 +132,7 @@ def shown() -> Iterator[None]:
       raise
     # Threads and `atexit` of libraries may fail for the same reason.
     sys.unraisablehook = threading.excepthook = lambda _: None
-    # Which is no error of the input.
-    is_diverged = isinstance(error, FloatingPointError)
-    fail(text, status=1 if is_diverged else STATUS)
+    fail(text, status=exit_status(error))
 
 
 def run(main: Callable[[], int | None]):

@@ -26,6 +26,7 @@ from absl import app
 from absl import logging
 from jax._src import distributed  # The public API has no address.
 
+from training import errors
 from training import parallel
 
 # Of a process that another one has left: EX_TEMPFAIL, the run can be resumed.
@@ -227,7 +228,7 @@ class _Watch:
     self._failed = True
     text = (str(error).splitlines() or [''])[0][:300]
     self._send({'failed': f'{type(error).__name__}: {text}'})
-    status = 1
+    status = errors.exit_status(error)
     if isinstance(error, app.UsageError):
       status = error.exitcode
     elif isinstance(error, SystemExit) and isinstance(error.code, int):
