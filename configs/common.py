@@ -209,9 +209,11 @@ def decoding(**changes: Any) -> dict[str, Any]:
 
 
 def optimizer(**changes: Any) -> dict[str, Any]:
-  """The `optimizer`: Adam; see training/optimizers.py.
+  """The `optimizer`; see training/optimizers.py for the equations.
 
   Fields:
+    kind: 'adam', 'sgd', 'rmsprop' (PyTorch's) or 'rmsprop_graves' (Graves
+      2013).
     learning_rate: the highest one. Always passed.
     schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase'
       or 'exponential'.
@@ -221,7 +223,12 @@ def optimizer(**changes: Any) -> dict[str, Any]:
     warmup_steps: steps of a linear warm-up from zero.
     b1, b2: decay of Adam's first and second moment.
     epsilon_hat: Adam in TensorFlow's form.
-    weight_decay: decoupled from the gradient, as in AdamW.
+    momentum: of the other kinds; 0 for none.
+    nesterov: Nesterov's momentum, for 'sgd'.
+    rms_decay: decay of the squares of the gradient in RMSProp.
+    epsilon: of Adam and RMSProp, which divide by the root of squares.
+    weight_decay: for 'adam' decoupled from the gradient, as in AdamW; for the
+      others added to it.
     clip_norm: limit of the gradient's global norm; 0 for none.
     clip_value: limit of each element of the gradient; 0 for none.
     rates: pairs of a regular expression and a factor of the learning rate of
@@ -229,12 +236,17 @@ def optimizer(**changes: Any) -> dict[str, Any]:
   """
   return _group(
     dict(
+      kind='adam',
       learning_rate=...,
       schedule='cosine',
       warmup_steps=0,
       b1=0.9,
       b2=0.999,
       epsilon_hat=False,
+      momentum=0.0,
+      nesterov=False,
+      rms_decay=0.99,
+      epsilon=1e-8,
       weight_decay=0.0,
       clip_norm=0.0,
       clip_value=0.0,

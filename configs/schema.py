@@ -42,6 +42,7 @@ _PATHS = sequence(rules.pattern())
 
 OPTIMIZER = Group(
   dict(
+    kind=choice('adam', 'sgd', 'rmsprop', 'rmsprop_graves'),
     learning_rate=number(above=0),
     schedule=choice('constant', 'cosine', 'staircase', 'exponential'),
     decay_rate=number(above=0, high=1),
@@ -51,6 +52,10 @@ OPTIMIZER = Group(
     b1=_DECAY,
     b2=_DECAY,
     epsilon_hat=flag(),
+    momentum=_DECAY,
+    nesterov=flag(),
+    rms_decay=_DECAY,
+    epsilon=number(above=0),
     weight_decay=_WEIGHT,
     clip_norm=_WEIGHT,
     clip_value=_WEIGHT,
@@ -91,6 +96,20 @@ def _check_optimizer(config: ml_collections.ConfigDict) -> Problems:
         f'config.optimizer.schedule={fields.schedule!r} needs '
         f'config.optimizer.{name}'
       )
+  if fields.kind == 'adam' and fields.momentum:
+    yield (
+      f'config.optimizer.momentum={fields.momentum} is for the other kinds: '
+      "pass kind='sgd', or Adam's b1"
+    )
+  if fields.kind != 'adam' and fields.epsilon_hat:
+    yield (
+      "config.optimizer.epsilon_hat is for kind='adam' alone: leave it False"
+    )
+  if fields.nesterov and not (fields.kind == 'sgd' and fields.momentum):
+    yield (
+      "config.optimizer.nesterov is for kind='sgd' with momentum: pass "
+      '--config.optimizer.momentum=0.9 too'
+    )
   final = fields.get('final_learning_rate', 0)
   if fields.schedule == 'exponential' and final > fields.learning_rate:
     yield (

@@ -51,6 +51,16 @@ def test_the_same_run_goes_on():
   check(RUN, saved={'vocabulary': RUN['vocabulary']})
 
 
+def test_a_run_of_an_earlier_version_goes_on_as_it_was():
+  """Its config has the values of before for the fields that came later."""
+  before = {'config': {'optimizer': {'b1': 0.9, 'learning_rate': 1.0}}}
+  now = {'kind': 'adam', 'momentum': 0.0, 'nesterov': False}
+  now |= {'rms_decay': 0.99, 'epsilon': 1e-8, **before['config']['optimizer']}
+  check({'config': {'optimizer': now}}, saved=before)
+  with pytest.raises(ValueError, match="optimizer.kind is 'adam' there, 'sgd'"):
+    check({'config': {'optimizer': {**now, 'kind': 'sgd'}}}, saved=before)
+
+
 @pytest.mark.parametrize(
   'fields',
   [

@@ -68,6 +68,19 @@ def test_a_workdir_of_before_decodes_as_it_did(tmp_path):
   )
 
 
+def test_the_optimizer_of_before_is_adam(tmp_path):
+  """As the one of a config of today that names no kind."""
+  fields = common.optimizer(learning_rate=1.0)
+  added = ('kind', 'momentum', 'nesterov', 'rms_decay', 'epsilon')
+  before = {name: x for name, x in fields.items() if name not in added}
+  path = tmp_path / 'config.json'
+  path.write_text(json.dumps({'optimizer': before}))
+  assert app.read_config(tmp_path).optimizer.to_dict() == {
+    **fields,
+    'rates': [],
+  }
+
+
 def test_flags_and_options_of_before_are_refused():
   with pytest.raises(ValueError, match='--config.loss.of=ctc: .*loss.kind now'):
     renamed.check_arguments(['main.py', '--config=x', '--config.loss.of=ctc'])

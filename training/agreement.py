@@ -7,9 +7,11 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
 
+import ml_collections
 from absl import logging
 
 from training import parallel
+from training import renamed
 
 # The names that `--allow_change` takes. `vocabulary` is of the words,
 # `data` of all else that depends on the data set.
@@ -55,7 +57,8 @@ def check_resumed(
   """Compares the extras of a run with those of its checkpoint.
 
   Args:
-    saved: of the checkpoint; earlier versions saved fewer.
+    saved: of the checkpoint; earlier versions saved fewer, and a config with
+      fewer fields.
     extras: of the run; with `config`, `fingerprint` and `commit`.
     path: of the checkpoint.
     allowed: of `KINDS`, those that may differ.
@@ -64,6 +67,10 @@ def check_resumed(
     ValueError: it names each field, both values, and the flag.
   """
   extras = json.loads(json.dumps(extras))
+  if 'config' in saved:
+    config = ml_collections.ConfigDict(saved['config'])
+    renamed.add_fields(config)
+    saved = {**saved, 'config': json.loads(config.to_json())}
   shared = saved.keys() & extras.keys()
   found = _differences(
     {name: saved[name] for name in shared},
