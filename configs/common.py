@@ -35,6 +35,8 @@ def captioning() -> ml_collections.ConfigDict:
     microbatches: number of parts of a batch whose gradients are accumulated.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -50,6 +52,7 @@ def captioning() -> ml_collections.ConfigDict:
       microbatches=1,
       best_metric='CIDEr',
       best_mode='max',
+      patience=0,
     )
   )
 
@@ -215,10 +218,12 @@ def optimizer(**changes: Any) -> dict[str, Any]:
     kind: 'adam', 'sgd', 'rmsprop' (PyTorch's) or 'rmsprop_graves' (Graves
       2013).
     learning_rate: the highest one. Always passed.
-    schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase'
-      or 'exponential'.
-    decay_rate: factor of 'staircase' and 'exponential'.
+    schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase',
+      'exponential' or 'plateau' (after evaluations without a better score).
+    decay_rate: factor of 'staircase', 'exponential' and 'plateau'.
     decay_steps: steps between two decays of 'staircase'.
+    decay_evaluations: evaluations in a row without a better `best_metric`,
+      after which 'plateau' decays, and again after as many.
     final_learning_rate: limit of 'exponential'.
     warmup_steps: steps of a linear warm-up from zero.
     b1, b2: decay of Adam's first and second moment.
@@ -253,7 +258,12 @@ def optimizer(**changes: Any) -> dict[str, Any]:
       rates=(),
     ),
     changes,
-    optional=('decay_rate', 'decay_steps', 'final_learning_rate'),
+    optional=(
+      'decay_rate',
+      'decay_steps',
+      'decay_evaluations',
+      'final_learning_rate',
+    ),
   )
 
 
@@ -269,6 +279,8 @@ def sketch_rnn() -> ml_collections.ConfigDict:
     quality: see `sketch_quality`.
     best_metric, best_mode: loss that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -280,6 +292,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
       quality=sketch_quality(),
       best_metric='loss',
       best_mode='min',
+      patience=0,
     )
   )
 
@@ -400,6 +413,8 @@ def clip_classification() -> ml_collections.ConfigDict:
     microbatches: number of parts of a batch whose gradients are accumulated.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -412,6 +427,7 @@ def clip_classification() -> ml_collections.ConfigDict:
       microbatches=1,
       best_metric='accuracy',
       best_mode='max',
+      patience=0,
     )
   )
 
@@ -517,6 +533,8 @@ def clip_captioning() -> ml_collections.ConfigDict:
       vocabulary; and `frame_labels`, weight of the labels' cross-entropy.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -528,6 +546,7 @@ def clip_captioning() -> ml_collections.ConfigDict:
       loss=dict(label_smoothing=0.0, frame_labels=0.0),
       best_metric='CIDEr',
       best_mode='max',
+      patience=0,
     )
   )
 
@@ -582,6 +601,8 @@ def tracking() -> ml_collections.ConfigDict:
       and heights) and `size` (its logarithm).
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -591,6 +612,7 @@ def tracking() -> ml_collections.ConfigDict:
       jitter=dict(correlation=0.8, centre=0.12, size=0.06),
       best_metric='success_auc',
       best_mode='max',
+      patience=0,
     )
   )
 

@@ -44,9 +44,12 @@ OPTIMIZER = Group(
   dict(
     kind=choice('adam', 'sgd', 'rmsprop', 'rmsprop_graves'),
     learning_rate=number(above=0),
-    schedule=choice('constant', 'cosine', 'staircase', 'exponential'),
+    schedule=choice(
+      'constant', 'cosine', 'staircase', 'exponential', 'plateau'
+    ),
     decay_rate=number(above=0, high=1),
     decay_steps=_COUNT,
+    decay_evaluations=_COUNT,
     final_learning_rate=_WEIGHT,
     warmup_steps=integer(0),
     b1=_DECAY,
@@ -61,11 +64,17 @@ OPTIMIZER = Group(
     clip_value=_WEIGHT,
     rates=sequence(rules.pair(rules.pattern(), _WEIGHT)),
   ),
-  optional=('decay_rate', 'decay_steps', 'final_learning_rate'),
+  optional=(
+    'decay_rate',
+    'decay_steps',
+    'decay_evaluations',
+    'final_learning_rate',
+  ),
 )
 _NEEDED = {
   'staircase': ('decay_rate', 'decay_steps'),
   'exponential': ('decay_rate', 'final_learning_rate'),
+  'plateau': ('decay_rate', 'decay_evaluations'),
 }
 _EVERY = dict(
   seed=integer(0, 2**32 - 1),
@@ -77,13 +86,14 @@ _EVERY = dict(
   eval_every=_COUNT,
   checkpoint_every=_COUNT,
   best_mode=choice('max', 'min'),
+  patience=integer(0),
 )
 
 
 _OF_TRAINING = frozenset(
   (
     *('optimizer', 'batch_size', 'num_steps', 'log_every', 'eval_every'),
-    'checkpoint_every',
+    *('checkpoint_every', 'patience'),
   )
 )
 

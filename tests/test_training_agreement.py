@@ -78,6 +78,17 @@ def test_what_changes_no_number_is_only_logged(fields, caplog):
 
 
 @pytest.mark.parametrize(
+  'config', [{'patience': 3}, {'optimizer': {'schedule': 'plateau'}}]
+)
+def test_evaluations_are_not_free_where_training_depends_on_them(config):
+  saved = {'config': {'eval_every': 5, **config}}
+  with pytest.raises(ValueError, match='config.eval_every is 5 there, 6 here'):
+    check({'config': {**saved['config'], 'eval_every': 6}}, saved=saved)
+  plain = {'config': {'eval_every': 5, 'patience': 0}}
+  check({'config': {'eval_every': 6, 'patience': 0}}, saved=plain)
+
+
+@pytest.mark.parametrize(
   ('fields', 'messages', 'kind'),
   [
     (

@@ -11,6 +11,7 @@ import ml_collections
 from absl import logging
 
 from training import parallel
+from training import progress
 from training import renamed
 
 # The names that `--allow_change` takes. `vocabulary` is of the words,
@@ -67,21 +68,21 @@ def check_resumed(
     ValueError: it names each field, both values, and the flag.
   """
   extras = json.loads(json.dumps(extras))
-  if 'config' in saved:
-    config = ml_collections.ConfigDict(saved['config'])
-    renamed.add_fields(config)
-    saved = {**saved, 'config': json.loads(config.to_json())}
+  saved, extras = _with_added_fields(saved), _with_added_fields(extras)
   shared = saved.keys() & extras.keys()
   found = _differences(
     {name: saved[name] for name in shared},
     {name: extras[name] for name in shared},
   )
+  free = FREE
+  if progress.is_kept(extras.get('config', {})):
+    free = FREE - {'config.eval_every'}  # Training depends on the scores.
   wrong, kinds = [], set()
   for name, old, new in found:
     text = f'{name} is {old} there, {new} here'
     kind = name.partition('.')[0].partition('[')[0]
     kind = kind if kind in KINDS else 'data'
-    if name in FREE or name == 'commit' or kind in allowed:
+    if name in free or name == 'commit' or kind in allowed:
       logging.info('%s: %s', path, text)
     else:
       wrong.append(text)
@@ -92,6 +93,15 @@ def check_resumed(
       f'{path} is of another run: {"; ".join(wrong)}. Choose another --workdir '
       f'or go back to what it had; to go on with the change: {flag}'
     )
+
+
+def _with_added_fields(extras: dict[str, Any]) -> dict[str, Any]:
+  """The extras with the fields that the config of an earlier version lacks."""
+  if 'config' not in extras:
+    return extras
+  config = ml_collections.ConfigDict(extras['config'])
+  renamed.add_fields(config)
+  return {**extras, 'config': json.loads(config.to_json())}
 
 
 def _differences(

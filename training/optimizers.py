@@ -23,8 +23,9 @@ def schedule(
   Args:
     config: `learning_rate`, `warmup_steps` and `schedule`: 'constant',
       'cosine' (to zero at num_steps), 'staircase' (times `decay_rate` every
-      `decay_steps`) or 'exponential' (the difference to `final_learning_rate`
-      is multiplied by `decay_rate` at every step).
+      `decay_steps`), 'exponential' (the difference to `final_learning_rate` is
+      multiplied by `decay_rate` at every step) or 'plateau' (constant here; see
+      progress.py for the factor that follows from the evaluations).
     num_steps: of the whole run.
 
   Raises:
@@ -34,6 +35,7 @@ def schedule(
   after = num_steps - config.warmup_steps
   schedules = {
     'constant': lambda: optax.constant_schedule(peak),
+    'plateau': lambda: optax.constant_schedule(peak),
     'cosine': lambda: optax.cosine_decay_schedule(peak, max(after, 1)),
     'staircase': lambda: optax.exponential_decay(
       peak, config.decay_steps, config.decay_rate, staircase=True

@@ -44,6 +44,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     'no_repeat_last': False,
     'no_repeat_content': False,
   },
+  'num_steps': {'patience': 0},
   'optimizer.b1': {
     'kind': 'adam',
     'momentum': 0.0,
