@@ -32,6 +32,8 @@ BOS = '<bos>'
 EOS = '<eos>'
 UNK = '<unk>'
 
+FILE = 'vocabulary.json'  # That of a run, in its workdir.
+
 # The index of a special token is its id.
 SPECIAL = (PAD, BOS, EOS, UNK)
 

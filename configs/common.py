@@ -134,7 +134,7 @@ def self_critical(**changes: Any) -> dict[str, Any]:
   """Training on rewards (Rennie et al. 2017); off by default.
 
   Fields:
-    num_samples: captions that are sampled for each image; 0 trains by
+    num_samples: captions that are sampled for each image or clip; 0 trains by
       cross-entropy.
     baseline: 'leave_one_out' (the mean reward of the other samples) or
       'greedy' (the reward of the greedy caption).
@@ -522,6 +522,8 @@ def clip_captioning() -> ml_collections.ConfigDict:
 
   Fields:
     seed: random seed of the parameters, the batches and the dropout.
+    start_from: workdir of an earlier run; its best checkpoint replaces the
+      random parameters. '' for none.
     train_batch_stats: train with the statistics of the batch in BatchNorm,
       instead of the stored ones.
     difference: factor of the change since the frame before, which stands
@@ -531,6 +533,7 @@ def clip_captioning() -> ml_collections.ConfigDict:
     dtype: of the products of matrices; parameters are float32.
     loss: `label_smoothing`, share of the target that is spread over the
       vocabulary; and `frame_labels`, weight of the labels' cross-entropy.
+    self_critical: see `self_critical`.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
     patience: the run ends after this many evaluations in a row without a better
@@ -539,11 +542,13 @@ def clip_captioning() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     dict(
       seed=0,
+      start_from='',
       train_batch_stats=False,
       difference=0.0,
       frame_labels=0,
       dtype='float32',
       loss=dict(label_smoothing=0.0, frame_labels=0.0),
+      self_critical=self_critical(),
       best_metric='CIDEr',
       best_mode='max',
       patience=0,

@@ -229,6 +229,13 @@ _ATTENDS = dict(
   attention_bias=flag(),
   attention_activation=choice('tanh', 'relu'),
 )
+_SELF_CRITICAL = dict(
+  num_samples=integer(0),
+  baseline=choice('leave_one_out', 'greedy'),
+  cider=_WEIGHT,
+  bleu=_WEIGHT,
+  workers=integer(0),
+)
 _LAYERS = dict(
   cell=choice('lstm', 'peephole', 'maxout', 'layer_norm', 'gru', 'rnn'),
   layers=_COUNT,
@@ -290,6 +297,15 @@ def _decoding_problems(fields: ml_collections.ConfigDict) -> Problems:
       )
 
 
+def _check_self_critical(config: ml_collections.ConfigDict) -> Problems:
+  fields = config.self_critical
+  if fields.num_samples == 1 and fields.baseline == 'leave_one_out':
+    yield (
+      'config.self_critical.num_samples=1 must be at least 2 for '
+      "baseline='leave_one_out'"
+    )
+
+
 def check_decoding(fields: ml_collections.ConfigDict):
   """Checks the group `decoding` alone; see `rules.Schema.check`."""
   rules.check_group(fields, DECODING, 'decoding', _decoding_problems)
@@ -322,12 +338,6 @@ def _check_captioning(config: ml_collections.ConfigDict) -> Problems:
     yield (
       'a trained captioner has no visual words: pass '
       '--config.loss.visual_words=0 with start_from'
-    )
-  fields = config.self_critical
-  if fields.num_samples == 1 and fields.baseline == 'leave_one_out':
-    yield (
-      'config.self_critical.num_samples=1 must be at least 2 for '
-      "baseline='leave_one_out'"
     )
 
 
@@ -378,13 +388,7 @@ CAPTIONING = Schema(
         reinforce=_WEIGHT, entropy=_WEIGHT, baseline_decay=_DECAY
       ),
     ),
-    self_critical=dict(
-      num_samples=integer(0),
-      baseline=choice('leave_one_out', 'greedy'),
-      cider=_WEIGHT,
-      bleu=_WEIGHT,
-      workers=integer(0),
-    ),
+    self_critical=_SELF_CRITICAL,
   ),
   together=(
     _check_optimizer,
@@ -392,6 +396,7 @@ CAPTIONING = Schema(
     _check_microbatches,
     _check_encoder,
     _check_captioning,
+    _check_self_critical,
   ),
   of_training=_OF_TRAINING,
 )
@@ -560,7 +565,9 @@ def _check_clip_captioning(config: ml_collections.ConfigDict) -> Problems:
     )
   if config.data.flip_events and not events:
     yield 'config.data.flip_events is for event_captions alone: leave it False'
-  if config.cache_features and not config.encoder_weights:
+  if config.cache_features and not (
+    config.encoder_weights or config.start_from
+  ):
     yield (
       'config.cache_features needs a published encoder: pass '
       '--config.encoder_weights=FILE.safetensors, or train the encoder with '
@@ -573,6 +580,7 @@ VIDEO_CAPTION = Schema(
   dict(
     **_EVERY,
     best_metric=choice(*_SCORES, *_EVENT_SCORES),
+    start_from=text(),
     train_batch_stats=flag(),
     cache_features=flag(),
     difference=number(),
@@ -584,6 +592,7 @@ VIDEO_CAPTION = Schema(
     decoder=lambda config: CLIP_DECODERS.get(config.get('model')),
     decoding=DECODING,
     loss=dict(label_smoothing=_RATE, frame_labels=_WEIGHT),
+    self_critical=_SELF_CRITICAL,
     data=dict(
       name=text(
         f'event_captions(/{_NAME})?|captioned_clips/{_NAME}',
@@ -607,6 +616,7 @@ VIDEO_CAPTION = Schema(
     _check_crop,
     _check_encoder,
     _check_clip_captioning,
+    _check_self_critical,
   ),
   of_training=_OF_TRAINING,
 )

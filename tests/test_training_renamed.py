@@ -8,6 +8,8 @@ import ml_collections
 import pytest
 
 from configs import common
+from configs import event_captions
+from configs import schema
 from training import app
 from training import renamed
 
@@ -79,6 +81,17 @@ def test_the_optimizer_of_before_is_adam(tmp_path):
     **fields,
     'rates': [],
   }
+
+
+def test_a_video_captioner_of_before_was_trained_from_scratch(tmp_path):
+  """By cross-entropy; the fields get the defaults of a config of today."""
+  config = event_captions.get_config()
+  expected = json.loads(config.to_json())
+  del config.start_from, config.self_critical, config.patience
+  path = tmp_path / 'config.json'
+  path.write_text(config.to_json())
+  found = app.read_config(tmp_path, schema.VIDEO_CAPTION, training=True)
+  assert json.loads(found.to_json()) == expected
 
 
 def test_flags_and_options_of_before_are_refused():

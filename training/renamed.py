@@ -45,6 +45,17 @@ _ADDED: dict[str, dict[str, Any]] = {
     'no_repeat_content': False,
   },
   'num_steps': {'patience': 0},
+  # Of video.caption alone.
+  'frame_labels': {
+    'start_from': '',
+    'self_critical': {
+      'num_samples': 0,
+      'baseline': 'leave_one_out',
+      'cider': 1.0,
+      'bleu': 0.0,
+      'workers': 2,
+    },
+  },
   'optimizer.b1': {
     'kind': 'adam',
     'momentum': 0.0,
