@@ -9,6 +9,7 @@ import ml_collections
 
 from captioning import feature_cache
 from captioning import vocabulary as vocabulary_lib
+from training import app
 from training import released
 
 
@@ -19,7 +20,9 @@ def load_vocabulary(
   directory = pathlib.Path(config.start_from).absolute()
   if released.is_released(directory):
     extras = released.describe(directory)['extras']
-    return vocabulary_lib.Vocabulary(extras['vocabulary'])
+    return vocabulary_lib.Vocabulary(
+      extras['vocabulary'], app.read_config(directory).data.tokenizer
+    )
   return vocabulary_lib.Vocabulary.load(
     _file(
       config,

@@ -116,7 +116,9 @@ def make_examples(
       vocabulary = vocabulary_lib.Vocabulary.build(
         (c for i in range(len(training)) for c in training[i]['captions']),
         threshold=config.data.vocabulary_threshold,
+        tokenizer=config.data.tokenizer,
       )
+    vocabulary_lib.check_tokenizer(vocabulary, config.data.tokenizer)
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       vocabulary.save(path)

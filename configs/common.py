@@ -63,6 +63,8 @@ def captioned_images(**changes: Any) -> dict[str, Any]:
   Fields:
     name: of the data set; see captioning/data.py. Always passed.
     data_dir: root of the prepared data sets; None is TFDS's default.
+    tokenizer: 'words', the official one, or 'characters', for languages that
+      put no blanks between words.
     vocabulary_threshold: words that occur at least this often in the training
       captions are in the vocabulary.
     captions_per_image: number of captions of an image in a batch.
@@ -75,6 +77,7 @@ def captioned_images(**changes: Any) -> dict[str, Any]:
     dict(
       name=...,
       data_dir=ml_collections.config_dict.placeholder(str),
+      tokenizer='words',
       vocabulary_threshold=5,
       captions_per_image=5,
       max_length=20,
@@ -562,6 +565,8 @@ def captioned_clips(**changes: Any) -> dict[str, Any]:
   Fields:
     name: of the data set; see video/data.py. Always passed.
     data_dir: root of the prepared data sets; None is TFDS's default.
+    tokenizer: 'words', the official one, or 'characters', for languages that
+      put no blanks between words.
     vocabulary_threshold: words that occur at least this often in the training
       captions are in the vocabulary.
     captions_per_clip: number of captions of a clip in a batch.
@@ -578,6 +583,7 @@ def captioned_clips(**changes: Any) -> dict[str, Any]:
     dict(
       name=...,
       data_dir=ml_collections.config_dict.placeholder(str),
+      tokenizer='words',
       vocabulary_threshold=1,
       captions_per_clip=5,
       max_length=20,

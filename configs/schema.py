@@ -197,6 +197,7 @@ _SCORES = (
   *('loss', 'accuracy', 'perplexity'),
 )
 _WORDS = sequence(text())
+_TOKENIZER = choice('words', 'characters')
 DECODING = dict(
   beam_size=_COUNT,
   length_penalty=number(),
@@ -365,6 +366,7 @@ CAPTIONING = Schema(
         'scenes, coco_captions or captioned_images/NAME',
       ),
       data_dir=_DATA_DIR,
+      tokenizer=_TOKENIZER,
       vocabulary_threshold=_COUNT,
       captions_per_image=_COUNT,
       max_length=_COUNT,
@@ -599,6 +601,7 @@ VIDEO_CAPTION = Schema(
         'event_captions, event_captions/pairs or captioned_clips/NAME',
       ),
       data_dir=_DATA_DIR,
+      tokenizer=_TOKENIZER,
       vocabulary_threshold=_COUNT,
       captions_per_clip=_COUNT,
       max_length=_COUNT,

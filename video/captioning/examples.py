@@ -235,8 +235,11 @@ def make_examples(
         c for i in range(len(training)) for c in training[i]['captions']
       )
       vocabulary = vocabulary_lib.Vocabulary.build(
-        captions, threshold=config.data.vocabulary_threshold
+        captions,
+        threshold=config.data.vocabulary_threshold,
+        tokenizer=config.data.tokenizer,
       )
+    vocabulary_lib.check_tokenizer(vocabulary, config.data.tokenizer)
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       vocabulary.save(path)
