@@ -370,6 +370,26 @@ def test_progress_is_restored_where_the_checkpoint_and_the_config_have_it(
   assert state.progress is None and int(state.step) == 12
 
 
+def test_the_first_host_decides_for_all(tmp_path, descent, monkeypatch):
+  """Scores of this host that differ by rounding change nothing."""
+  first = [repr(SCORES[step] + 1e-3 * step) for step in SCORES]
+  scores = iter(first)
+  own = parallel.gather_texts
+
+  def gather(text):
+    return (
+      [next(scores), text]
+      if text in map(repr, SCORES.values())
+      else [*own(text)]
+    )
+
+  monkeypatch.setattr(parallel, 'gather_texts', gather)
+  steps, state = descend(descent, tmp_path, num_steps=16)
+  # Its score of step 14 is above that of step 4, so the run goes on there.
+  assert steps[-1] == (16, True)
+  assert state.progress.best == np.float32(3.014)
+
+
 @pytest.mark.parametrize('mode', ['max', 'min'])
 def test_only_better_scores_count(mode):
   config = ml_collections.ConfigDict({**WITH_PROGRESS, 'best_mode': mode})
