@@ -138,6 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         image,
         beams[0].text,
         captioner.attention(image, beams[0], preprocessed=True),
+        words=beams[0].words,
       )
       for image, beams in zip(images, captions, strict=True)
     ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from captioning import tokenizer
+from captioning import languages
 from captioning import vocabulary as vocabulary_lib
 
 NONE = -1
@@ -40,13 +40,14 @@ def find(
   Raises:
     ValueError: there are no concepts.
   """
+  tokenize = languages.TOKENIZERS[vocabulary.tokenizer]
   counts = collections.Counter()  # Captions with a word,
   others = collections.Counter()  # other captions of their images,
   agreeing = collections.Counter()  # and those of them that have it, too.
   for of_image in captions:
     used = collections.Counter()
     for caption in of_image:
-      used.update(set(tokenizer.tokenize(caption)))
+      used.update(set(tokenize(caption)))
     for word, count in used.items():
       counts[word] += count
       others[word] += count * (len(of_image) - 1)

@@ -32,8 +32,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from captioning import languages
 from captioning import metrics
-from captioning import tokenizer
 
 # English words that end no sentence (those of self-critical.pytorch).
 BAD_ENDINGS = frozenset(
@@ -42,18 +42,22 @@ BAD_ENDINGS = frozenset(
 
 
 def usage(
-  captions: Mapping[Hashable, Sequence[str]], training: Iterable[str]
+  captions: Mapping[Hashable, Sequence[str]],
+  training: Iterable[str],
+  *,
+  tokenizer: str = 'words',
 ) -> dict[str, float]:
   """Counts novel captions, words and bad endings; see the module's docstring.
 
   Args:
     captions: for each image, at least one caption.
     training: the captions that the model was trained on.
+    tokenizer: see `metrics.score`.
   """
-  words = [w for texts in captions.values() for w in _words(texts)]
+  words = [w for texts in captions.values() for w in _words(texts, tokenizer)]
   if not words:
     raise ValueError('there are no captions: pass those of at least one image')
-  known = {tuple(tokenizer.tokenize(text)) for text in training}
+  known = {tuple(words) for words in _words(training, tokenizer)}
   return {
     'novel': float(np.mean([tuple(caption) not in known for caption in words])),
     'words': float(len({word for caption in words for word in caption})),
@@ -69,6 +73,7 @@ def score(
   captions: Mapping[Hashable, Sequence[str]],
   *,
   references: Mapping[Hashable, Sequence[str]] | None = None,
+  tokenizer: str = 'words',
 ) -> dict[str, float]:
   """Scores the diversity of the captions of each image.
 
@@ -78,6 +83,7 @@ def score(
       weighs n-grams by how many images these use them for, as in the published
       code; without, the captions themselves are counted, and the number
       compares with no other.
+    tokenizer: see `metrics.score`.
 
   Returns:
     'distinct-1', 'distinct-2' and 'self-CIDEr', which grow with diversity, and
@@ -89,10 +95,10 @@ def score(
       'diversity needs the same number of captions of each image, at least '
       f'two, not {sorted(numbers)}'
     )
-  words = [_words(texts) for texts in captions.values()]
+  words = [_words(texts, tokenizer) for texts in captions.values()]
   counted = words
   if references is not None:
-    counted = [_words(texts) for texts in references.values()]
+    counted = [_words(texts, tokenizer) for texts in references.values()]
   if len(counted) < 2:
     raise ValueError(
       'self-CIDEr weighs n-grams by how rare they are: pass captions, or '
@@ -109,8 +115,8 @@ def score(
   }
 
 
-def _words(texts: Sequence[str]) -> list[list[str]]:
-  return [tokenizer.tokenize(text) for text in texts]
+def _words(texts: Iterable[str], tokenizer: str) -> list[list[str]]:
+  return [languages.TOKENIZERS[tokenizer](text) for text in texts]
 
 
 def _distinct(captions: Sequence[Sequence[str]], n: int) -> float:

@@ -151,7 +151,11 @@ class Evaluator:
     )
     texts = {i: found[0].text for i, found in captions.items()}
     result = metrics.score(
-      self.references, texts, meteor=meteor, spice_jar=spice_jar
+      self.references,
+      texts,
+      meteor=meteor,
+      spice_jar=spice_jar,
+      tokenizer=self._examples.vocabulary.tokenizer,
     )
     scores = {
       **result['corpus'],
@@ -226,6 +230,7 @@ class Evaluator:
         id=record['id'],
         image=self._examples.image(record),
         caption=caption.text,
+        words=caption.words,
         log_prob=caption.log_prob,
         others=[other.text for other in others] if self._samples else (),
         references=self.references[record['id']],
@@ -256,6 +261,7 @@ class Evaluator:
         entry.caption,
         entry.attention,
         entry.references[:1],
+        words=entry.words,
         verdict=self._verdict(entry.id, entry.caption),
       )
       for entry in self.entries(variables, evaluation, indices)
@@ -275,6 +281,7 @@ class Evaluator:
     result = metrics.most_frequent_caption(
       (c for i in range(len(training)) for c in training[i]['captions']),
       self.references,
+      tokenizer=self._examples.vocabulary.tokenizer,
     )
     same = dict.fromkeys(self.references, result['caption'])
     result['scores'] |= self._judged(same)
@@ -394,12 +401,16 @@ def evaluate_best(
     for i, found in evaluation.captions.items()
   }
   if with_diversity:
+    tokenizer = config.data.tokenizer
     entry |= {
-      'diversity': diversity.score(texts, references=evaluate.references),
-      **metrics.of_several(evaluate.references, texts),
+      'diversity': diversity.score(
+        texts, references=evaluate.references, tokenizer=tokenizer
+      ),
+      **metrics.of_several(evaluate.references, texts, tokenizer=tokenizer),
       'usage': diversity.usage(
         texts,
         (c for i in range(len(training)) for c in training[i]['captions']),
+        tokenizer=tokenizer,
       ),
     }
   sheet = evaluate.show(variables, evaluation, count=6)

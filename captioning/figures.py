@@ -61,6 +61,7 @@ def caption(
   attention: np.ndarray | None = None,
   references: Sequence[str] = (),
   *,
+  words: Sequence[str] | None = None,
   verdict: bool | None = None,
 ) -> np.ndarray:
   """A strip: an image, its caption and, with attention, a panel per word.
@@ -69,16 +70,19 @@ def caption(
 
   Args:
     image: uint8[H, W, 3].
-    text: the caption; its words are separated by spaces.
-    attention: f32[T, L], a row for each word of `text` (more rows, as for
+    text: the caption.
+    attention: f32[T, L], a row for each of `words` (more rows, as for
       EOS, are left out), L a square grid in reading order; or None.
     references: human captions, printed below the caption.
+    words: of the caption; None for what is between its spaces.
     verdict: marks the caption as true or false.
 
   Returns:
     uint8[H', W', 3].
   """
-  words = text.split(' ') if attention is not None and text else []
+  if words is None:
+    words = text.split(' ') if text else []
+  words = words if attention is not None else ()
   paragraphs = [] if verdict is None else [(*_MARKS[verdict], 11)]
   paragraphs += [(text or '(no words)', 'black', 13)]
   paragraphs += [(f'- {reference}', '0.35', 9) for reference in references]

@@ -314,7 +314,9 @@ def restore(
   )
   # They are part of training alone.
   variables['params'].pop('visual_words', None)
-  vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
+  vocabulary = vocabulary_lib.Vocabulary(
+    extras['vocabulary'], config.data.tokenizer
+  )
   network = model.create(config, len(vocabulary), with_encoder=with_encoder)
   if with_encoder and config.cache_features:
     encoder = feature_cache.load_encoder(config, workdir)

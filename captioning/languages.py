@@ -53,6 +53,29 @@ def characters(caption: str) -> list[str]:
 TOKENIZERS = {'words': tokenizer.tokenize, 'characters': characters}
 
 
+def join(words: Iterable[str], tokenizer_name: str = 'words') -> str:
+  """Joins the words of a caption; the tokenizer splits it into them again.
+
+  Args:
+    words: of the tokenizer.
+    tokenizer_name: of `TOKENIZERS`. Between 'characters' there are no blanks,
+      but between words of other scripts there are.
+  """
+  if tokenizer_name == 'words':
+    return ' '.join(words)
+  text, before = '', None
+  for word in words:
+    if before is not None and (
+      not (_LETTER.match(before) or _LETTER.match(word))
+      # A mark would be one of the character before.
+      or unicodedata.category(word[0]).startswith('M')
+    ):
+      text += ' '
+    text += word
+    before = word
+  return text
+
+
 def warn_without_blanks(captions: Iterable[str], advice: str):
   """Warns if most captions are in a script that puts no blanks between words.
 

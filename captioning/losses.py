@@ -43,25 +43,6 @@ def smoothed_cross_entropy(
   return likelihood.cross_entropy(logits, tokens, smoothing=smoothing)
 
 
-def self_critical_loss(
-  costs: jax.Array, log_locations: jax.Array | float, advantage: jax.Array
-) -> jax.Array:
-  """-(r(w) - b) * log p(w_t) of each word w_t of a sampled caption w.
-
-  Its gradient is equation 7 of Rennie et al. 2017, that of the expected reward.
-
-  Args:
-    costs: f32[B, K, T], -log p(w_t) under `self_critical.policy`.
-    log_locations: f32[B, K, T], log-probability of the location that hard
-      attention sampled for the word, or 0.
-    advantage: f32[B, K], the reward less the baseline, r(w) - b.
-
-  Returns:
-    f32[B, K, T].
-  """
-  return (costs - log_locations) * advantage[..., None]
-
-
 def doubly_stochastic_penalty(
   attention: jax.Array,
   mask: jax.Array,
@@ -281,7 +262,7 @@ def create(
     costs = cross_entropy(logits, tokens)
     losses = costs
     if are_samples:
-      losses = self_critical_loss(
+      losses = self_critical.loss(
         costs, y.get('log_chosen', 0), batch['advantage']
       )
     elif config.label_smoothing:

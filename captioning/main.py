@@ -21,12 +21,10 @@ import numpy as np
 
 from captioning import data
 from captioning import evaluation as evaluation_lib
-from captioning import examples as examples_lib
 from captioning import inference
 from captioning import losses
 from captioning import model
 from captioning import records
-from captioning import rewards as rewards_lib
 from captioning import self_critical
 from configs import schema
 from training import app
@@ -78,32 +76,6 @@ def initial_variables(
   # Before the work: the file may be absent, or of another depth.
   encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
   return inference.put_encoder(jax.jit(init)(key), encoder)
-
-
-def make_self_critical(
-  stack: contextlib.ExitStack,
-  captioner: model.Captioner,
-  examples: examples_lib.Examples,
-  training: batching.Source,
-  config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-) -> self_critical.SelfCritical:
-  """Creates the sampler of captions; its scorers end with the stack."""
-  fields = config.self_critical
-  scorer = rewards_lib.Rewards(
-    records.count_frequencies(config, workdir, training, examples.vocabulary),
-    cider=fields.cider,
-    bleu=fields.bleu,
-    workers=fields.workers,
-  )
-  return self_critical.SelfCritical(
-    captioner,
-    stack.enter_context(scorer),
-    num_samples=fields.num_samples,
-    baseline=fields.baseline,
-    max_length=config.data.max_length,
-    key=jax.random.key(config.seed + 2),
-  )
 
 
 def show(
@@ -193,8 +165,15 @@ def train_and_evaluate(
     )
     sample = None
     if config.self_critical.num_samples:
-      sample = make_self_critical(
-        stack, captioner, examples, training, config, workdir
+      sample = self_critical.create(
+        stack,
+        captioner,
+        records.count_frequencies(
+          config, workdir, training, examples.vocabulary
+        ),
+        config,
+        fields=model.IMAGE_FIELDS,
+        inputs=model.image_inputs,
       )
     for step in run.steps():
       if step.evaluates:

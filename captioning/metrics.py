@@ -144,7 +144,10 @@ def of_several(
 
 
 def most_frequent_caption(
-  captions: Iterable[str], references: Mapping[Hashable, Sequence[str]]
+  captions: Iterable[str],
+  references: Mapping[Hashable, Sequence[str]],
+  *,
+  tokenizer: str = 'words',
 ) -> dict:
   """The commonest caption, given to every image, and its scores.
 
@@ -153,12 +156,14 @@ def most_frequent_caption(
   Args:
     captions: those of training.
     references: see `score`.
+    tokenizer: see `score`.
 
   Returns:
     `caption`, and `scores` of the corpus.
   """
   ((caption, _),) = collections.Counter(captions).most_common(1)
-  scores = score(references, dict.fromkeys(references, caption))
+  same = dict.fromkeys(references, caption)
+  scores = score(references, same, tokenizer=tokenizer)
   return {'caption': caption, 'scores': scores['corpus']}
 
 

@@ -42,7 +42,8 @@ class Entry:
   Attributes:
     id: of the image.
     image: uint8[H, W, 3].
-    caption: the model's; its words are separated by spaces.
+    caption: the model's.
+    words: of the caption.
     log_prob: of the caption, in nats.
     references: human captions.
     scores: of this caption, by metric; one must be CIDEr.
@@ -54,6 +55,7 @@ class Entry:
   id: str
   image: np.ndarray
   caption: str
+  words: Sequence[str]
   log_prob: float
   references: Sequence[str]
   scores: Mapping[str, float]
@@ -124,7 +126,7 @@ def _rank(entry: Entry) -> float:
 
 def _content(entry: Entry) -> dict[str, Any]:
   """The variables of the template for an entry."""
-  words = entry.caption.split(' ') if entry.caption else []
+  words = list(entry.words)
   attention = ''
   if entry.attention is not None and words:
     weights = quantize(entry.attention, len(words))

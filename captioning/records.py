@@ -4,7 +4,6 @@ Axes: L locations, N locations of one image where they vary in number, D
 features.
 """
 
-import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from absl import logging
 
 from captioning import concepts
 from captioning import data
+from captioning import earlier
 from captioning import examples as examples_lib
 from captioning import feature_cache
 from captioning import inference
@@ -26,9 +26,7 @@ from training import app
 from training import batching
 from training import features
 from training import parallel
-from training import released
 
-_VOCABULARY_FILE = 'vocabulary.json'
 _SHARD_SIZE = 512  # Images; at most these are lost when caching is stopped.
 
 
@@ -82,7 +80,7 @@ def open_split(
     return records
   key = feature_cache.key(
     config,
-    _save_encoder(config, workdir),
+    earlier.save_encoder(config, workdir),
     fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
     fields=('resize', 'crop'),
   )
@@ -108,17 +106,19 @@ def make_examples(
   A new workdir gets the vocabulary of the run that `start_from` names, or one
   that is built from the training split.
   """
-  path = workdir / _VOCABULARY_FILE
+  path = workdir / vocabulary_lib.FILE
   if path.exists():
     vocabulary = vocabulary_lib.Vocabulary.load(path)
   else:
     if config.start_from:
-      vocabulary = _start_vocabulary(config)
+      vocabulary = earlier.load_vocabulary(config)
     else:
       vocabulary = vocabulary_lib.Vocabulary.build(
         (c for i in range(len(training)) for c in training[i]['captions']),
         threshold=config.data.vocabulary_threshold,
+        tokenizer=config.data.tokenizer,
       )
+    vocabulary_lib.check_tokenizer(vocabulary, config.data.tokenizer)
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       vocabulary.save(path)
@@ -150,58 +150,14 @@ def count_frequencies(
     training: the training split.
     vocabulary: of the captioner.
   """
-  digest = hashlib.sha256(vocabulary.to_json().encode()).hexdigest()[:16]
-  name = f'frequencies-{digest}-{config.data.max_length}.npz'
-  return rewards.count(
-    data.directory(config.data.name, config.data.data_dir) / name,
+  return rewards.count_split(
+    data.directory(config.data.name, config.data.data_dir),
     (training[i]['captions'] for i in range(len(training))),
     fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
     vocabulary=vocabulary,
     max_length=config.data.max_length,
-    otherwise=workdir / name,
+    workdir=workdir,
   )
-
-
-def _save_encoder(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path
-) -> pathlib.Path:
-  """The path of the workdir's own copy of the frozen encoder."""
-  earlier = None
-  if config.start_from and not (workdir / feature_cache.ENCODER_FILE).exists():
-    earlier = _start_file(
-      config,
-      feature_cache.ENCODER_FILE,
-      'that run did not train on cached features. Name one that did, or '
-      'pass --config.cache_features=False',
-    )
-  return feature_cache.save_encoder(config, workdir, earlier=earlier)
-
-
-def _start_vocabulary(
-  config: ml_collections.ConfigDict,
-) -> vocabulary_lib.Vocabulary:
-  """The vocabulary of the model that training starts from."""
-  directory = pathlib.Path(config.start_from).absolute()
-  if released.is_released(directory):
-    extras = released.describe(directory)['extras']
-    return vocabulary_lib.Vocabulary(extras['vocabulary'])
-  return vocabulary_lib.Vocabulary.load(
-    _start_file(
-      config, _VOCABULARY_FILE, 'name the workdir of a trained captioner'
-    )
-  )
-
-
-def _start_file(
-  config: ml_collections.ConfigDict, name: str, advice: str
-) -> pathlib.Path:
-  """The path of a file in the workdir that training starts from."""
-  path = pathlib.Path(config.start_from).absolute() / name
-  if not path.exists():
-    raise FileNotFoundError(
-      f'start_from={config.start_from!r}: {path} does not exist: {advice}'
-    )
-  return path
 
 
 def _encode(

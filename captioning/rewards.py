@@ -149,6 +149,37 @@ def count(
   return candidates[-1]
 
 
+def count_split(
+  directory: pathlib.Path,
+  captions: Iterable[Sequence[str]],
+  *,
+  fingerprint: str,
+  vocabulary: vocabulary_lib.Vocabulary,
+  max_length: int,
+  workdir: pathlib.Path,
+) -> Frequencies:
+  """The frequencies of a training split, counted once for all runs.
+
+  Args:
+    directory: of the data set, in which the file is written.
+    captions: see `count`, as are the others.
+    fingerprint: of the data.
+    vocabulary: words to numbers.
+    max_length: T.
+    workdir: for the file where the directory is read-only.
+  """
+  digest = hashlib.sha256(vocabulary.to_json().encode()).hexdigest()[:16]
+  name = f'frequencies-{digest}-{max_length}.npz'
+  return count(
+    directory / name,
+    captions,
+    fingerprint=fingerprint,
+    vocabulary=vocabulary,
+    max_length=max_length,
+    otherwise=workdir / name,
+  )
+
+
 def words(tokens: np.ndarray) -> list[int]:
   """The words of a caption, EOS included: i32[T] -> at most T numbers."""
   numbers = tokens.tolist()

@@ -3,7 +3,8 @@
 The gradient of the expected reward is that of the mean over samples of
 advantage * cross-entropy, where the advantage is the reward less a baseline
 that does not depend on the sample (Rennie et al. 2017, equations 5 to 8). The
-loss is teacher forcing as usual; this module makes the samples and advantages.
+loss is teacher forcing as usual; this module makes the samples and advantages,
+for captioners of images and of clips.
 
 The gradient is that of the expected reward if all of this holds:
 
@@ -17,18 +18,21 @@ The gradient is that of the expected reward if all of this holds:
 - There is no dropout. With it, as in the published code, the samples are taken
   with dropout, but here the loss drops out other units than the sampling did.
 
-Axes: B images, b those of a part of a device's, S samples, R references,
-T words, V vocabulary.
+Axes: B images or clips, b those of a part of a device's, S samples,
+R references, T words, V vocabulary.
 """
 
+import contextlib
 import math
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
-from captioning import model
 from captioning import rewards as rewards_lib
 from captioning import vocabulary as vocabulary_lib
 from recurrent import search
@@ -66,14 +70,72 @@ def advantages(rewards: np.ndarray, greedy: np.ndarray | None) -> np.ndarray:
   return (differences.sum(-1) / others).astype(np.float32)
 
 
+def loss(
+  costs: jax.Array, log_locations: jax.Array | float, advantage: jax.Array
+) -> jax.Array:
+  """-(r(w) - b) * log p(w_t) of each word w_t of a sampled caption w.
+
+  Its gradient is equation 7 of Rennie et al. 2017, that of the expected reward.
+
+  Args:
+    costs: f32[B, K, T], -log p(w_t) under `policy`.
+    log_locations: f32[B, K, T], log-probability of the location that hard
+      attention sampled for the word, or 0.
+    advantage: f32[B, K], the reward less the baseline, r(w) - b.
+
+  Returns:
+    f32[B, K, T].
+  """
+  return (costs - log_locations) * advantage[..., None]
+
+
+def create(
+  stack: contextlib.ExitStack,
+  captioner: Any,
+  frequencies: rewards_lib.Frequencies,
+  config: ml_collections.ConfigDict,
+  *,
+  fields: Sequence[str],
+  inputs: Callable[[dict[str, jax.Array]], tuple[Any, ...]],
+) -> 'SelfCritical':
+  """Creates the sampler of a config; its scorers end with the stack.
+
+  Args:
+    stack: of the run.
+    captioner: see `SelfCritical`.
+    frequencies: of the training split.
+    config: `self_critical`, `data.max_length` and `seed`.
+    fields: see `SelfCritical`.
+    inputs: see `SelfCritical`.
+  """
+  scorer = rewards_lib.Rewards(
+    frequencies,
+    cider=config.self_critical.cider,
+    bleu=config.self_critical.bleu,
+    workers=config.self_critical.workers,
+  )
+  return SelfCritical(
+    captioner,
+    stack.enter_context(scorer),
+    fields=fields,
+    inputs=inputs,
+    num_samples=config.self_critical.num_samples,
+    baseline=config.self_critical.baseline,
+    max_length=config.data.max_length,
+    key=jax.random.key(config.seed + 2),
+  )
+
+
 class SelfCritical:
   """Samples captions for the images of a batch and has them scored."""
 
   def __init__(
     self,
-    captioner: model.Captioner,
+    captioner: Any,
     rewards: rewards_lib.Rewards,
     *,
+    fields: Sequence[str],
+    inputs: Callable[[dict[str, jax.Array]], tuple[Any, ...]],
     num_samples: int,
     baseline: str,
     max_length: int,
@@ -83,8 +145,11 @@ class SelfCritical:
     """Compiles nothing yet.
 
     Args:
-      captioner: the model.
+      captioner: a module with `begin` and `step`, of images or of clips.
       rewards: scores captions on the host.
+      fields: of a batch, those that the loss needs beside the samples.
+      inputs: returns the arguments of `captioner.begin` for such fields; the
+        first has the images or clips along its first axis.
       num_samples: S.
       baseline: one of `BASELINES`; see `advantages`.
       max_length: T of the samples.
@@ -104,6 +169,8 @@ class SelfCritical:
         f'for baseline={baseline!r}'
       )
     self._captioner = captioner
+    self._fields = fields
+    self._inputs = inputs
     self._rewards = rewards
     self._num_samples = num_samples
     self._greedy = baseline == 'greedy'
@@ -125,20 +192,18 @@ class SelfCritical:
       variables: the parameters that are trained (not their average), and the
         other collections.
       host_batch: with `tokens` i32[B, R, T], the references.
-      device_batch: the same batch from `parallel.shard`, with some of
-        `model.IMAGE_FIELDS`.
+      device_batch: the same batch from `parallel.shard`, with some of the
+        fields.
       step: number of completed updates.
 
     Returns:
-      The sharded batch: `model.IMAGE_FIELDS`, still on the devices, the samples
-      `tokens` i32[B, S, T], and `advantage` f32[B, S]; and means for the log,
+      The sharded batch: its fields, still on the devices, the samples `tokens`
+      i32[B, S, T], and `advantage` f32[B, S]; and means for the log,
       of this host's share: `reward` of the samples, `baseline`, and `length` of
       the samples in words, EOS included.
     """
     images = {
-      name: device_batch[name]
-      for name in model.IMAGE_FIELDS
-      if name in device_batch
+      name: device_batch[name] for name in self._fields if name in device_batch
     }
     references = host_batch['tokens']
     devices = jax.local_device_count()
@@ -184,14 +249,14 @@ class SelfCritical:
 
     Args:
       variables: of the captioner.
-      batch: some of `model.IMAGE_FIELDS`, all of a device.
+      batch: its fields, all of a device.
       part: i32[], index of the part to sample.
       key: of this part.
 
     Returns:
       i32[b, S, T] or i32[b, S + 1, T].
     """
-    size = len(model.image_inputs(batch)[0])
+    size = len(self._inputs(batch)[0])
     size //= self._num_parts(size)
     batch = jax.tree.map(
       lambda x: jax.lax.dynamic_slice_in_dim(x, part * size, size), batch
@@ -213,7 +278,7 @@ class SelfCritical:
     # keeps them.
     (state, context), _ = self._captioner.apply(
       variables,
-      *model.image_inputs(batch),
+      *self._inputs(batch),
       train=train,
       rngs=_rngs(begin_key),
       mutable=[name for name in variables if name != 'params'],

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from captioning import languages
-from captioning import tokenizer
 from training import text_files
 
 PAD_ID = 0  # Fills a caption up to its fixed length; the loss masks it.
@@ -31,6 +30,8 @@ PAD = '<pad>'
 BOS = '<bos>'
 EOS = '<eos>'
 UNK = '<unk>'
+
+FILE = 'vocabulary.json'  # That of a run, in its workdir.
 
 # The index of a special token is its id.
 SPECIAL = (PAD, BOS, EOS, UNK)
@@ -52,17 +53,35 @@ FUNCTION_WORDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Caption:
-  """A sentence and how probable the model finds it (natural logarithm)."""
+  """A sentence, how probable the model finds it, and its words.
+
+  Attributes:
+    text: of the sentence.
+    log_prob: natural logarithm of the probability.
+    words: of the vocabulary.
+  """
 
   text: str
   log_prob: float
+  words: tuple[str, ...]
 
 
 class Vocabulary:
-  """A list of words; the id of a word is its index in the list."""
+  """A list of words; the id of a word is its index in the list.
 
-  def __init__(self, words: Iterable[str]):
+  Attributes:
+    words: in order.
+    tokenizer: name of the one that splits captions; of `languages.TOKENIZERS`.
+  """
+
+  def __init__(self, words: Iterable[str], tokenizer: str = 'words'):
     """Takes all the words in order, the four special tokens first."""
+    if tokenizer not in languages.TOKENIZERS:
+      raise ValueError(
+        f'tokenizer={tokenizer!r} is none of {", ".join(languages.TOKENIZERS)}'
+      )
+    self.tokenizer = tokenizer
+    self._tokenize = languages.TOKENIZERS[tokenizer]
     self.words = list(words)
     if tuple(self.words[: len(SPECIAL)]) != SPECIAL:
       raise ValueError(
@@ -80,26 +99,36 @@ class Vocabulary:
     return len(self.words)
 
   def __eq__(self, other: object) -> bool:
-    """Two vocabularies are equal if the same words have the same ids."""
-    return isinstance(other, Vocabulary) and self.words == other.words
+    """Equal ones give the same captions the same ids."""
+    return (
+      isinstance(other, Vocabulary)
+      and self.words == other.words
+      and self.tokenizer == other.tokenizer
+    )
 
   __hash__ = None
 
   @classmethod
-  def build(cls, captions: Iterable[str], *, threshold: int) -> 'Vocabulary':
+  def build(
+    cls, captions: Iterable[str], *, threshold: int, tokenizer: str = 'words'
+  ) -> 'Vocabulary':
     """The words that occur at least `threshold` times in `captions`.
 
     The most frequent come first, words of one frequency in alphabetical order:
     the same captions in any order give the same ids.
     """
+    result = cls(SPECIAL, tokenizer)
     captions = iter(captions)
     first = list(itertools.islice(captions, 100))
-    languages.warn_without_blanks(
-      first, 'separate the words, or all characters, with blanks'
-    )
+    if tokenizer == 'words':
+      languages.warn_without_blanks(
+        first,
+        'pass --config.data.tokenizer=characters, or separate the words with '
+        'blanks',
+      )
     counts = collections.Counter()
     for caption in itertools.chain(first, captions):
-      counts.update(tokenizer.tokenize(caption))
+      counts.update(result._tokenize(caption))
     kept = [word for word, count in counts.items() if count >= threshold]
     # A caption that happens to spell out a special token adds no second one.
     kept = [word for word in kept if word not in SPECIAL]
@@ -108,14 +137,15 @@ class Vocabulary:
         f'None of the {len(counts)} words occurs threshold={threshold} '
         'times: lower the threshold or pass more captions.'
       )
-    return cls([*SPECIAL, *sorted(kept, key=lambda w: (-counts[w], w))])
+    kept.sort(key=lambda word: (-counts[word], word))
+    return cls([*SPECIAL, *kept], tokenizer)
 
   def encode(self, caption: str, max_length: int) -> np.ndarray:
     """The words, then EOS, then padding: str -> int32[T], T = `max_length`.
 
     A longer caption is cut so that EOS still fits. BOS is not included.
     """
-    words = tokenizer.tokenize(caption)[: max_length - 1]
+    words = self._tokenize(caption)[: max_length - 1]
     ids = np.full(max_length, PAD_ID, np.int32)
     # A word of a caption is never a special token, whatever its letters.
     ids[: len(words)] = [
@@ -127,12 +157,15 @@ class Vocabulary:
 
   def decode(self, ids: Iterable[int]) -> str:
     """The words up to the first EOS or PAD: int[T] -> str."""
+    return languages.join(self._words(ids), self.tokenizer)
+
+  def _words(self, ids: Iterable[int]) -> list[str]:
     words = []
     for i in ids:
       if i in (EOS_ID, PAD_ID):
         break
       words.append(self.words[i])
-    return ' '.join(words)
+    return words
 
   def to_captions(
     self, tokens: np.ndarray, log_probs: np.ndarray
@@ -143,7 +176,7 @@ class Vocabulary:
     the first beam is always kept.
     """
     found = [
-      Caption(self.decode(ids), float(log_prob))
+      Caption(self.decode(ids), float(log_prob), tuple(self._words(ids)))
       for ids, log_prob in zip(tokens, log_probs, strict=True)
     ]
     real = [caption for caption in found if np.isfinite(caption.log_prob)]
@@ -213,8 +246,11 @@ class Vocabulary:
     return tuple(self._ids[word] for word in words)
 
   def to_json(self) -> str:
-    """One JSON object with the single field `words`."""
-    return json.dumps({'words': self.words}, ensure_ascii=False, indent=0)
+    """One JSON object: `words`, and `tokenizer` if it is not 'words'."""
+    content = {'words': self.words}
+    if self.tokenizer != 'words':
+      content['tokenizer'] = self.tokenizer
+    return json.dumps(content, ensure_ascii=False, indent=0)
 
   @classmethod
   def from_json(cls, text: str) -> 'Vocabulary':
@@ -225,7 +261,10 @@ class Vocabulary:
       isinstance(word, str) for word in words
     ):
       raise ValueError('the field `words` must be a list of strings')
-    return cls(words)
+    tokenizer = content.get('tokenizer', 'words')
+    if not isinstance(tokenizer, str):
+      raise ValueError('the field `tokenizer` must be a string')
+    return cls(words, tokenizer)
 
   def save(self, path: str | os.PathLike):
     """Writes beside `path` and renames, so that no half file is ever read."""
@@ -242,6 +281,15 @@ class Vocabulary:
     # JSON's own is a ValueError; nested brackets overflow the stack.
     except (ValueError, RecursionError) as error:
       raise ValueError(f'{path} is not a vocabulary: {error}') from error
+
+
+def check_tokenizer(vocabulary: Vocabulary, tokenizer: str):
+  """Raises a ValueError if a vocabulary is of another tokenizer."""
+  if vocabulary.tokenizer != tokenizer:
+    raise ValueError(
+      f'the run to start from has tokenizer={vocabulary.tokenizer!r}, not '
+      f'{tokenizer!r}: pass --config.data.tokenizer={vocabulary.tokenizer}'
+    )
 
 
 def caption_tokens(

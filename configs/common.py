@@ -35,6 +35,8 @@ def captioning() -> ml_collections.ConfigDict:
     microbatches: number of parts of a batch whose gradients are accumulated.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -50,6 +52,7 @@ def captioning() -> ml_collections.ConfigDict:
       microbatches=1,
       best_metric='CIDEr',
       best_mode='max',
+      patience=0,
     )
   )
 
@@ -60,6 +63,8 @@ def captioned_images(**changes: Any) -> dict[str, Any]:
   Fields:
     name: of the data set; see captioning/data.py. Always passed.
     data_dir: root of the prepared data sets; None is TFDS's default.
+    tokenizer: 'words', the official one, or 'characters', for languages that
+      put no blanks between words.
     vocabulary_threshold: words that occur at least this often in the training
       captions are in the vocabulary.
     captions_per_image: number of captions of an image in a batch.
@@ -72,6 +77,7 @@ def captioned_images(**changes: Any) -> dict[str, Any]:
     dict(
       name=...,
       data_dir=ml_collections.config_dict.placeholder(str),
+      tokenizer='words',
       vocabulary_threshold=5,
       captions_per_image=5,
       max_length=20,
@@ -131,7 +137,7 @@ def self_critical(**changes: Any) -> dict[str, Any]:
   """Training on rewards (Rennie et al. 2017); off by default.
 
   Fields:
-    num_samples: captions that are sampled for each image; 0 trains by
+    num_samples: captions that are sampled for each image or clip; 0 trains by
       cross-entropy.
     baseline: 'leave_one_out' (the mean reward of the other samples) or
       'greedy' (the reward of the greedy caption).
@@ -209,19 +215,28 @@ def decoding(**changes: Any) -> dict[str, Any]:
 
 
 def optimizer(**changes: Any) -> dict[str, Any]:
-  """The `optimizer`: Adam; see training/optimizers.py.
+  """The `optimizer`; see training/optimizers.py for the equations.
 
   Fields:
+    kind: 'adam', 'sgd', 'rmsprop' (PyTorch's) or 'rmsprop_graves' (Graves
+      2013).
     learning_rate: the highest one. Always passed.
-    schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase'
-      or 'exponential'.
-    decay_rate: factor of 'staircase' and 'exponential'.
+    schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase',
+      'exponential' or 'plateau' (after evaluations without a better score).
+    decay_rate: factor of 'staircase', 'exponential' and 'plateau'.
     decay_steps: steps between two decays of 'staircase'.
+    decay_evaluations: evaluations in a row without a better `best_metric`,
+      after which 'plateau' decays, and again after as many.
     final_learning_rate: limit of 'exponential'.
     warmup_steps: steps of a linear warm-up from zero.
     b1, b2: decay of Adam's first and second moment.
     epsilon_hat: Adam in TensorFlow's form.
-    weight_decay: decoupled from the gradient, as in AdamW.
+    momentum: of the other kinds; 0 for none.
+    nesterov: Nesterov's momentum, for 'sgd'.
+    rms_decay: decay of the squares of the gradient in RMSProp.
+    epsilon: of Adam and RMSProp, which divide by the root of squares.
+    weight_decay: for 'adam' decoupled from the gradient, as in AdamW; for the
+      others added to it.
     clip_norm: limit of the gradient's global norm; 0 for none.
     clip_value: limit of each element of the gradient; 0 for none.
     rates: pairs of a regular expression and a factor of the learning rate of
@@ -229,19 +244,29 @@ def optimizer(**changes: Any) -> dict[str, Any]:
   """
   return _group(
     dict(
+      kind='adam',
       learning_rate=...,
       schedule='cosine',
       warmup_steps=0,
       b1=0.9,
       b2=0.999,
       epsilon_hat=False,
+      momentum=0.0,
+      nesterov=False,
+      rms_decay=0.99,
+      epsilon=1e-8,
       weight_decay=0.0,
       clip_norm=0.0,
       clip_value=0.0,
       rates=(),
     ),
     changes,
-    optional=('decay_rate', 'decay_steps', 'final_learning_rate'),
+    optional=(
+      'decay_rate',
+      'decay_steps',
+      'decay_evaluations',
+      'final_learning_rate',
+    ),
   )
 
 
@@ -257,6 +282,8 @@ def sketch_rnn() -> ml_collections.ConfigDict:
     quality: see `sketch_quality`.
     best_metric, best_mode: loss that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -268,6 +295,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
       quality=sketch_quality(),
       best_metric='loss',
       best_mode='min',
+      patience=0,
     )
   )
 
@@ -388,6 +416,8 @@ def clip_classification() -> ml_collections.ConfigDict:
     microbatches: number of parts of a batch whose gradients are accumulated.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -400,6 +430,7 @@ def clip_classification() -> ml_collections.ConfigDict:
       microbatches=1,
       best_metric='accuracy',
       best_mode='max',
+      patience=0,
     )
   )
 
@@ -494,6 +525,8 @@ def clip_captioning() -> ml_collections.ConfigDict:
 
   Fields:
     seed: random seed of the parameters, the batches and the dropout.
+    start_from: workdir of an earlier run; its best checkpoint replaces the
+      random parameters. '' for none.
     train_batch_stats: train with the statistics of the batch in BatchNorm,
       instead of the stored ones.
     difference: factor of the change since the frame before, which stands
@@ -503,19 +536,25 @@ def clip_captioning() -> ml_collections.ConfigDict:
     dtype: of the products of matrices; parameters are float32.
     loss: `label_smoothing`, share of the target that is spread over the
       vocabulary; and `frame_labels`, weight of the labels' cross-entropy.
+    self_critical: see `self_critical`.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
       seed=0,
+      start_from='',
       train_batch_stats=False,
       difference=0.0,
       frame_labels=0,
       dtype='float32',
       loss=dict(label_smoothing=0.0, frame_labels=0.0),
+      self_critical=self_critical(),
       best_metric='CIDEr',
       best_mode='max',
+      patience=0,
     )
   )
 
@@ -526,6 +565,8 @@ def captioned_clips(**changes: Any) -> dict[str, Any]:
   Fields:
     name: of the data set; see video/data.py. Always passed.
     data_dir: root of the prepared data sets; None is TFDS's default.
+    tokenizer: 'words', the official one, or 'characters', for languages that
+      put no blanks between words.
     vocabulary_threshold: words that occur at least this often in the training
       captions are in the vocabulary.
     captions_per_clip: number of captions of a clip in a batch.
@@ -542,6 +583,7 @@ def captioned_clips(**changes: Any) -> dict[str, Any]:
     dict(
       name=...,
       data_dir=ml_collections.config_dict.placeholder(str),
+      tokenizer='words',
       vocabulary_threshold=1,
       captions_per_clip=5,
       max_length=20,
@@ -570,6 +612,8 @@ def tracking() -> ml_collections.ConfigDict:
       and heights) and `size` (its logarithm).
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
+    patience: the run ends after this many evaluations in a row without a better
+      `best_metric`; 0 for none.
   """
   return ml_collections.ConfigDict(
     dict(
@@ -579,6 +623,7 @@ def tracking() -> ml_collections.ConfigDict:
       jitter=dict(correlation=0.8, centre=0.12, size=0.06),
       best_metric='success_auc',
       best_mode='max',
+      patience=0,
     )
   )
 

@@ -42,25 +42,39 @@ _PATHS = sequence(rules.pattern())
 
 OPTIMIZER = Group(
   dict(
+    kind=choice('adam', 'sgd', 'rmsprop', 'rmsprop_graves'),
     learning_rate=number(above=0),
-    schedule=choice('constant', 'cosine', 'staircase', 'exponential'),
+    schedule=choice(
+      'constant', 'cosine', 'staircase', 'exponential', 'plateau'
+    ),
     decay_rate=number(above=0, high=1),
     decay_steps=_COUNT,
+    decay_evaluations=_COUNT,
     final_learning_rate=_WEIGHT,
     warmup_steps=integer(0),
     b1=_DECAY,
     b2=_DECAY,
     epsilon_hat=flag(),
+    momentum=_DECAY,
+    nesterov=flag(),
+    rms_decay=_DECAY,
+    epsilon=number(above=0),
     weight_decay=_WEIGHT,
     clip_norm=_WEIGHT,
     clip_value=_WEIGHT,
     rates=sequence(rules.pair(rules.pattern(), _WEIGHT)),
   ),
-  optional=('decay_rate', 'decay_steps', 'final_learning_rate'),
+  optional=(
+    'decay_rate',
+    'decay_steps',
+    'decay_evaluations',
+    'final_learning_rate',
+  ),
 )
 _NEEDED = {
   'staircase': ('decay_rate', 'decay_steps'),
   'exponential': ('decay_rate', 'final_learning_rate'),
+  'plateau': ('decay_rate', 'decay_evaluations'),
 }
 _EVERY = dict(
   seed=integer(0, 2**32 - 1),
@@ -72,13 +86,14 @@ _EVERY = dict(
   eval_every=_COUNT,
   checkpoint_every=_COUNT,
   best_mode=choice('max', 'min'),
+  patience=integer(0),
 )
 
 
 _OF_TRAINING = frozenset(
   (
     *('optimizer', 'batch_size', 'num_steps', 'log_every', 'eval_every'),
-    'checkpoint_every',
+    *('checkpoint_every', 'patience'),
   )
 )
 
@@ -91,6 +106,20 @@ def _check_optimizer(config: ml_collections.ConfigDict) -> Problems:
         f'config.optimizer.schedule={fields.schedule!r} needs '
         f'config.optimizer.{name}'
       )
+  if fields.kind == 'adam' and fields.momentum:
+    yield (
+      f'config.optimizer.momentum={fields.momentum} is for the other kinds: '
+      "pass kind='sgd', or Adam's b1"
+    )
+  if fields.kind != 'adam' and fields.epsilon_hat:
+    yield (
+      "config.optimizer.epsilon_hat is for kind='adam' alone: leave it False"
+    )
+  if fields.nesterov and not (fields.kind == 'sgd' and fields.momentum):
+    yield (
+      "config.optimizer.nesterov is for kind='sgd' with momentum: pass "
+      '--config.optimizer.momentum=0.9 too'
+    )
   final = fields.get('final_learning_rate', 0)
   if fields.schedule == 'exponential' and final > fields.learning_rate:
     yield (
@@ -168,6 +197,7 @@ _SCORES = (
   *('loss', 'accuracy', 'perplexity'),
 )
 _WORDS = sequence(text())
+_TOKENIZER = choice('words', 'characters')
 DECODING = dict(
   beam_size=_COUNT,
   length_penalty=number(),
@@ -199,6 +229,13 @@ _ATTENDS = dict(
   annotation_features=optional(_COUNT),
   attention_bias=flag(),
   attention_activation=choice('tanh', 'relu'),
+)
+_SELF_CRITICAL = dict(
+  num_samples=integer(0),
+  baseline=choice('leave_one_out', 'greedy'),
+  cider=_WEIGHT,
+  bleu=_WEIGHT,
+  workers=integer(0),
 )
 _LAYERS = dict(
   cell=choice('lstm', 'peephole', 'maxout', 'layer_norm', 'gru', 'rnn'),
@@ -261,6 +298,15 @@ def _decoding_problems(fields: ml_collections.ConfigDict) -> Problems:
       )
 
 
+def _check_self_critical(config: ml_collections.ConfigDict) -> Problems:
+  fields = config.self_critical
+  if fields.num_samples == 1 and fields.baseline == 'leave_one_out':
+    yield (
+      'config.self_critical.num_samples=1 must be at least 2 for '
+      "baseline='leave_one_out'"
+    )
+
+
 def check_decoding(fields: ml_collections.ConfigDict):
   """Checks the group `decoding` alone; see `rules.Schema.check`."""
   rules.check_group(fields, DECODING, 'decoding', _decoding_problems)
@@ -294,12 +340,6 @@ def _check_captioning(config: ml_collections.ConfigDict) -> Problems:
       'a trained captioner has no visual words: pass '
       '--config.loss.visual_words=0 with start_from'
     )
-  fields = config.self_critical
-  if fields.num_samples == 1 and fields.baseline == 'leave_one_out':
-    yield (
-      'config.self_critical.num_samples=1 must be at least 2 for '
-      "baseline='leave_one_out'"
-    )
 
 
 CAPTIONING = Schema(
@@ -326,6 +366,7 @@ CAPTIONING = Schema(
         'scenes, coco_captions or captioned_images/NAME',
       ),
       data_dir=_DATA_DIR,
+      tokenizer=_TOKENIZER,
       vocabulary_threshold=_COUNT,
       captions_per_image=_COUNT,
       max_length=_COUNT,
@@ -349,13 +390,7 @@ CAPTIONING = Schema(
         reinforce=_WEIGHT, entropy=_WEIGHT, baseline_decay=_DECAY
       ),
     ),
-    self_critical=dict(
-      num_samples=integer(0),
-      baseline=choice('leave_one_out', 'greedy'),
-      cider=_WEIGHT,
-      bleu=_WEIGHT,
-      workers=integer(0),
-    ),
+    self_critical=_SELF_CRITICAL,
   ),
   together=(
     _check_optimizer,
@@ -363,6 +398,7 @@ CAPTIONING = Schema(
     _check_microbatches,
     _check_encoder,
     _check_captioning,
+    _check_self_critical,
   ),
   of_training=_OF_TRAINING,
 )
@@ -531,7 +567,9 @@ def _check_clip_captioning(config: ml_collections.ConfigDict) -> Problems:
     )
   if config.data.flip_events and not events:
     yield 'config.data.flip_events is for event_captions alone: leave it False'
-  if config.cache_features and not config.encoder_weights:
+  if config.cache_features and not (
+    config.encoder_weights or config.start_from
+  ):
     yield (
       'config.cache_features needs a published encoder: pass '
       '--config.encoder_weights=FILE.safetensors, or train the encoder with '
@@ -544,6 +582,7 @@ VIDEO_CAPTION = Schema(
   dict(
     **_EVERY,
     best_metric=choice(*_SCORES, *_EVENT_SCORES),
+    start_from=text(),
     train_batch_stats=flag(),
     cache_features=flag(),
     difference=number(),
@@ -555,12 +594,14 @@ VIDEO_CAPTION = Schema(
     decoder=lambda config: CLIP_DECODERS.get(config.get('model')),
     decoding=DECODING,
     loss=dict(label_smoothing=_RATE, frame_labels=_WEIGHT),
+    self_critical=_SELF_CRITICAL,
     data=dict(
       name=text(
         f'event_captions(/{_NAME})?|captioned_clips/{_NAME}',
         'event_captions, event_captions/pairs or captioned_clips/NAME',
       ),
       data_dir=_DATA_DIR,
+      tokenizer=_TOKENIZER,
       vocabulary_threshold=_COUNT,
       captions_per_clip=_COUNT,
       max_length=_COUNT,
@@ -578,6 +619,7 @@ VIDEO_CAPTION = Schema(
     _check_crop,
     _check_encoder,
     _check_clip_captioning,
+    _check_self_critical,
   ),
   of_training=_OF_TRAINING,
 )

@@ -262,7 +262,7 @@ def captions_to_json(
   return [
     {
       'text': caption.text,
-      'words': caption.text.split(' ') if caption.text else [],
+      'words': list(caption.words),
       'log_prob': caption.log_prob,
       'probability': math.exp(caption.log_prob),
     }
@@ -302,8 +302,7 @@ def _weights(
   """Attention weights of the words, without EOS: f32[T, L]."""
   if captioned.attention is None:
     return None
-  text = captioned.captions[0].text
-  words = text.split(' ') if text else []
+  words = captioned.captions[0].words
   return np.asarray(captioned.attention, np.float32)[: len(words)]
 
 

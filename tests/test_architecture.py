@@ -52,8 +52,11 @@ MOST_ENTRIES_OF_VIDEO = 16
 MOST_LINES_OF_SCRIPTS = 1000
 # Of captioning, what video may use.
 OF_CAPTIONING = (
+  'captioning.earlier',
   'captioning.feature_cache',
   'captioning.metrics',
+  'captioning.rewards',
+  'captioning.self_critical',
   'captioning.vocabulary',
 )
 # What trains, from the command line alone.

@@ -277,7 +277,9 @@ def test_attention_is_drawn(workdir, pictures, tmp_path, capsys):
   captioner = inference.load(workdir)
   weights = captioner.attention(
     captioner.read(pictures[0]),
-    vocabulary.Caption(one['caption'], one['log_prob']),
+    vocabulary.Caption(
+      one['caption'], one['log_prob'], tuple(one['caption'].split())
+    ),
   )
   np.testing.assert_allclose(weights.sum(-1), np.ones(7), rtol=1e-5)
 

@@ -34,6 +34,7 @@ def entry(name, cider, caption='a red dog', **changes):
       'id': name,
       'image': GREY,
       'caption': caption,
+      'words': caption.split(' ') if caption else [],
       'log_prob': -2.5,
       'references': ['a dog runs', 'the dog'],
       'scores': {'BLEU-1': 0.9, 'BLEU-4': 0.25, 'CIDEr': cider},

@@ -237,6 +237,24 @@ def test_characters(caption, tokens):
   assert languages.characters(caption) == tokens
 
 
+@pytest.mark.parametrize(
+  ('words', 'text'),
+  [
+    (['一', '只', '狗'], '一只狗'),
+    (['两', '只', 'cats', '3', 'dogs'], '两只cats 3 dogs'),
+    (['red', '狗', 'ball'], 'red狗ball'),
+    (['ที่', 'นี่'], 'ที่นี่'),
+    # A mark alone does not become one of the character before.
+    (['か', '\u3099'], 'か \u3099'),
+    ([], ''),
+  ],
+)
+def test_joined_characters_are_split_into_the_same(words, text):
+  assert languages.join(words, 'characters') == text
+  assert languages.characters(text) == words
+  assert languages.join(words) == ' '.join(words)
+
+
 def test_captions_without_blanks_are_warned_of(tmp_path, capsys):
   references = {'a': ['一只黑色的狗在跑'], 'b': ['两个人坐在海边'], 'c': ['x']}
   candidates = {'a': '一只白色的狗在跑', 'b': '两个人在海边', 'c': 'x'}

@@ -86,7 +86,12 @@ def log_probs(captioner, variables, batch, tokens):
 
 def create(captioner, scorer, **changes):
   arguments = dict(
-    num_samples=4, baseline='leave_one_out', max_length=T, key=jax.random.key(7)
+    fields=model.IMAGE_FIELDS,
+    inputs=model.image_inputs,
+    num_samples=4,
+    baseline='leave_one_out',
+    max_length=T,
+    key=jax.random.key(7),
   )
   return self_critical.SelfCritical(
     captioner, scorer, **{**arguments, **changes}

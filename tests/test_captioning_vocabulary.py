@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,33 @@ def test_captions_without_blanks_are_warned_of():
   captions = ['一只黑色的狗在跑', '两个人坐在海边', '一只狗']
   with pytest.warns(languages.NoBlanks, match='2 of 3 captions .* separate'):
     vocabulary.Vocabulary.build(iter(captions), threshold=1)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    of_characters = vocabulary.Vocabulary.build(
+      captions, threshold=2, tokenizer='characters'
+    )
+  assert of_characters.words[len(vocabulary.SPECIAL) :] == sorted('一只狗在')
   spaced = [' '.join(languages.characters(caption)) for caption in captions]
   words = vocabulary.Vocabulary.build(spaced, threshold=2)
   assert words.words[len(vocabulary.SPECIAL) :] == sorted('一只狗在')
+
+
+def test_a_vocabulary_of_characters(tmp_path):
+  """Captions come back without blanks but between words of other scripts."""
+  caption = '两只狗和3 cats'
+  words = vocabulary.Vocabulary.build(
+    [caption], threshold=1, tokenizer='characters'
+  )
+  ids = words.encode(caption, 12)
+  assert np.count_nonzero(ids) == 7  # Six words and EOS.
+  assert words.decode(ids) == caption
+  (found,) = words.to_captions(ids[np.newaxis], np.zeros(1))
+  assert found.words == ('两', '只', '狗', '和', '3', 'cats')
+  path = tmp_path / vocabulary.FILE
+  words.save(path)
+  assert vocabulary.Vocabulary.load(path) == words
+  assert vocabulary.Vocabulary(words.words) != words
+  for wrong in ('"letters"', '1'):
+    path.write_text(words.to_json().replace('"characters"', wrong))
+    with pytest.raises(ValueError, match='tokenizer'):
+      vocabulary.Vocabulary.load(path)

@@ -38,7 +38,9 @@ CODE = {
     'video/*.py',
     'video/captioning',
     'captioning/vocabulary.py',
+    'captioning/earlier.py',
     'captioning/metrics.py',
+    'captioning/self_critical.py',
     *SHARED,
   ),
   'video.track': ('video/*.py', 'video/tracking', *SHARED),
@@ -194,7 +196,7 @@ def test_every_field_is_read(name, argument, read_by):
     ('scenes', 'decoder.hidden'),
     ('occlusion_track', 'jitter.rotation'),
     ('utd_mhad', 'loss.framewise'),
-    ('coco', 'momentum'),
+    ('coco', 'dampening'),
   ],
 )
 def test_a_field_that_nothing_reads_is_found(name, path, read_by):

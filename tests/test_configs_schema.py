@@ -26,6 +26,7 @@ from sketch_rnn import evaluation as sketches
 from sketch_rnn import losses as sketch_losses
 from sketch_rnn import model as sketch_rnn
 from training import app
+from training import optimizers
 from video import encoders
 from video.captioning import evaluation as clip_captions
 from video.captioning import model as clip_captioners
@@ -116,6 +117,7 @@ def test_the_choices_are_those_of_the_code():
   clip, track = schema.VIDEO_CLASSIFY.fields, schema.VIDEO_TRACK.fields
   classifier = schema.CLASSIFIER.fields
   for rule, values in (
+    (schema.OPTIMIZER.fields['kind'], optimizers.OPTIMIZERS),
     (schema.RESNET.fields['depth'], resnet.LAYOUTS),
     (schema.RESNET.fields['stem'], resnet._STEMS),
     (caption['best_metric'], captions.METRICS + captions.JUDGED_METRICS),
@@ -164,6 +166,19 @@ def test_the_choices_are_those_of_the_code():
       'CAPTIONING',
       {'optimizer.schedule': 'staircase'},
       'needs config.optimizer.decay_rate',
+    ),
+    (coco, 'CAPTIONING', {'optimizer.momentum': 0.9}, "or Adam's b1"),
+    (
+      coco,
+      'CAPTIONING',
+      {'optimizer.kind': 'sgd', 'optimizer.epsilon_hat': True},
+      "is for kind='adam' alone",
+    ),
+    (
+      coco,
+      'CAPTIONING',
+      {'optimizer.kind': 'sgd', 'optimizer.nesterov': True},
+      'pass --config.optimizer.momentum=0.9 too',
     ),
     (
       coco,

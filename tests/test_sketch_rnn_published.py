@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from configs import common
 from recurrent import cells
 from recurrent import unroll
 from sketch_rnn import builders
@@ -225,17 +226,11 @@ def test_three_steps_of_adam(golden):
   assert golden.meta['kl_weight'] == KL_WEIGHT
   optimizer, _ = optimizers.create(
     ml_collections.ConfigDict(
-      dict(
+      common.optimizer(
         learning_rate=golden.meta['lr'],
         schedule='constant',
-        warmup_steps=0,
-        b1=0.9,
-        b2=0.999,
         epsilon_hat=True,
-        weight_decay=0.0,
-        clip_norm=0.0,
         clip_value=golden.meta['grad_clip'],
-        rates=(),
       )
     ),
     num_steps=3,

@@ -51,6 +51,16 @@ def test_the_same_run_goes_on():
   check(RUN, saved={'vocabulary': RUN['vocabulary']})
 
 
+def test_a_run_of_an_earlier_version_goes_on_as_it_was():
+  """Its config has the values of before for the fields that came later."""
+  before = {'config': {'optimizer': {'b1': 0.9, 'learning_rate': 1.0}}}
+  now = {'kind': 'adam', 'momentum': 0.0, 'nesterov': False}
+  now |= {'rms_decay': 0.99, 'epsilon': 1e-8, **before['config']['optimizer']}
+  check({'config': {'optimizer': now}}, saved=before)
+  with pytest.raises(ValueError, match="optimizer.kind is 'adam' there, 'sgd'"):
+    check({'config': {'optimizer': {**now, 'kind': 'sgd'}}}, saved=before)
+
+
 @pytest.mark.parametrize(
   'fields',
   [
@@ -65,6 +75,17 @@ def test_what_changes_no_number_is_only_logged(fields, caplog):
   (record,) = caplog.records
   (value,) = fields.values()
   assert f'{value!r} here' in record.getMessage()
+
+
+@pytest.mark.parametrize(
+  'config', [{'patience': 3}, {'optimizer': {'schedule': 'plateau'}}]
+)
+def test_evaluations_are_not_free_where_training_depends_on_them(config):
+  saved = {'config': {'eval_every': 5, **config}}
+  with pytest.raises(ValueError, match='config.eval_every is 5 there, 6 here'):
+    check({'config': {**saved['config'], 'eval_every': 6}}, saved=saved)
+  plain = {'config': {'eval_every': 5, 'patience': 0}}
+  check({'config': {'eval_every': 6, 'patience': 0}}, saved=plain)
 
 
 @pytest.mark.parametrize(

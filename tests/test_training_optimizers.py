@@ -3,17 +3,23 @@
 import jax
 import ml_collections
 import numpy as np
+import optax
 import pytest
 
 from training import optimizers
 
 BASE = dict(
+  kind='adam',
   learning_rate=0.1,
   schedule='constant',
   warmup_steps=0,
   b1=0.9,
   b2=0.999,
   epsilon_hat=False,
+  momentum=0.0,
+  nesterov=False,
+  rms_decay=0.99,
+  epsilon=1e-8,
   weight_decay=0.0,
   clip_norm=0.0,
   clip_value=0.0,
@@ -72,6 +78,101 @@ def test_epsilon_hat():
     np.testing.assert_allclose(
       update, -rate * m / (np.sqrt(v) + 1e-8), rtol=1e-4
     )
+
+
+def torch_sgd(p, g, state, *, lr, momentum, nesterov, weight_decay):
+  """torch.optim.SGD: its loop over the parameters, without dampening."""
+  g = g + weight_decay * p
+  if momentum:
+    # The first buffer is the gradient itself.
+    state['b'] = momentum * state['b'] + g if 'b' in state else g
+    g = g + momentum * state['b'] if nesterov else state['b']
+  return p - lr * g
+
+
+def torch_rmsprop(p, g, state, *, lr, decay, epsilon, momentum, weight_decay):
+  """torch.optim.RMSprop, with its `alpha` as the decay."""
+  g = g + weight_decay * p
+  state['v'] = decay * state.get('v', 0) + (1 - decay) * g**2
+  average = np.sqrt(state['v']) + epsilon  # Outside of the root.
+  if not momentum:
+    return p - lr * g / average
+  state['b'] = momentum * state.get('b', 0) + g / average
+  return p - lr * state['b']
+
+
+def graves(p, g, state, *, lr, decay, epsilon, momentum):
+  """`rmsprop` of the published code of Xu et al. 2015."""
+  state['m'] = decay * state.get('m', 0) + (1 - decay) * g
+  state['n'] = decay * state.get('n', 0) + (1 - decay) * g**2
+  direction = g / np.sqrt(state['n'] - state['m'] ** 2 + epsilon)
+  state['b'] = momentum * state.get('b', 0) - lr * direction
+  return p + state['b']
+
+
+@pytest.mark.parametrize(
+  ('kind', 'equations', 'fields'),
+  [
+    ('sgd', torch_sgd, dict(momentum=0.0, nesterov=False, weight_decay=0.0)),
+    ('sgd', torch_sgd, dict(momentum=0.9, nesterov=False, weight_decay=0.1)),
+    ('sgd', torch_sgd, dict(momentum=0.9, nesterov=True, weight_decay=0.1)),
+    (
+      'rmsprop',
+      torch_rmsprop,
+      dict(rms_decay=0.9, epsilon=1e-2, momentum=0.0, weight_decay=0.1),
+    ),
+    (
+      'rmsprop',
+      torch_rmsprop,
+      dict(rms_decay=0.99, epsilon=1e-8, momentum=0.9, weight_decay=0.0),
+    ),
+    (
+      'rmsprop_graves',
+      graves,
+      dict(rms_decay=0.95, epsilon=1e-4, momentum=0.9),
+    ),
+  ],
+)
+def test_five_steps_are_those_of_the_equations(kind, equations, fields):
+  """In NumPy and double precision, at a rate that changes with the step."""
+  rng = np.random.default_rng(0)
+  params, *gradients = rng.normal(size=(6, 4))
+  gradients[1][:] = 0.0
+  optimizer, rate = optimizers.create(
+    config(
+      kind=kind, schedule='staircase', decay_rate=0.5, decay_steps=2, **fields
+    ),
+    10,
+  )
+  ours = {'a': params.astype(np.float32)}
+  opt_state, state = optimizer.init(ours), {}
+  for step, gradient in enumerate(gradients):
+    arguments = {k.replace('rms_', ''): x for k, x in fields.items()}
+    params = equations(
+      params, gradient, state, lr=0.1 * 0.5 ** (step // 2), **arguments
+    )
+    updates, opt_state = optimizer.update(
+      {'a': gradient.astype(np.float32)}, opt_state, ours
+    )
+    ours = optax.apply_updates(ours, updates)
+    np.testing.assert_allclose(ours['a'], params, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('hat', [False, True])
+def test_epsilon_of_adam(hat):
+  optimizer, _ = optimizers.create(config(epsilon=1e-3, epsilon_hat=hat), 10)
+  params = {'a': np.zeros(1, np.float32)}
+  g = 2e-3
+  updates, _ = optimizer.update(
+    {'a': np.array([g], np.float32)}, optimizer.init(params), params
+  )
+  epsilon = 1e-3 / np.sqrt(1 - 0.999) if hat else 1e-3
+  np.testing.assert_allclose(updates['a'], -0.1 * g / (g + epsilon), rtol=1e-4)
+
+
+def test_unknown_kind():
+  with pytest.raises(ValueError, match="kind='adagrad' is none of adam, sgd"):
+    optimizers.create(config(kind='adagrad'), 10)
 
 
 def test_unknown_schedule():

@@ -8,6 +8,8 @@ import ml_collections
 import pytest
 
 from configs import common
+from configs import event_captions
+from configs import schema
 from training import app
 from training import renamed
 
@@ -66,6 +68,30 @@ def test_a_workdir_of_before_decodes_as_it_did(tmp_path):
   assert json.loads(app.read_config(tmp_path).decoding.to_json()) == json.loads(
     expected.to_json()
   )
+
+
+def test_the_optimizer_of_before_is_adam(tmp_path):
+  """As the one of a config of today that names no kind."""
+  fields = common.optimizer(learning_rate=1.0)
+  added = ('kind', 'momentum', 'nesterov', 'rms_decay', 'epsilon')
+  before = {name: x for name, x in fields.items() if name not in added}
+  path = tmp_path / 'config.json'
+  path.write_text(json.dumps({'optimizer': before}))
+  assert app.read_config(tmp_path).optimizer.to_dict() == {
+    **fields,
+    'rates': [],
+  }
+
+
+def test_a_video_captioner_of_before_was_trained_from_scratch(tmp_path):
+  """By cross-entropy; the fields get the defaults of a config of today."""
+  config = event_captions.get_config()
+  expected = json.loads(config.to_json())
+  del config.start_from, config.self_critical, config.patience
+  path = tmp_path / 'config.json'
+  path.write_text(config.to_json())
+  found = app.read_config(tmp_path, schema.VIDEO_CAPTION, training=True)
+  assert json.loads(found.to_json()) == expected
 
 
 def test_flags_and_options_of_before_are_refused():

@@ -17,6 +17,7 @@ from configs import msrvtt_attention
 from configs import msvd_s2vt
 from training import app
 from training import batching
+from training import loop
 from training import parallel
 from video import caption
 from video import data
@@ -137,6 +138,52 @@ def test_a_resumed_run_ends_where_another_ends(runs):
   alone, stopped = runs
   commands.assert_same_training(alone, stopped)
   assert results(alone) == results(stopped)
+
+
+class Killed(Exception):
+  """Stands for SIGKILL: nothing is saved."""
+
+
+def test_a_killed_self_critical_run_equals_the_uninterrupted(
+  runs, shell, monkeypatch
+):
+  """It starts from the best checkpoint of a run by cross-entropy."""
+  config = event_config.get_config()
+  config.update_from_flattened_dict(
+    {
+      **SMALL,
+      'data.data_dir': str(shell.data_dir),
+      'start_from': str(runs[0]),
+      'self_critical.num_samples': 2,
+      'self_critical.workers': 0,
+      'optimizer.warmup_steps': 0,
+      'num_steps': 6,
+      'log_every': 1,
+    }
+  )
+  monkeypatch.setenv('PATH', str(shell.directory))  # No Java.
+  whole, killed = shell.directory / 'critical', shell.directory / 'killed'
+  caption.train_and_evaluate(config, whole)
+  record = loop.Run.record_update
+
+  def kill(run, update, metrics=None):
+    record(run, update, metrics)
+    if int(run.state.step) == 5:
+      raise Killed
+
+  with monkeypatch.context() as killing:
+    killing.setattr(loop.Run, 'record_update', kill)
+    with pytest.raises(Killed):
+      caption.train_and_evaluate(config, killed)
+  assert max(commands.saved_steps(killed)) == 3
+  caption.train_and_evaluate(app.read_config(killed), killed)
+  commands.assert_same_training(killed, whole)
+  assert commands.lines(killed) == commands.lines(whole)
+  for line in commands.lines(whole, 'train/'):
+    assert 0 <= line['train/reward'] <= 10
+    assert 1 <= line['train/length'] <= config.data.max_length
+  words = [(path / vocabulary.FILE).read_text() for path in (whole, runs[0])]
+  assert words[0] == words[1]
 
 
 def test_results_say_what_was_done(runs, shell):

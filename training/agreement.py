@@ -7,9 +7,12 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from typing import Any
 
+import ml_collections
 from absl import logging
 
 from training import parallel
+from training import progress
+from training import renamed
 
 # The names that `--allow_change` takes. `vocabulary` is of the words,
 # `data` of all else that depends on the data set.
@@ -55,7 +58,8 @@ def check_resumed(
   """Compares the extras of a run with those of its checkpoint.
 
   Args:
-    saved: of the checkpoint; earlier versions saved fewer.
+    saved: of the checkpoint; earlier versions saved fewer, and a config with
+      fewer fields.
     extras: of the run; with `config`, `fingerprint` and `commit`.
     path: of the checkpoint.
     allowed: of `KINDS`, those that may differ.
@@ -64,17 +68,21 @@ def check_resumed(
     ValueError: it names each field, both values, and the flag.
   """
   extras = json.loads(json.dumps(extras))
+  saved, extras = _with_added_fields(saved), _with_added_fields(extras)
   shared = saved.keys() & extras.keys()
   found = _differences(
     {name: saved[name] for name in shared},
     {name: extras[name] for name in shared},
   )
+  free = FREE
+  if progress.is_kept(extras.get('config', {})):
+    free = FREE - {'config.eval_every'}  # Training depends on the scores.
   wrong, kinds = [], set()
   for name, old, new in found:
     text = f'{name} is {old} there, {new} here'
     kind = name.partition('.')[0].partition('[')[0]
     kind = kind if kind in KINDS else 'data'
-    if name in FREE or name == 'commit' or kind in allowed:
+    if name in free or name == 'commit' or kind in allowed:
       logging.info('%s: %s', path, text)
     else:
       wrong.append(text)
@@ -85,6 +93,15 @@ def check_resumed(
       f'{path} is of another run: {"; ".join(wrong)}. Choose another --workdir '
       f'or go back to what it had; to go on with the change: {flag}'
     )
+
+
+def _with_added_fields(extras: dict[str, Any]) -> dict[str, Any]:
+  """The extras with the fields that the config of an earlier version lacks."""
+  if 'config' not in extras:
+    return extras
+  config = ml_collections.ConfigDict(extras['config'])
+  renamed.add_fields(config)
+  return {**extras, 'config': json.loads(config.to_json())}
 
 
 def _differences(

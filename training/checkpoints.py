@@ -26,6 +26,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
@@ -40,6 +41,7 @@ from absl import logging
 from training import errors
 from training import parallel
 from training import paths
+from training import progress
 from training import released
 
 _ITEMS = ('model', 'training')
@@ -49,6 +51,10 @@ _DELETED = 'deleted'
 # Of `_digest`: bytes of a row, and rows that are added.
 _ROW, _ROWS = 8192, 64
 _CHECKSUM = 'crc32'  # Name of the digest in the JSON that it belongs to.
+# Types and shapes of `progress`, to read it where a run does not need it.
+_PROGRESS = progress.Progress(
+  *(np.zeros((), kind) for kind in (np.float32, np.int32, np.int32, np.float32))
+)
 
 
 class Damaged(ValueError):
@@ -170,15 +176,18 @@ class Checkpoints:
   def best_score(self) -> float | None:
     """The score of the best checkpoint; None if none was evaluated."""
     step = self._manager.best_step()
-    metrics = None if step is None else self._manager.metrics(step)
-    return None if metrics is None else metrics[self._best_metric]
+    return None if step is None else self.score(step)
 
   def evaluated(self, step: int) -> bool:
     """Checks whether the checkpoint of `step` exists and has metrics."""
-    return (
-      step in self._manager.all_steps()
-      and self._manager.metrics(step) is not None
-    )
+    return self.score(step) is not None
+
+  def score(self, step: int) -> float | None:
+    """The score of the checkpoint of `step`; None if it was not evaluated."""
+    if step not in self._manager.all_steps():
+      return None
+    metrics = self._manager.metrics(step)
+    return None if metrics is None else metrics[self._best_metric]
 
   def save(
     self,
@@ -277,9 +286,12 @@ class Checkpoints:
       parallel.wait_for_all('damaged checkpoints')
       logging.warning('Going on from step %s, in %s', path.name, path)
       self._manager.reload()
-    return parallel.replicate(
-      parallel.TrainState(**items['model'], **items['training'])
-    )
+    training = dict(items['training'])
+    # A run that began to need it, or no longer does, has another config.
+    kept = training.pop('progress', None)
+    if state.progress is not None:
+      training['progress'] = kept or jax.tree.map(np.array, state.progress)
+    return parallel.replicate(parallel.TrainState(**items['model'], **training))
 
   def last_good(self) -> int | None:
     """The step of the newest checkpoint that is what was saved, if any."""
@@ -446,6 +458,7 @@ def _read(
       if name.partition('/')[0] in names
     }
   if example is not None:
+    example = _as_saved(example, saved)
     _check_types(saved, _types(example), path)
   with _reading(path):
     items = {
@@ -617,7 +630,20 @@ def _model(state: parallel.TrainState) -> dict[str, Any]:
 
 
 def _training(state: parallel.TrainState) -> dict[str, Any]:
-  return {'step': state.step, 'opt_state': state.opt_state}
+  items = {'step': state.step, 'opt_state': state.opt_state}
+  if state.progress is not None:  # Earlier versions do not have it.
+    items['progress'] = state.progress
+  return items
+
+
+def _as_saved(example: dict[str, Any], saved: Iterable[str]) -> dict[str, Any]:
+  """The expected items, with `progress` if the checkpoint has it."""
+  training = dict(example['training'])
+  if any(name.startswith('training/progress/') for name in saved):
+    training.setdefault('progress', _PROGRESS)
+  else:
+    training.pop('progress', None)
+  return {**example, 'training': training}
 
 
 # The command.

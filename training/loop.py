@@ -29,6 +29,7 @@ from training import batching
 from training import checkpoints
 from training import console
 from training import parallel
+from training import progress
 from training import provenance
 from training import report as report_lib
 
@@ -82,8 +83,9 @@ class Run:
     Summaries are reported every `log_every` updates and before anything is
     saved. Checkpoints are saved every `checkpoint_every` updates and after each
     evaluation; evaluations are due every `eval_every` updates and at the end.
-    Each step must be recorded before the next one is asked for, by
-    `record_update` or `record_evaluation`.
+    The steps end early once `patience` evaluations in a row have not had a
+    better `best_metric`. Each step must be recorded before the next one is
+    asked for, by `record_update` or `record_evaluation`.
 
     Raises:
       app.Stopped: SIGTERM was received.
@@ -91,6 +93,8 @@ class Run:
       RuntimeError: the loop did not record a step.
     """
     config, start = self._config, int(self.state.step)
+    if progress.is_over(self.state.progress, config):
+      return
     console.steps(start, config.num_steps)
     ahead = parallel.prefetch(batching.read(self._batches, start))
     # At the top of the loop `number` updates are completed.
@@ -115,6 +119,14 @@ class Run:
           yield from self._recorded(Step(number, evaluates=True))
       if saves or evaluates:
         self.save()
+      if evaluates and progress.is_over(self.state.progress, config):
+        console.notice(
+          'Stopping at step %d: %d evaluations without a better %s.',
+          number,
+          config.patience,
+          config.best_metric,
+        )
+        return
       if not last:
         yield from self._recorded(Step(number, False, *next(ahead)))
         console.advance(number + 1)
@@ -161,7 +173,12 @@ class Run:
     """
     number = self._record(evaluates=True).number
     self._scores = scores
-    self._best = self._better(scores[self._config.best_metric])
+    score = scores[self._config.best_metric]
+    self._best = self._better(score)
+    if self.state.progress is not None:
+      # Processors may round differently: the first host decides for all.
+      score = float(parallel.gather_texts(repr(float(score)))[0])
+      self.state = _observe(self.state, score, number, self._config)
     self._show()
     reported = dict(scores)
     if seconds is not None:
@@ -201,6 +218,8 @@ class Run:
     if self._metrics:
       summary |= jax.tree.map(lambda *x: float(np.mean(x)), *self._metrics)
     summary['learning_rate'] = self._learning_rate(step)
+    if self.state.progress is not None:
+      summary['learning_rate'] *= float(self.state.progress.scale)
     summary |= self.report.progress(step)
     self.report.scalars(step, {f'train/{k}': v for k, v in summary.items()})
     self._updates, self._metrics = [], []
@@ -220,6 +239,17 @@ class Run:
     console.numbers({k: v for k, v in known.items() if v is not None})
 
 
+def _observe(
+  state: parallel.TrainState,
+  score: float,
+  step: int,
+  config: ml_collections.ConfigDict,
+) -> parallel.TrainState:
+  """The state after an evaluation."""
+  observed = progress.observe(state.progress, score, step, config)
+  return state.replace(progress=parallel.replicate(observed))
+
+
 @contextlib.contextmanager
 def start(
   config: ml_collections.ConfigDict,
@@ -237,7 +267,8 @@ def start(
 
   Args:
     config: `num_steps`, `batch_size`, `log_every`, `eval_every`,
-      `checkpoint_every`, `best_metric` and `best_mode`; stored in the workdir.
+      `checkpoint_every`, `best_metric`, `best_mode`, `patience` and the
+      schedule in `optimizer`; stored in the workdir.
     workdir: for checkpoints and metrics; absolute.
     state: the state before the first step.
     batches: batches of examples, each with its `id`, by number of the step.
@@ -254,6 +285,8 @@ def start(
     'commit': provenance.commit(),
   }
   agreement.check_hosts(extras)
+  if progress.is_kept(config):
+    state = state.replace(progress=parallel.replicate(progress.initial(config)))
   with contextlib.ExitStack() as stack:
     saved = stack.enter_context(
       checkpoints.Checkpoints(
@@ -269,6 +302,11 @@ def start(
     if restored is not state:  # Both may not fit on a device.
       jax.tree.map(lambda x: x.delete(), state)
     state = restored
+    number = int(state.step)
+    if state.progress is not None and saved.evaluated(number):
+      # Of a checkpoint that got its metrics later than its state.
+      if int(state.progress.evaluated) < number:
+        state = _observe(state, saved.score(number), number, config)
     checkpoints.write_config(workdir, config)
     report_lib.parameters(state.params)
     report = stack.enter_context(

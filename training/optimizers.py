@@ -23,8 +23,9 @@ def schedule(
   Args:
     config: `learning_rate`, `warmup_steps` and `schedule`: 'constant',
       'cosine' (to zero at num_steps), 'staircase' (times `decay_rate` every
-      `decay_steps`) or 'exponential' (the difference to `final_learning_rate`
-      is multiplied by `decay_rate` at every step).
+      `decay_steps`), 'exponential' (the difference to `final_learning_rate` is
+      multiplied by `decay_rate` at every step) or 'plateau' (constant here; see
+      progress.py for the factor that follows from the evaluations).
     num_steps: of the whole run.
 
   Raises:
@@ -34,6 +35,7 @@ def schedule(
   after = num_steps - config.warmup_steps
   schedules = {
     'constant': lambda: optax.constant_schedule(peak),
+    'plateau': lambda: optax.constant_schedule(peak),
     'cosine': lambda: optax.cosine_decay_schedule(peak, max(after, 1)),
     'staircase': lambda: optax.exponential_decay(
       peak, config.decay_steps, config.decay_rate, staircase=True
@@ -90,33 +92,117 @@ def scale_by_adam_hat(
   return optax.GradientTransformation(init, update)
 
 
+def _adam(config, rate) -> list[optax.GradientTransformation]:
+  """Adam (Kingma and Ba 2015), the decay decoupled (Loshchilov, Hutter 2019).
+
+  p -= rate * (m / (sqrt(v) + epsilon) + weight_decay * p), for unbiased m, v
+  """
+  scale = scale_by_adam_hat if config.epsilon_hat else optax.scale_by_adam
+  return [
+    scale(config.b1, config.b2, config.epsilon),
+    optax.add_decayed_weights(config.weight_decay),
+    rate,
+  ]
+
+
+def _sgd(config, rate) -> list[optax.GradientTransformation]:
+  """Gradient descent, as torch.optim.SGD without dampening.
+
+  g += weight_decay * p
+  b = momentum * b + g
+  p -= rate * b, with Nesterov's momentum rate * (g + momentum * b)
+  """
+  return [
+    optax.add_decayed_weights(config.weight_decay),
+    *_momentum(config),
+    rate,
+  ]
+
+
+def _rmsprop(config, rate) -> list[optax.GradientTransformation]:
+  """RMSProp, as torch.optim.RMSprop: epsilon is added to the root.
+
+  g += weight_decay * p
+  v = rms_decay * v + (1 - rms_decay) * g^2
+  b = momentum * b + g / (sqrt(v) + epsilon)
+  p -= rate * b
+  """
+  return [
+    optax.add_decayed_weights(config.weight_decay),
+    optax.scale_by_rms(config.rms_decay, config.epsilon, eps_in_sqrt=False),
+    *_momentum(config),
+    rate,
+  ]
+
+
+def _rmsprop_graves(config, rate) -> list[optax.GradientTransformation]:
+  """RMSProp of Graves 2013, equations 38 to 41: epsilon is within the root.
+
+    g += weight_decay * p
+    n = rms_decay * n + (1 - rms_decay) * g^2
+    m = rms_decay * m + (1 - rms_decay) * g
+    b = momentum * b + rate * g / sqrt(n - m^2 + epsilon)
+    p -= b
+
+  The code of Xu et al. 2015 has it with rms_decay 0.95, momentum 0.9, and 1e-4
+  as both the rate and epsilon.
+  """
+  return [
+    optax.add_decayed_weights(config.weight_decay),
+    optax.scale_by_stddev(config.rms_decay, config.epsilon, eps_in_sqrt=True),
+    rate,
+    *_momentum(config),
+  ]
+
+
+def _momentum(config) -> list[optax.GradientTransformation]:
+  if not config.momentum:
+    return []
+  return [optax.trace(config.momentum, nesterov=config.nesterov)]
+
+
+# Values of `optimizer.kind`.
+OPTIMIZERS = {
+  'adam': _adam,
+  'sgd': _sgd,
+  'rmsprop': _rmsprop,
+  'rmsprop_graves': _rmsprop_graves,
+}
+
+
 def create(
   config: ml_collections.ConfigDict, num_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Adam with decoupled weight decay, the gradient clipped before.
+  """Creates one of `OPTIMIZERS`, the gradient clipped before.
 
   Args:
-    config: the fields of `schedule`, `b1`, `b2`, `epsilon_hat` (Adam in
-      TensorFlow's form), `weight_decay`, `clip_norm` (global norm; 0 for
-      none), `clip_value` (per element; 0 for none) and `rates`, pairs of a
-      regular expression and a factor. The learning rate of the parameters whose
-      path starts with a match is multiplied by the factor.
+    config: `kind`, the fields of `schedule`, `b1`, `b2` and `epsilon_hat` (Adam
+      in TensorFlow's form), `momentum`, `nesterov`, `rms_decay`, `epsilon`,
+      `weight_decay`, `clip_norm` (global norm; 0 for none), `clip_value` (per
+      element; 0 for none) and `rates`, pairs of a regular expression and a
+      factor. The learning rate of the parameters whose path starts with a match
+      is multiplied by the factor.
     num_steps: of the whole run.
 
   Returns:
     The transformation, and its learning rate by step for the reports.
+
+  Raises:
+    ValueError: an unknown kind or schedule.
   """
+  if config.kind not in OPTIMIZERS:
+    raise ValueError(
+      f'optimizer.kind={config.kind!r} is none of {", ".join(OPTIMIZERS)}'
+    )
   learning_rate = schedule(config, num_steps)
   steps = []
   if config.clip_value:
     steps.append(optax.clip(config.clip_value))
   if config.clip_norm:
     steps.append(optax.clip_by_global_norm(config.clip_norm))
-  scale = scale_by_adam_hat if config.epsilon_hat else optax.scale_by_adam
+  rate = optax.scale_by_learning_rate(learning_rate)
   steps += [
-    scale(config.b1, config.b2),
-    optax.add_decayed_weights(config.weight_decay),
-    optax.scale_by_learning_rate(learning_rate),
+    *OPTIMIZERS[config.kind](config, rate),
     *(_scale_path(pattern, factor) for pattern, factor in config.rates),
   ]
   return optax.chain(*steps), learning_rate

@@ -21,6 +21,7 @@ from clu import metrics as clu_metrics
 from jax.experimental import multihost_utils
 
 from training import optimizers
+from training import progress as progress_lib
 
 AXIS = 'devices'
 
@@ -34,6 +35,8 @@ class TrainState:
   model_state: Any  # Collections that are not trained: batch_stats, or {}.
   opt_state: Any
   ema_params: Any = None  # Exponential moving average of params, or None.
+  # Of the evaluations, where training depends on them, or None.
+  progress: progress_lib.Progress | None = None
 
   @property
   def variables(self) -> dict[str, Any]:
@@ -216,13 +219,20 @@ def train_step(
     gradient, total, metrics = jax.lax.psum((gradient, total, metrics), AXIS)
     model_state = jax.lax.pmean(model_state, AXIS)
     updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
+    if state.progress is not None:  # They are proportional to the rate.
+      updates = optax.tree.scale(state.progress.scale, updates)
     trained = optax.apply_updates(trained, updates)
     params = optimizers.merge(trained, rest)
     ema_params = state.ema_params
     if ema_decay:
       ema_params = optax.incremental_update(params, ema_params, 1 - ema_decay)
     state = TrainState(
-      state.step + 1, params, model_state, opt_state, ema_params
+      state.step + 1,
+      params,
+      model_state,
+      opt_state,
+      ema_params,
+      state.progress,
     )
     update = Update(
       loss=total,

@@ -29,9 +29,9 @@ _FIELDS = {
   'train_statistics': 'train_batch_stats',
 }
 
-# Group -> fields that it did not always have, with the value of before.
+# A field -> those beside it that were added later, with the value of before.
 _ADDED: dict[str, dict[str, Any]] = {
-  'decoding': {
+  'decoding.beam_size': {
     'length_penalty_form': 'power',
     'group_order': 'paper',
     'shrink_beam': False,
@@ -43,18 +43,41 @@ _ADDED: dict[str, dict[str, Any]] = {
     'ngram_penalty': 0.0,
     'no_repeat_last': False,
     'no_repeat_content': False,
-  }
+  },
+  'num_steps': {'patience': 0},
+  'data.vocabulary_threshold': {'tokenizer': 'words'},
+  # Of video.caption alone.
+  'frame_labels': {
+    'start_from': '',
+    'self_critical': {
+      'num_samples': 0,
+      'baseline': 'leave_one_out',
+      'cider': 1.0,
+      'bleu': 0.0,
+      'workers': 2,
+    },
+  },
+  'optimizer.b1': {
+    'kind': 'adam',
+    'momentum': 0.0,
+    'nesterov': False,
+    'rms_decay': 0.99,
+    'epsilon': 1e-8,
+  },
 }
 
 
 def add_fields(config: ml_collections.ConfigDict):
   """Adds fields that the config of an earlier workdir lacks."""
   for name, fields in _ADDED.items():
-    group = config.get(name)
-    if isinstance(group, ml_collections.ConfigDict):
-      for field, value in fields.items():
-        if field not in group:
-          group[field] = value
+    if not _has(config, name):
+      continue
+    group = config
+    for parent in name.split('.')[:-1]:
+      group = group[parent]
+    for field, value in fields.items():
+      if field not in group:
+        group[field] = value
 
 
 def check_config(config: ml_collections.ConfigDict, origin: str):

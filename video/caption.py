@@ -3,7 +3,13 @@ r"""Trains a video captioner and evaluates it, or captions clips.
   python -m video.caption --config=configs/event_captions.py --workdir=runs/v
   python -m video.caption --workdir=runs/v
 
-The second line resumes a run. Clips (video files, directories of the frames of
+The second line resumes a run. Self-critical training (Rennie et al. 2017)
+starts from the best checkpoint of an earlier run:
+
+  python -m video.caption --config=configs/msrvtt_attention.py:self_critical \
+    --config.start_from=runs/msrvtt --workdir=runs/msrvtt_self_critical
+
+Clips (video files, directories of the frames of
 one clip, .npy or .npz files) are captioned by the best checkpoint:
 
   python -m video.caption --workdir=runs/v clip.mp4 frames/
@@ -17,6 +23,7 @@ Files that cannot be read are reported on stderr and the rest are captioned; the
 exit status is then 1.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -29,9 +36,11 @@ import ml_collections
 import numpy as np
 from absl import flags
 
+from captioning import self_critical
 from configs import schema
 from training import app
 from training import batching
+from training import checkpoints
 from training import loop
 from training import optimizers
 from training import parallel
@@ -48,10 +57,13 @@ def initial_variables(
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
 ) -> Any:
-  """Returns randomly initialised variables of a captioner.
+  """The variables that training starts from.
+
+  Random ones, or those of the best checkpoint of the workdir `start_from`.
 
   Raises:
-    ValueError: the captioner labels frames, but the clips have no labels.
+    ValueError: the captioner labels frames, but the clips have no labels; or
+      the run to start from is of another network.
   """
   batch = {
     name: jnp.asarray(x)[None] for name, x in example.items() if name != 'id'
@@ -63,8 +75,17 @@ def initial_variables(
       '--config.frame_labels=0'
     )
   inputs = model.inputs(batch)
-  init = jax.jit(lambda key: captioner.init(key, *inputs, train=False))
-  return init(jax.random.key(config.seed))
+  key = jax.random.key(config.seed)
+
+  def init(key):
+    return captioner.init(key, *inputs, train=False)
+
+  if config.start_from:
+    path = pathlib.Path(config.start_from).absolute()
+    trained = inference.load(path)
+    checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
+    return jax.device_get(trained.variables)
+  return jax.jit(init)(key)
 
 
 def train_and_evaluate(
@@ -108,15 +129,30 @@ def train_and_evaluate(
     'rate': data.rate(config.data.name, config.data.data_dir),
   }
 
-  with loop.start(
-    config,
-    workdir,
-    state,
-    batches=batches,
-    learning_rate=learning_rate,
-    extras=extras,
-    fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
-  ) as run:
+  with contextlib.ExitStack() as stack:
+    run = stack.enter_context(
+      loop.start(
+        config,
+        workdir,
+        state,
+        batches=batches,
+        learning_rate=learning_rate,
+        extras=extras,
+        fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
+      )
+    )
+    sample = None
+    if config.self_critical.num_samples:
+      sample = self_critical.create(
+        stack,
+        captioner,
+        examples_lib.count_frequencies(
+          config, workdir, training, examples.vocabulary
+        ),
+        config,
+        fields=model.CLIP_FIELDS,
+        inputs=model.clip_inputs,
+      )
     for step in run.steps():
       if step.evaluates:
         evaluation = evaluate(run.state.variables)
@@ -125,8 +161,14 @@ def train_and_evaluate(
           step.number, {'validation/captions': evaluate.table(evaluation)}
         )
       else:
-        run.state, update = train_step(run.state, step.batch, key)
-        run.record_update(update)
+        batch, rewards = step.batch, None
+        if sample is not None:
+          variables = {'params': run.state.params, **run.state.model_state}
+          batch, rewards = sample(
+            variables, step.host_batch, batch, step.number
+          )
+        run.state, update = train_step(run.state, batch, key)
+        run.record_update(update, rewards)
 
   evaluation_lib.evaluate_best(workdir, 'test')
   evaluation_lib.evaluate_best(workdir, 'test', shuffled=True)

@@ -151,7 +151,12 @@ class Evaluator:
     )
     captions = dict(zip(self.references, beams, strict=True))
     candidates = {i: found[0].text for i, found in captions.items()}
-    result = metrics.score(self.references, candidates, meteor=meteor)
+    result = metrics.score(
+      self.references,
+      candidates,
+      meteor=meteor,
+      tokenizer=self._vocabulary.tokenizer,
+    )
     scores = {
       **result['corpus'],
       **tokens,
@@ -224,6 +229,7 @@ def evaluate_best(
     'most_frequent_caption': metrics.most_frequent_caption(
       (c for i in range(len(training)) for c in training[i]['captions']),
       evaluate.references,
+      tokenizer=config.data.tokenizer,
     ),
     'num_clips': len(source),
     **results.from_run(workdir, config, captioner.step),

@@ -18,7 +18,9 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from captioning import earlier
 from captioning import feature_cache
+from captioning import rewards
 from captioning import vocabulary as vocabulary_lib
 from training import app
 from training import batching
@@ -31,7 +33,6 @@ from video import sampling
 from video.captioning import model
 from video.synthetic import event_captions
 
-VOCABULARY_FILE = 'vocabulary.json'
 # The fields of the records that training reads beside the features.
 _RECORDS_FILE = 'records.json'
 _SHARD_SIZE = 64  # Clips; an interrupted cache loses at most one shard.
@@ -184,7 +185,7 @@ def open_split(
     return records
   key = feature_cache.key(
     config,
-    feature_cache.save_encoder(config, workdir),
+    earlier.save_encoder(config, workdir),
     fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
     fields=('num_frames', 'every', 'resize', 'crop'),
   )
@@ -220,23 +221,56 @@ def make_examples(
 ) -> Examples:
   """Returns examples with the vocabulary of the workdir.
 
-  It is built from the captions of `training` if it is missing.
+  A new workdir gets the vocabulary of the run that `start_from` names, or one
+  that is built from the captions of `training`.
   """
-  path = workdir / VOCABULARY_FILE
+  path = workdir / vocabulary_lib.FILE
   if path.exists():
     vocabulary = vocabulary_lib.Vocabulary.load(path)
   else:
-    captions = (
-      c for i in range(len(training)) for c in training[i]['captions']
-    )
-    vocabulary = vocabulary_lib.Vocabulary.build(
-      captions, threshold=config.data.vocabulary_threshold
-    )
+    if config.start_from:
+      vocabulary = earlier.load_vocabulary(config)
+    else:
+      captions = (
+        c for i in range(len(training)) for c in training[i]['captions']
+      )
+      vocabulary = vocabulary_lib.Vocabulary.build(
+        captions,
+        threshold=config.data.vocabulary_threshold,
+        tokenizer=config.data.tokenizer,
+      )
+    vocabulary_lib.check_tokenizer(vocabulary, config.data.tokenizer)
     workdir.mkdir(parents=True, exist_ok=True)
     if jax.process_index() == 0:
       vocabulary.save(path)
   logging.info('Vocabulary of %d words.', len(vocabulary))
   return Examples(vocabulary, config.data)
+
+
+def count_frequencies(
+  config: ml_collections.ConfigDict,
+  workdir: pathlib.Path,
+  training: batching.Source,
+  vocabulary: vocabulary_lib.Vocabulary,
+) -> rewards.Frequencies:
+  """Document frequencies of the training split, for self-critical training.
+
+  With `flip_events` they are those of the captions as they are stored.
+
+  Args:
+    config: `data`.
+    workdir: see `rewards.count_split`.
+    training: the training split.
+    vocabulary: of the captioner.
+  """
+  return rewards.count_split(
+    data.directory(config.data.name, config.data.data_dir),
+    (training[i]['captions'] for i in range(len(training))),
+    fingerprint=data.fingerprint(config.data.name, config.data.data_dir),
+    vocabulary=vocabulary,
+    max_length=config.data.max_length,
+    workdir=workdir,
+  )
 
 
 def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:

@@ -209,7 +209,9 @@ def load(
   encoder = None
   if config.cache_features:
     encoder = feature_cache.load_encoder(config, workdir)
-  vocabulary = vocabulary_lib.Vocabulary(extras['vocabulary'])
+  vocabulary = vocabulary_lib.Vocabulary(
+    extras['vocabulary'], config.data.tokenizer
+  )
   return Captioner(
     config,
     vocabulary,

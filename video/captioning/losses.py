@@ -13,6 +13,10 @@ l_1, ..., l_L) adds, with weight lambda,
   L = L_words - lambda/M sum_{clips, i} log p(l_i | x)
 
 where M counts the frames that have a label.
+
+A batch with `advantage` holds K sampled captions of each clip, for
+self-critical training: L_words is then the loss of captioning/self_critical.py,
+its sum over words divided by the number of captions, and has no smoothing.
 """
 
 from collections.abc import Callable
@@ -21,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from captioning import self_critical
 from captioning import vocabulary as vocabulary_lib
 from recurrent import likelihood
 from recurrent import masking
@@ -29,8 +34,12 @@ from video.captioning import model
 
 
 def counts(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """The denominators of the loss: N and, with frame labels, M."""
-  result = {'tokens': jnp.sum(batch['tokens'] != vocabulary_lib.PAD_ID)}
+  """The denominators of the loss: N, the captions and, with labels, M."""
+  tokens = batch['tokens']
+  result = {
+    'tokens': jnp.sum(tokens != vocabulary_lib.PAD_ID),
+    'captions': jnp.asarray(tokens.shape[0] * tokens.shape[1]),
+  }
   if 'frame_labels' in batch:
     labelled = batch['frame_labels'] != examples_lib.NO_LABEL
     result['frames'] = jnp.sum(labelled)
@@ -58,10 +67,17 @@ def create(
       rngs={'dropout': key},
       mutable=[name for name in variables if name != 'params'],
     )
-    word_losses = likelihood.cross_entropy(
-      logits, tokens, smoothing=config.label_smoothing
-    )
-    loss = masking.share_of_mean(word_losses, mask, counts['tokens'])
+    if 'advantage' in batch:
+      logits = self_critical.policy(logits)
+      costs = likelihood.cross_entropy(logits, tokens)
+      losses = self_critical.loss(costs, 0, batch['advantage'])
+      loss = masking.share_of_mean(losses, mask, counts['captions'])
+    else:
+      costs = likelihood.cross_entropy(logits, tokens)
+      losses = likelihood.cross_entropy(
+        logits, tokens, smoothing=config.label_smoothing
+      )
+      loss = masking.share_of_mean(losses, mask, counts['tokens'])
     if captioner.frame_labels:
       labels = batch['frame_labels']
       labelled = labels != examples_lib.NO_LABEL
@@ -71,7 +87,6 @@ def create(
       loss += config.frame_labels * masking.share_of_mean(
         frame_losses, labelled, counts['frames']
       )
-    costs = likelihood.cross_entropy(logits, tokens)
     return loss, (
       likelihood.token_metrics(costs, logits, tokens, mask),
       dict(updated),

@@ -29,6 +29,15 @@ def inputs(batch: dict[str, jax.Array]) -> tuple[Any, ...]:
   return batch['frames'], batch['tokens'], batch['length']
 
 
+# The fields of a batch that describe its clips, and the labels of their frames.
+CLIP_FIELDS = ('frames', 'length', 'frame_labels')
+
+
+def clip_inputs(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+  """The arguments of `Captioner.begin`: frames, lengths."""
+  return batch['frames'], batch['length']
+
+
 DECODERS = {
   'temporal_attention': temporal_attention.TemporalAttention,
   's2vt': s2vt.S2VT,
