@@ -170,6 +170,7 @@ ALL = [
   small_hyper,
   cells.MaxoutLSTM,
   cells.SentinelLSTM,
+  cells.MaxoutSentinelLSTM,
 ]
 
 
