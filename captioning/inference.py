@@ -109,9 +109,10 @@ class Captioner:
       self.config.decoding = decoding
     self.vocabulary = members[0].vocabulary
     self._variables = tuple(member.variables for member in members)
-    self._sizes = sorted(
-      batch_sizes or (jax.local_device_count(), self.config.eval_batch_size)
-    )
+    devices, largest = jax.local_device_count(), self.config.eval_batch_size
+    if not self.config.data.crop:  # Few whole images have the same shape.
+      largest = devices
+    self._sizes = sorted(batch_sizes or (devices, largest))
     self.max_batch_size = self._sizes[-1]
     self._examples = examples_lib.Examples(self.vocabulary, self.config.data)
     self._decode = decode_step(

@@ -85,6 +85,7 @@ class Pickler(pickle._Pickler):
 
 def tensor(array, *, offset=0, parameter=False):
   """A tensor of an array; it begins at an offset of its storage."""
+  array = np.asarray(array, order='C')
   storage = np.concatenate([np.zeros(offset, array.dtype), array.ravel()])
   strides = tuple(n // array.itemsize for n in array.strides)
   result = Call(
