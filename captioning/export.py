@@ -191,7 +191,7 @@ def _input(
   whole = trained.network.encoder is not None and not side
   if whole != (sides is not None):
     raise ValueError(
-      'it reads whole images: pass --sides=HEIGHT,WIDTH of those to export for'
+      'it reads whole images: pass --sides HEIGHT WIDTH of those to export for'
       if whole
       else 'the size of its inputs is known: leave out --sides'
     )

@@ -25,7 +25,6 @@ import optax
 
 from captioning import model
 from captioning import published
-from configs import common
 from configs import schema
 from training import checkpoints
 from training import parallel
@@ -72,6 +71,7 @@ class Imported:
 def load(
   weights: str | os.PathLike,
   words: str | os.PathLike,
+  configs: Mapping[str, ml_collections.ConfigDict],
   *,
   encoder: str | os.PathLike | None = None,
   regions: str = '',
@@ -82,6 +82,7 @@ def load(
   Args:
     weights: the checkpoint.
     words: the word map of the tutorial, or infos with `vocab`.
+    configs: experiments by their `model`, which the workdir begins with.
     encoder: the ResNet's weights, where the checkpoint has none.
     regions: name of imported region features, for a decoder without encoder.
     name: of the data set, for evaluation.
@@ -94,20 +95,15 @@ def load(
   contents = torch_files.load(weights)
   try:
     decoder, inside = _split(contents)
-    layout = published.find_layout(decoder)
-    sizes = published.check(layout, {k: x.shape for k, x in decoder.items()})
-    arrays = pretrained.to_float32(
-      {
-        k: decoder[k]
-        for k in published.expected(published.LAYOUTS[layout].shapes)
-      }
-    )
+    arrays, folded = published.fold_norm(pretrained.to_float32(decoder))
+    layout = published.find_layout(arrays)
+    sizes = published.check(layout, {k: x.shape for k, x in arrays.items()})
   except ValueError as error:
     raise ValueError(f'{weights}: {error}') from error
   numbers, vocabulary = _read_words(words, layout, sizes['V'])
   params = published.LAYOUTS[layout].params(published.Weights(arrays, numbers))
 
-  config = make_config(layout, sizes, regions=regions, name=name)
+  config = make_config(configs, layout, sizes, regions=regions, name=name)
   variables = {'params': {'decoder': params}}
   origin = 'none: it reads region features'
   if not regions:
@@ -120,7 +116,9 @@ def load(
     )
   schema.CAPTIONING.check(config, str(weights), training=False)
   _check_shapes(config, len(vocabulary), variables)
-  card = _card(layout, sizes, config, variables, vocabulary, weights, origin)
+  card = _card(
+    layout, sizes, config, variables, vocabulary, weights, origin, folded
+  )
   return Imported(layout, config, variables, vocabulary, card)
 
 
@@ -146,16 +144,22 @@ def write(workdir: pathlib.Path, imported: Imported):
 
 
 def make_config(
-  layout: str, sizes: Mapping[str, int], *, regions: str, name: str
+  configs: Mapping[str, ml_collections.ConfigDict],
+  layout: str,
+  sizes: Mapping[str, int],
+  *,
+  regions: str,
+  name: str,
 ) -> ml_collections.ConfigDict:
   """The experiment, with their preprocessing; it can be trained on."""
   tutorial = layout == 'tutorial'
-  config = common.captioning()
+  config = configs[published.LAYOUTS[layout].model]
+  config = config.copy_and_resolve_references()
   # The tutorial squashes images to a square; Luo's code takes them whole.
   side = 256 if tutorial else 0
-  config.data = common.captioned_images(name=name, resize=0, crop=side)
+  config.data.update(name=name, resize=0, crop=side)
   config.regions = regions
-  config.model = published.LAYOUTS[layout].model
+  config.cache_features = False
   config.encoder = dict(depth=101)
   if layout not in _OF_THE_MEAN:
     config.encoder.grid_size = _GRID
@@ -163,26 +167,11 @@ def make_config(
     config.encoder.layout = 'caffe'
   config.encoder_weights = ''
   config.decoder = published.decoder_arguments(layout, sizes)
-  config.frozen = ('encoder/',)
-  config.loss = common.captioning_loss(
-    attention_penalty=1.0 if tutorial else 0.0,
-    penalty_reduction='mean' if tutorial else 'sum',
+  config.decoding.update(
+    beam_size=5, max_length=52 if tutorial else 20, shrink_beam=tutorial
   )
-  config.optimizer = common.optimizer(
-    learning_rate=4e-4 if tutorial else 5e-4, schedule='constant'
-  )
-  config.batch_size = 32 if tutorial else 10
-  config.num_steps = 200_000
-  config.decoding = common.decoding(
-    beam_size=5,
-    max_length=52 if tutorial else 20,
-    shrink_beam=tutorial,
-  )
-  # Whole images differ in size.
-  config.eval_batch_size = 32 if side or regions else 1
-  config.log_every = 100
-  config.eval_every = 5_000
-  config.checkpoint_every = 1_000
+  if not side and not regions:
+    config.eval_batch_size = 1  # Whole images differ in size.
   return config
 
 
@@ -229,7 +218,7 @@ def _read_words(
 
 
 def _word_map(contents: Any) -> tuple[np.ndarray, list[str]]:
-  """Of {'a': 1, ..., '<unk>': 47, '<start>': 48, '<end>': 49, '<pad>': 0}."""
+  """Reads {'a': 1, ..., '<unk>': 7, '<start>': 8, '<end>': 9, '<pad>': 0}."""
   special = {
     '<pad>': published.PAD,
     '<start>': published.BOS,
@@ -253,7 +242,7 @@ def _word_map(contents: Any) -> tuple[np.ndarray, list[str]]:
 
 
 def _infos(contents: Any) -> tuple[np.ndarray, list[str]]:
-  """Of {'vocab': {'1': 'a', ...}, ...}, or of the data set's 'ix_to_word'."""
+  """Reads {'vocab': {'1': 'a', ...}, ...}, or the data set's 'ix_to_word'."""
   vocab = contents.get('vocab', contents.get('ix_to_word'))
   if not isinstance(vocab, dict):
     raise ValueError('it has no field vocab')
@@ -356,8 +345,10 @@ def _features(config, params: Mapping[str, Any]) -> int:
   return len(params['attend']['key_layers_0']['kernel'])
 
 
-def _card(layout, sizes, config, variables, words, weights, origin) -> str:
-  """What was mapped, in Markdown."""
+def _card(
+  layout, sizes, config, variables, words, weights, origin, folded
+) -> str:
+  """Lists the facts and the tensors in Markdown."""
   entry = published.LAYOUTS[layout]
   tutorial = layout == 'tutorial'
   preprocessing = (
@@ -380,6 +371,8 @@ def _card(layout, sizes, config, variables, words, weights, origin) -> str:
   }
   if entry.unread:
     facts['not read'] = ', '.join(f'`{name}`' for name in entry.unread)
+  if folded:
+    facts['folded'] = f'BatchNorm `{folded}` into the layer behind it'
   lines = ['# An imported captioner', '', '| | |', '|---|---|']
   lines += [f'| {key} | {value} |' for key, value in facts.items()]
   lines += [

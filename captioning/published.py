@@ -29,6 +29,7 @@ from captioning import vocabulary as vocabulary_lib
 PAD, BOS, EOS, UNK = range(4)
 FIRST = len(vocabulary_lib.SPECIAL)
 IMPOSSIBLE = -1e9  # The logit of words that theirs lack.
+_EPSILON = 1e-5  # Of PyTorch's BatchNorm.
 _UNKNOWN = ('UNK', '<unk>')
 
 
@@ -438,6 +439,32 @@ LAYOUTS = {
   ),
 }
 _TENSOR = re.compile(r'(weight|bias)(_[ih]h)?(_l0)?$')
+
+
+def fold_norm(
+  arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], str]:
+  """Folds the BatchNorm of features (use_bn=1) into the layer behind it.
+
+  Returns:
+    The arrays as they are without BatchNorm, and its name or ''.
+  """
+  arrays = dict(arrays)
+  norm, layer = 'att_embed.0', 'att_embed.1'
+  names = [f'{norm}.{x}' for x in ('weight', 'bias', 'running_mean')]
+  names += [f'{norm}.running_var', f'{layer}.weight', f'{layer}.bias']
+  if any(name not in arrays for name in names):
+    return arrays, ''
+  scale, shift, mean, var, weight, bias = (
+    arrays.pop(name).astype(np.float64) for name in names
+  )
+  scale = scale / np.sqrt(var + _EPSILON)
+  if scale.shape != weight.shape[-1:] or shift.shape != mean.shape:
+    raise ValueError(f'{norm} and {layer} are of different sizes')
+  folded = weight * scale, bias + weight @ (shift - mean * scale)
+  for name, x in zip(('weight', 'bias'), folded, strict=True):
+    arrays[f'{norm}.{name}'] = x.astype(np.float32)
+  return arrays, norm
 
 
 def expected(shapes: Mapping[str, str]) -> dict[str, str]:

@@ -21,17 +21,12 @@ def main():
   )
   parser.add_argument('--output', required=True, help='directory to write')
   parser.add_argument(
-    '--sides', help='HEIGHT,WIDTH of the images, if it reads whole ones'
+    '--sides', nargs=2, type=int, help='height and width of whole images'
   )
   args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
-  sides = None
-  if args.sides:
-    sides = tuple(int(x) for x in args.sides.split(',') if x.isdigit())
-    if len(sides) != 2 or 0 in sides:
-      parser.error(f'--sides={args.sides} must be HEIGHT,WIDTH: 480,640')
   output = pathlib.Path(args.output)
-  export.export(args.workdir, output, sides=sides)
+  export.export(args.workdir, output, sides=args.sides)
   for path in sorted(output.iterdir()):
     print(path)
 

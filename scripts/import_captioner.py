@@ -13,9 +13,22 @@ features needs --regions and no encoder.
 import pathlib
 
 from captioning import importing
+from configs import adaptive_coco
+from configs import att2in_coco
+from configs import coco
+from configs import show_and_tell_coco
+from configs import up_down_coco
 from training import app
 from training import errors
 from training import paths
+
+CONFIGS = {
+  'adaptive': adaptive_coco.get_config(),
+  'att2in': att2in_coco.get_config(),
+  'show_and_tell': show_and_tell_coco.get_config(),
+  'show_attend_tell': coco.get_config('tutorial'),
+  'up_down': up_down_coco.get_config(),
+}
 
 
 def main():
@@ -39,6 +52,7 @@ def main():
   imported = importing.load(
     args.weights,
     args.words,
+    CONFIGS,
     encoder=args.encoder,
     regions=args.regions,
     name=args.name,

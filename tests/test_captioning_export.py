@@ -30,7 +30,9 @@ def import_random(directory, layout, *, regions=''):
     encoder = directory / 'resnet18.pth'
     tensors, _ = importing_tests.random_resnet(18, 8)
     torch_checkpoints.save(encoder, torch_checkpoints.state_dict(tensors))
-  imported = importing.load(weights, words, encoder=encoder, regions=regions)
+  imported = importing_tests.import_files(
+    weights, words, encoder=encoder, regions=regions
+  )
   importing.write(directory / 'run', imported)
   return directory / 'run'
 
@@ -98,5 +100,5 @@ def assert_trees_close(found, expected):
 
 def test_whole_images_need_their_sides(tmp_path):
   workdir = import_random(tmp_path, 'fc')
-  with pytest.raises(ValueError, match='pass --sides=HEIGHT,WIDTH'):
+  with pytest.raises(ValueError, match='pass --sides HEIGHT WIDTH'):
     export.export(workdir, tmp_path / 'exported')

@@ -26,6 +26,11 @@ from vision import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / 'scripts' / 'import_captioner.py'
+CONFIGS = runpy.run_path(str(SCRIPT))['CONFIGS']
+
+
+def import_files(weights, words, **options):
+  return importing.load(weights, words, CONFIGS, **options)
 
 
 def write_infos(path, size, *, protocol=2):
@@ -90,7 +95,7 @@ def random_resnet(depth, width, seed=0):
 
 
 @pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
-@pytest.mark.parametrize('name', ['newfc', 'att2in', 'updown'])
+@pytest.mark.parametrize('name', golden_tests.MODULES)
 def test_golden_log_probs_and_captions(tmp_path, golden_file, name, legacy):
   if legacy != (name == 'att2in'):
     pytest.skip('one form of each: the reader has tests of both')
@@ -102,7 +107,7 @@ def test_golden_log_probs_and_captions(tmp_path, golden_file, name, legacy):
     legacy=legacy,
   )
   write_infos(infos, 50)
-  imported = importing.load(weights, infos, regions='golden')
+  imported = import_files(weights, infos, regions='golden')
   assert imported.layout == name
   importing.write(tmp_path / 'run', imported)
 
@@ -166,7 +171,7 @@ def test_the_golden_tutorial(tmp_path, golden_file):
     },
   )
   write_word_map(words, 50)
-  imported = importing.load(weights, words, regions='golden')
+  imported = import_files(weights, words, regions='golden')
   assert imported.layout == 'tutorial'
   importing.write(tmp_path / 'run', imported)
   trained = restore(tmp_path / 'run')
@@ -203,7 +208,7 @@ def test_att2in2_is_its_equations(tmp_path):
   weights, infos = tmp_path / 'model.pth', tmp_path / 'infos.pkl'
   torch_checkpoints.save(weights, torch_checkpoints.module(w))
   write_infos(infos, 12)
-  imported = importing.load(weights, infos, regions='bottom_up')
+  imported = import_files(weights, infos, regions='bottom_up')
   assert imported.layout == 'att2in2'
   assert 'not read | `fc_embed.0`' in imported.card
   network = model.create(
@@ -241,6 +246,38 @@ def test_att2in2_is_its_equations(tmp_path):
     expected -= np.log(np.exp(expected).sum())
     found = jax.nn.log_softmax(logits[0, 0, t])[numbers]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_batch_norm_of_features_is_folded(tmp_path):
+  """The layer behind it reads normalized features."""
+  w = random_weights('att2in2', dict(V=12, E=5, H=6, A=4, D=7, F=9))
+  rng = np.random.default_rng(3)
+  norm = {
+    name: rng.uniform(0.5, 2, 7).astype(np.float32)
+    for name in ('weight', 'bias', 'running_mean', 'running_var')
+  }
+  layer = w.pop('att_embed.0.weight'), w.pop('att_embed.0.bias')
+  w |= {f'att_embed.0.{name}': x for name, x in norm.items()}
+  w['att_embed.0.num_batches_tracked'] = np.array(5, np.int64)
+  w['att_embed.1.weight'], w['att_embed.1.bias'] = layer
+  torch_checkpoints.save(
+    tmp_path / 'model.pth', torch_checkpoints.state_dict(w)
+  )
+  write_infos(tmp_path / 'infos.pkl', 12)
+  imported = import_files(
+    tmp_path / 'model.pth', tmp_path / 'infos.pkl', regions='bottom_up'
+  )
+  assert '| folded | BatchNorm `att_embed.0`' in imported.card
+  x = rng.normal(size=(4, 7))
+  normalized = (x - norm['running_mean']) / np.sqrt(norm['running_var'] + 1e-5)
+  normalized = normalized * norm['weight'] + norm['bias']
+  found = imported.variables['params']['decoder']['annotation']
+  np.testing.assert_allclose(
+    x @ found['kernel'] + found['bias'],
+    normalized @ layer[0].T + layer[1],
+    rtol=1e-5,
+    atol=1e-5,
+  )
 
 
 # With an encoder.
@@ -291,7 +328,7 @@ def test_images_are_captioned_as_they_were(tmp_path, layout):
     write_infos(words, 30)
     encoder = tmp_path / 'resnet18.pth'
     torch_checkpoints.save(encoder, torch_checkpoints.state_dict(tensors))
-  imported = importing.load(weights, words, encoder=encoder)
+  imported = import_files(weights, words, encoder=encoder)
   importing.write(tmp_path / 'run', imported)
 
   captioner = inference.load(tmp_path / 'run', decoding=['max_length=6'])
@@ -361,7 +398,7 @@ def load(files, **options):
   directory, w = files
   path = directory / 'model.pth'
   torch_checkpoints.save(path, torch_checkpoints.state_dict(w))
-  return importing.load(path, directory / 'infos.pkl', **options)
+  return import_files(path, directory / 'infos.pkl', **options)
 
 
 def test_missing_unknown_and_misshapen_tensors_are_named(files):

@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import zipfile
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +30,11 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
+from vision import images
 from vision import resnet
 from vision import torch_files
 
+_BATCH_SIZE = 20  # Of images whose accuracy is measured.
 _MAX_BYTES = 2**30  # Of an .npz; a ResNet-152 has 240 MB.
 # Sources with these endings are paths, never repositories of the hub.
 _TORCH = ('.pth', '.pt', '.bin', '.tar')
@@ -130,6 +133,39 @@ def save(
   partial = path.with_suffix('.partial')
   partial.write_bytes(safetensors.numpy.save(tensors))
   os.replace(partial, path)
+
+
+def accuracy(
+  network: resnet.ResNet,
+  variables: dict[str, Any],
+  classifier: dict[str, np.ndarray],
+  directory: pathlib.Path,
+  preprocess: Callable[[np.ndarray], np.ndarray],
+) -> tuple[float, float]:
+  """Top-1 and top-5 accuracy on the images of a directory.
+
+  Their names begin with the number of the class, '0207_golden_retriever.jpg'.
+  """
+  paths = sorted(p for p in directory.iterdir() if p.name[:1].isdigit())
+  if not paths:
+    raise ValueError(
+      f'{directory} has no images named as 0207_dog.jpg: rename them'
+    )
+  labels = np.array([int(p.name.split('_')[0]) for p in paths])
+
+  @jax.jit
+  def predict(batch):
+    pooled = network.apply(variables, images.normalize(batch), train=False)[1]
+    logits = pooled @ classifier['kernel'] + classifier['bias']
+    return jax.lax.top_k(logits, 5)[1]
+
+  guesses = []
+  for start in range(0, len(paths), _BATCH_SIZE):
+    batch = paths[start : start + _BATCH_SIZE]
+    decoded = [preprocess(images.decode(p)) for p in batch]
+    guesses.append(predict(np.stack(decoded)))
+  hits = np.concatenate(guesses) == labels[:, None]
+  return hits[:, 0].mean(), hits.any(1).mean()
 
 
 def _name(path: tuple[str, ...]) -> str:

@@ -505,7 +505,7 @@ def _set(target: Any, values: list):
 
 
 def _make(function: Any, arguments: Any) -> Any:
-  """What a call would return; nothing is called."""
+  """Stands in for the result of a call; nothing is called."""
   if not isinstance(arguments, tuple) or len(arguments) > _MAX_ARGUMENTS:
     raise ValueError('arguments that are no tuple, or too many')
   name = function.name if isinstance(function, _Global | Record) else '?'
