@@ -94,11 +94,11 @@ def random_resnet(depth, width, seed=0):
 # The golden modules, in their own files.
 
 
-@pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
-@pytest.mark.parametrize('name', golden_tests.MODULES)
+@pytest.mark.parametrize(
+  ('name', 'legacy'),
+  [(name, i % 2 > 0) for i, name in enumerate(golden_tests.MODULES)],
+)
 def test_golden_log_probs_and_captions(tmp_path, golden_file, name, legacy):
-  if legacy != (name == 'att2in'):
-    pytest.skip('one form of each: the reader has tests of both')
   arrays = golden_tests.load(golden_file(f'captioners/{name}.npz'))
   weights, infos = tmp_path / 'model.pth', tmp_path / 'infos.pkl'
   torch_checkpoints.save(
@@ -127,7 +127,8 @@ def test_golden_log_probs_and_captions(tmp_path, golden_file, name, legacy):
   # UNK, which theirs may leave out, is left out by ours.
   theirs = golden_tests.part(arrays, 'beam/no_unk/')
   if not theirs:
-    theirs = golden_tests.part(arrays, 'beam/plain/')
+    assert name == 'show_tell'  # Its authors' search was not run on it.
+    return
   decoding = trained.config.decoding
   decoding.max_length = theirs['seq'].shape[-1]
   step = inference.decode_step([trained.network], decoding, trained.vocabulary)
@@ -139,12 +140,9 @@ def test_golden_log_probs_and_captions(tmp_path, golden_file, name, legacy):
     [' '.join(f'w{word}' for word in seq[: _end(seq)]) for seq in caption]
     for caption in theirs['seq']
   ]
-  unknown = 'w49'
   for found, expected, log_probs in zip(
     beams, texts, theirs['log_prob'], strict=True
   ):
-    if any(unknown in text for text in expected):
-      continue
     assert [caption.text for caption in found] == expected
     golden_tests.assert_close([x.log_prob for x in found], log_probs)
 
