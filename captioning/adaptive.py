@@ -97,7 +97,7 @@ class AdaptiveAttention(decoder.AttendingDecoder):
   def start(self, context, num_sequences, *, train):
     """Zeros: the carries of all layers, leaves f32[B, num_sequences, H]."""
     del train
-    shape = (len(context.projected_constant), num_sequences)
+    shape = (context.projected_constant.shape[0], num_sequences)
     return (self.first_layer.start(shape), *self.upper.start(shape))
 
   def read(self, tokens, *, train):

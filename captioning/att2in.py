@@ -39,7 +39,7 @@ class Att2in(decoder.AttendingDecoder):
   def start(self, context, num_sequences, *, train):
     """Zeros: (c, h), both f32[B, num_sequences, H]."""
     del train
-    return self.cell.start((len(context.values), num_sequences))
+    return self.cell.start((context.values.shape[0], num_sequences))
 
   def read(self, tokens, *, train):
     """See `Decoder.read`."""

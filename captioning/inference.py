@@ -8,6 +8,7 @@ Axes: H, W pixels, B images, K beams, T words, L locations, D features of one.
 """
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -108,9 +109,10 @@ class Captioner:
       self.config.decoding = decoding
     self.vocabulary = members[0].vocabulary
     self._variables = tuple(member.variables for member in members)
-    self._sizes = sorted(
-      batch_sizes or (jax.local_device_count(), self.config.eval_batch_size)
-    )
+    devices, largest = jax.local_device_count(), self.config.eval_batch_size
+    if not self.config.data.crop:  # Few whole images have the same shape.
+      largest = devices
+    self._sizes = sorted(batch_sizes or (devices, largest))
     self.max_batch_size = self._sizes[-1]
     self._examples = examples_lib.Examples(self.vocabulary, self.config.data)
     self._decode = decode_step(
@@ -128,7 +130,7 @@ class Captioner:
   def compile(self):
     """Computes once for every batch size."""
     side = self.config.data.crop
-    for size in self._sizes:
+    for size in self._sizes if side else ():  # Whole images are of any size.
       images = [np.zeros((side, side, 3), np.uint8)] * size
       self.caption_with_attention(images, preprocessed=True)
 
@@ -222,7 +224,19 @@ class Captioner:
   def _batches(
     self, images: Sequence[np.ndarray]
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields batches of the smallest size that holds all, or of the largest."""
+    """Yields batches of the smallest size that holds all, or of the largest.
+
+    Images of one shape that follow each other are in one batch.
+    """
+    first = 0
+    for _, group in itertools.groupby(images, key=np.shape):
+      group = list(group)
+      yield from self._equal_batches(group, first)
+      first += len(group)
+
+  def _equal_batches(
+    self, images: Sequence[np.ndarray], first: int
+  ) -> Iterator[dict[str, np.ndarray]]:
     size = next(
       (size for size in self._sizes if size >= len(images)), self._sizes[-1]
     )
@@ -230,7 +244,7 @@ class Captioner:
       # The last image fills up the last batch.
       rows = np.minimum(np.arange(start, start + size), len(images) - 1)
       yield {
-        'id': rows.astype(str),
+        'id': (first + rows).astype(str),
         'image': np.stack([images[row] for row in rows]),
         'mask': np.arange(start, start + size) < len(images),
       }

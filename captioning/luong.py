@@ -79,7 +79,7 @@ class Luong(decoder.AttendingDecoder):
   def start(self, context, num_sequences, *, train):
     """Zeros: the carries of all layers, and h~; f32[B, num_sequences, H]."""
     del train
-    shape = (len(context.projected_constant), num_sequences)
+    shape = (context.projected_constant.shape[0], num_sequences)
     state = self.first_layer.start(shape), self.upper.start(shape)
     return state, jnp.zeros((*shape, self.features))
 

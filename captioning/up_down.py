@@ -75,7 +75,7 @@ class UpDown(decoder.AttendingDecoder):
   def start(self, context, num_sequences, *, train):
     """Zeros: the carries of the two cells, leaves f32[B, num_sequences, H]."""
     del train
-    shape = (len(context.projected_constant), num_sequences)
+    shape = (context.projected_constant.shape[0], num_sequences)
     return self.attention_cell.start(shape), self.language_cell.start(shape)
 
   def read(self, tokens, *, train):

@@ -70,7 +70,8 @@ def captioned_images(**changes: Any) -> dict[str, Any]:
     captions_per_image: number of captions of an image in a batch.
     max_length: words of a caption, EOS included; longer ones are cut.
     resize, crop: the short side of an image, and the side of the square that is
-      cropped from it, in pixels. Always passed.
+      cropped from it, in pixels. Always passed. With resize=0 both sides are
+      resized to `crop`; with both 0 images stay as they are (for inference).
     flip: mirror half of the training images left to right.
   """
   return _group(

@@ -156,6 +156,7 @@ RESNET = Group(
     positions=flag(),
     grid_size=optional(_COUNT),
     freeze_at=integer(0, 5),
+    layout=choice('torchvision', 'caffe'),
   ),
   optional=(
     'width',
@@ -164,6 +165,7 @@ RESNET = Group(
     'positions',
     'grid_size',
     'freeze_at',
+    'layout',
   ),
 )
 FRAME_CNN = Group(
@@ -322,6 +324,13 @@ def _check_captioning(config: ml_collections.ConfigDict) -> Problems:
       f'config.best_metric={config.best_metric!r} is for scenes alone: pass '
       f'one of {", ".join(_SCORES)}'
     )
+  if config.data.resize:  # Without it both sides are resized to the crop.
+    yield from _check_crop(config)
+  if not config.data.crop and not config.regions:
+    yield (
+      'config.data.crop=0 keeps whole images, which make no batches: pass '
+      '--config.data.crop=224 to train'
+    )
   if config.regions and config.cache_features:
     yield (
       f'config.regions={config.regions!r} replace the encoder: pass '
@@ -370,8 +379,8 @@ CAPTIONING = Schema(
       vocabulary_threshold=_COUNT,
       captions_per_image=_COUNT,
       max_length=_COUNT,
-      resize=_COUNT,
-      crop=_COUNT,
+      resize=integer(0),
+      crop=integer(0),
       flip=flag(),
     ),
     loss=dict(
@@ -394,7 +403,6 @@ CAPTIONING = Schema(
   ),
   together=(
     _check_optimizer,
-    _check_crop,
     _check_microbatches,
     _check_encoder,
     _check_captioning,

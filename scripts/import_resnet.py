@@ -10,65 +10,19 @@ index of their ImageNet class, `0207_golden_retriever.jpg`. The output is a
 """
 
 import pathlib
-from collections.abc import Callable
-from typing import Any
-
-import jax
-import numpy as np
-import PIL.Image
 
 from training import errors
 from training import paths
 from vision import images
 from vision import pretrained
-from vision import resnet
-
-BATCH_SIZE = 20
-
-
-def squeeze(image: np.ndarray) -> np.ndarray:
-  """Resizes both sides to 256 pixels, and crops the central 224."""
-  resized = PIL.Image.fromarray(image).resize(
-    (256, 256), PIL.Image.Resampling.BILINEAR
-  )
-  return images.center_crop(np.asarray(resized), 224)
-
 
 # Name -> preprocessing of published accuracies; the first is torchvision's.
 PREPROCESSING = {
   'short side to 256': images.for_evaluation,
-  'both sides to 256': squeeze,
+  'both sides to 256': lambda image: images.center_crop(
+    images.fit(image, 0, 256), 224
+  ),
 }
-
-
-def accuracy(
-  network: resnet.ResNet,
-  variables: dict[str, Any],
-  classifier: dict[str, np.ndarray],
-  directory: pathlib.Path,
-  preprocess: Callable[[np.ndarray], np.ndarray],
-) -> tuple[float, float]:
-  """Top-1 and top-5 accuracy on the images of a directory."""
-  paths = sorted(p for p in directory.iterdir() if p.name[:1].isdigit())
-  if not paths:
-    raise ValueError(
-      f'{directory} has no images named as 0207_dog.jpg: rename them'
-    )
-  labels = np.array([int(p.name.split('_')[0]) for p in paths])
-
-  @jax.jit
-  def predict(batch):
-    pooled = network.apply(variables, images.normalize(batch), train=False)[1]
-    logits = pooled @ classifier['kernel'] + classifier['bias']
-    return jax.lax.top_k(logits, 5)[1]
-
-  guesses = []
-  for start in range(0, len(paths), BATCH_SIZE):
-    batch = paths[start : start + BATCH_SIZE]
-    decoded = [preprocess(images.decode(p)) for p in batch]
-    guesses.append(predict(np.stack(decoded)))
-  hits = np.concatenate(guesses) == labels[:, None]
-  return hits[:, 0].mean(), hits.any(1).mean()
 
 
 def main():
@@ -102,7 +56,7 @@ def main():
         '--check needs weights with a classifier: fc.weight, fc.bias'
       )
     for name, preprocess in PREPROCESSING.items():
-      top_1, top_5 = accuracy(
+      top_1, top_5 = pretrained.accuracy(
         network, variables, classifier, args.check, preprocess
       )
       print(f'{name}, central 224: top-1 {top_1:.1%}, top-5 {top_5:.1%}')

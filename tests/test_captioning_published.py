@@ -1,23 +1,17 @@
 """Against published captioners: the folder tests/golden/captioners."""
 
-import dataclasses
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
 
-from captioning import adaptive
-from captioning import att2in
 from captioning import losses
 from captioning import model
+from captioning import published
 from captioning import rewards
 from captioning import self_critical
-from captioning import show_and_tell
 from captioning import show_attend_tell
-from captioning import up_down
 from captioning import vocabulary as vocabulary_lib
 from configs import coco
 from configs import common
@@ -27,8 +21,9 @@ from recurrent import decoder
 from recurrent import search
 
 PAD, BOS, EOS, UNK = range(4)
-FIRST = len(vocabulary_lib.SPECIAL)
-IMPOSSIBLE = -1e9  # The logit of PAD and BOS, which theirs lack.
+IMPOSSIBLE = published.IMPOSSIBLE  # The logit of PAD and BOS.
+our_numbers = published.our_numbers
+tutorial_numbers = published.tutorial_numbers
 
 
 def load(path):
@@ -45,11 +40,6 @@ def part(arrays, prefix):
   }
 
 
-def our_numbers(size):
-  """Of their words 0 (EOS), 1, ..., size - 1 (UNK), our numbers."""
-  return np.array([EOS, *range(FIRST, FIRST + size - 2), UNK])
-
-
 def our_tokens(captions, size):
   """Captions that 0 ends -> i32, EOS and then PAD."""
   ended = np.cumsum(captions == 0, axis=-1) - (captions == 0) > 0
@@ -58,9 +48,7 @@ def our_tokens(captions, size):
 
 def rows(x, size, *, others):
   """Their rows of words at our numbers, `others` at PAD and BOS."""
-  placed = np.full((size + 2, *x.shape[1:]), others, np.float32)
-  placed[our_numbers(size)] = x
-  return placed
+  return published.rows(x, our_numbers(size), others=others)
 
 
 def assert_close(actual, expected, atol=1e-5):
@@ -185,239 +173,47 @@ def assert_beams_equal(captioner, variables, inputs, theirs, case):
 # self-critical.pytorch.
 
 
-class Weights:
-  """Their weights, or gradients, by their names.
+class Gradients(published.Weights):
+  """Gradients of their weights by their names.
 
   Theirs may have several biases where ours has the sum. Their gradients are
   equal; one is taken.
   """
 
-  def __init__(self, arrays, *, gradient=False):
-    self.arrays = arrays
-    self.gradient = gradient
-
-  def kernel(self, name):
-    return self.arrays[f'{name}.weight'].T
-
-  def bias(self, *names):
-    """The sum of the biases of layers."""
-    return self.total(*(f'{name}.bias' for name in names))
+  impossible = 0
 
   def total(self, *names):
     first, *others = (self.arrays[name] for name in names)
     for other in others:
-      if self.gradient:
-        np.testing.assert_allclose(other, first, rtol=1e-5, atol=1e-6)
-      else:
-        first = first + other
+      np.testing.assert_allclose(other, first, rtol=1e-5, atol=1e-6)
     return first
 
-  def dense(self, name, *also):
-    """The layer; its bias includes those of other layers."""
-    return {'kernel': self.kernel(name), 'bias': self.bias(name, *also)}
+  def absorb(self, bias, layers):
+    total = sum(layer['bias'] for layer in layers)
+    np.testing.assert_allclose(bias, total, rtol=1e-5, atol=1e-6)
 
-  def words(self, name):
-    vectors = self.arrays[f'{name}.weight']
-    embedding = rows(vectors, len(vectors), others=0)
-    # They feed 0, which is EOS too.
-    embedding[BOS], embedding[EOS] = embedding[EOS], 0
-    return {'embedding': embedding}
-
-  def output(self, name='logit'):
-    weight, bias = (self.arrays[f'{name}.{x}'] for x in ('weight', 'bias'))
-    others = 0 if self.gradient else IMPOSSIBLE
-    return {
-      'kernel': rows(weight, len(weight), others=0).T,
-      'bias': rows(bias, len(bias), others=others),
-    }
-
-  def cell(self, inputs, recurrent, bias):
-    """Kernels f32[., G * H], f32[H, G * H], and the bias or None."""
-    kernels = {'input': {'kernel': inputs}, 'recurrent': {'kernel': recurrent}}
-    units, width = recurrent.shape
-    if not self.gradient:
-      bias = np.zeros(width, np.float32) if bias is None else bias.copy()
-      bias[units : 2 * units] -= 1  # Our forget gates add it.
-    if bias is not None:
-      kernels['input']['bias'] = bias
-    return kernels
+  def cell_bias(self, bias, units, width):
+    return bias
 
 
-def show_tell(w):
-  """Their LSTM has no biases."""
-  return {
-    'words': w.words('embed'),
-    'image': w.dense('img_embed'),
-    'cell': w.cell(
-      w.arrays['core.weight_ih_l0'].T, w.arrays['core.weight_hh_l0'].T, None
-    ),
-    'output': w.output(),
-  }
-
-
-def newfc(w):
-  return {
-    'words': w.words('embed'),
-    'image': w.dense('fc_embed'),
-    'cell': w.cell(
-      w.kernel('_core.i2h'),
-      w.kernel('_core.h2h'),
-      w.bias('_core.i2h', '_core.h2h'),
-    ),
-    'output': w.output(),
-  }
-
-
-def att2in_params(w):
-  return {
-    'words': w.words('embed'),
-    'attend': {
-      'key_layers_0': w.dense('ctx2att', 'core.attention.h2att'),
-      'query': {'kernel': w.kernel('core.attention.h2att')},
-      'score': {'kernel': w.kernel('core.attention.alpha_net')},
-    },
-    'cell': w.cell(
-      w.kernel('core.i2h'),
-      w.kernel('core.h2h'),
-      w.bias('core.i2h', 'core.h2h'),
-    ),
-    'context_candidate': w.dense('core.a2c'),
-    'output': w.output(),
-  }
-
-
-def updown(w):
-  """Inputs of their first LSTM: the other's state, the mean, the word."""
-  first, second = 'core.att_lstm', 'core.lang_lstm'
-  units = w.arrays[f'{second}.weight_hh'].shape[1]
-
-  def cell(name, kernel):
-    bias = w.total(f'{name}.bias_ih', f'{name}.bias_hh')
-    return w.cell(kernel, w.arrays[f'{name}.weight_hh'].T, bias)
-
-  kernel = w.arrays[f'{first}.weight_ih'].T
-  feedback, mean, word = np.split(kernel, [units, 2 * units])
-  return {
-    'words': w.words('embed.0'),
-    'picture': w.dense('fc_embed.0'),
-    'annotation': w.dense('att_embed.0'),
-    'attend': {
-      'key_layers_0': w.dense('ctx2att', 'core.attention.h2att'),
-      'query': {'kernel': w.kernel('core.attention.h2att')},
-      'score': {'kernel': w.kernel('core.attention.alpha_net')},
-    },
-    'feedback': {'kernel': feedback},
-    'attention_cell': {
-      **cell(first, word),
-      'constant_input': {'kernel': mean},
-    },
-    'language_cell': cell(second, w.arrays[f'{second}.weight_ih'].T),
-    'output': w.output(),
-  }
-
-
-def adaatt(w):
-  """Their gates are in the order i, f, o, g; that of the sentinel is apart."""
-
-  def join(gates, of_sentinel):
-    i, f, o, g = np.split(gates, 4, axis=-1)
-    return np.concatenate([i, f, g, o, of_sentinel], axis=-1)
-
-  def kernel(name, of_sentinel):
-    lstm = 'core.lstm'
-    return join(w.kernel(f'{lstm}.{name}'), w.kernel(f'{lstm}.{of_sentinel}'))
-
-  bias = join(
-    w.bias('core.lstm.w2h', 'core.lstm.v2h', 'core.lstm.h2h.0'),
-    w.bias('core.lstm.r_w2h', 'core.lstm.r_v2h', 'core.lstm.r_h2h'),
-  )
-  attention = 'core.attention'
-  # A bias of the query is one of all keys.
-  keys = {
-    'key_layers_0': w.dense('ctx2att'),
-    'sentinel_key': w.dense(f'{attention}.fr_embed'),
-  }
-  query = w.bias(f'{attention}.ho_embed')
-  if w.gradient:
-    total = sum(layer['bias'] for layer in keys.values())
-    np.testing.assert_allclose(query, total, rtol=1e-5, atol=1e-6)
-  else:
-    for layer in keys.values():
-      layer['bias'] = layer['bias'] + query
-  return {
-    'words': w.words('embed.0'),
-    'picture': w.dense('fc_embed.0'),
-    'annotation': w.dense('att_embed.0'),
-    'cell': {
-      **w.cell(kernel('w2h', 'r_w2h'), kernel('h2h.0', 'r_h2h'), bias),
-      'constant_input': {'kernel': kernel('v2h', 'r_v2h')},
-    },
-    'sentinel': w.dense(f'{attention}.fr_linear.0'),
-    'sentinel_key': keys['sentinel_key'],
-    'state': w.dense(f'{attention}.ho_linear.0'),
-    'attend': {
-      'key_layers_0': keys['key_layers_0'],
-      'query': {'kernel': w.kernel(f'{attention}.ho_embed')},
-      'score': {'kernel': w.kernel(f'{attention}.alpha_net')},
-    },
-    'output_hidden': w.dense(f'{attention}.att2h'),
-    'output': w.output(),
-  }
-
-
-@dataclasses.dataclass(frozen=True)
-class Module:
-  """A published module and the captioner of ours that equals it.
-
-  Attributes:
-    decoder: the class.
-    params: `Weights` -> its parameters.
-    options: its arguments, but for the sizes.
-    ours_alone: parameters that theirs lacks.
-  """
-
-  decoder: type
-  params: Callable[[Weights], dict]
-  options: dict = dataclasses.field(default_factory=dict)
-  ours_alone: tuple[str, ...] = ()
-
-
-MODULES = {
-  'show_tell': Module(
-    show_and_tell.ShowAndTell,
-    show_tell,
-    dict(image_bias=True),
-    ours_alone=('cell/input/bias',),
-  ),
-  'newfc': Module(
-    show_and_tell.ShowAndTell, newfc, dict(image_bias=True, cell='maxout')
-  ),
-  'att2in': Module(att2in.Att2in, att2in_params),
-  'updown': Module(up_down.UpDown, updown, dict(attention_bias=True)),
-  'adaatt': Module(
-    adaptive.AdaptiveAttention,
-    adaatt,
-    dict(word_relu=True, cell_dropout=True),
-  ),
-}
+MODULES = ('show_tell', 'newfc', 'att2in', 'updown', 'adaatt')
 
 
 class Golden:
   """The captioner with their weights, and what it was given."""
 
   def __init__(self, arrays, name, *, masked):
-    self.module = MODULES[name]
+    self.layout = published.LAYOUTS[name]
     self.theirs = part(arrays, 'masked/') if masked else arrays
-    params = self.module.params(Weights(part(arrays, 'param/')))
-    vocab_size, embedding = params['words']['embedding'].shape
-    units = params['output']['kernel'].shape[0]
-    sizes = dict(vocab_size=vocab_size, features=units, embedding=embedding)
-    if 'attend' in params:
-      sizes['attention'] = len(params['attend']['score']['kernel'])
-    if 'annotation' in params:
-      sizes['annotation_features'] = len(params['annotation']['bias'])
+    weights = part(arrays, 'param/')
+    params = self.layout.params(published.Weights(weights))
+    vocab_size = len(params['words']['embedding'])
+    sizes = published.check(name, {k: x.shape for k, x in weights.items()})
+    arguments = published.decoder_arguments(name, sizes)
     self.captioner = model.Captioner(
-      self.module.decoder(**sizes, **self.module.options, dropout_rate=0.0)
+      model.DECODERS[self.layout.model](
+        vocab_size=vocab_size, **{**arguments, 'dropout_rate': 0.0}
+      )
     )
     self.variables = {'params': {'decoder': params}}
     self.numbers = our_numbers(vocab_size - 2)
@@ -506,11 +302,11 @@ def test_loss_and_gradients(golden):
   )
   assert_close(loss, golden.theirs['loss'])
   assert_gradients_close(gradient['features'], golden.feature_gradient())
-  weights = Weights(part(golden.theirs, 'grad/'), gradient=True)
+  weights = Gradients(part(golden.theirs, 'grad/'))
   assert_gradients_close(
     gradient['params']['decoder'],
-    golden.module.params(weights),
-    ours_alone=golden.module.ours_alone,
+    golden.layout.params(weights),
+    ours_alone=golden.layout.ours_alone,
   )
 
 
@@ -731,49 +527,12 @@ def test_hard_attention(golden_file, monkeypatch):
 # a-PyTorch-Tutorial-to-Image-Captioning.
 
 
-def tutorial_numbers(size):
-  """Our numbers of its words <pad>, 1, ..., <unk>, <start>, <end>."""
-  words = range(FIRST, size)
-  return np.array([PAD, *words, UNK, BOS, EOS])
-
-
-def tutorial(w):
-  numbers = tutorial_numbers(len(w.arrays['fc.bias']))
-  theirs = np.argsort(numbers)  # Of our numbers.
-  words = w.arrays['embedding.weight'][theirs]
-  word, context = np.split(
-    w.arrays['decode_step.weight_ih'].T, [words.shape[1]]
-  )
-  memory, hidden = w.dense('init_c'), w.dense('init_h')
-  query = 'attention.decoder_att'
-  return {
-    'words': {'embedding': words},
-    'init_state': {
-      name: np.concatenate([memory[name], hidden[name]], axis=-1)
-      for name in memory
-    },
-    'attend': {
-      'key_layers_0': w.dense('attention.encoder_att', query),
-      'query': {'kernel': w.kernel(query)},
-      'score': {'kernel': w.kernel('attention.full_att')},
-    },
-    'beta': w.dense('f_beta'),
-    'cell': w.cell(
-      word,
-      w.arrays['decode_step.weight_hh'].T,
-      w.total('decode_step.bias_ih', 'decode_step.bias_hh'),
-    ),
-    'context_gates': {'kernel': context},
-    'output': {name: x[..., theirs] for name, x in w.dense('fc').items()},
-  }
-
-
 class Tutorial:
   """The captioner with its weights, and what it was given."""
 
   def __init__(self, arrays):
     self.theirs = arrays
-    params = tutorial(Weights(part(arrays, 'param/')))
+    params = published.tutorial(published.Weights(part(arrays, 'param/')))
     vocab_size, embedding = params['words']['embedding'].shape
     config = coco.get_config('tutorial')
     config.decoder.update(
@@ -818,8 +577,10 @@ def test_tutorial(golden_tutorial):
     )
     assert_close(loss, arrays[name])
   assert_gradients_close(gradient['features'], arrays['grad_input/features'])
-  weights = Weights(part(arrays, 'grad/'), gradient=True)
-  assert_gradients_close(gradient['params']['decoder'], tutorial(weights))
+  weights = Gradients(part(arrays, 'grad/'))
+  assert_gradients_close(
+    gradient['params']['decoder'], published.tutorial(weights)
+  )
 
 
 @pytest.mark.parametrize('num_beams', [1, 3, 5])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import scipy.io
+import torch_checkpoints
 from PIL import Image
 
 from captioning import sources
@@ -30,6 +31,7 @@ from video.sources import tracks
 from video.sources import utd_mhad
 from vision import images
 from vision import pretrained
+from vision import torch_files
 
 MUTATIONS = 200
 # Written over some bytes, or between them.
@@ -218,6 +220,15 @@ MODEL = [
   ['AAAAAAAAAAAAAAAA'] * 15,
 ]
 
+
+def _checkpoint(directory, *, legacy=False):
+  """A state dict, in one of PyTorch's forms."""
+  path = directory / 'made.pth'
+  value = torch_checkpoints.state_dict({'fc.weight': np.ones((2, 3), 'f4')})
+  torch_checkpoints.save(path, value, legacy=legacy)
+  return path.read_bytes()
+
+
 # Name of a file -> its contents, and its reader.
 READERS = {
   'a.json': (lambda _: json.dumps([[[0, 5, 9], [1, 2, 3]]] * 2), 'sketch'),
@@ -298,6 +309,15 @@ READERS = {
   'weights.npz': (
     lambda _: _saved(np.savez, **{'fc.weight': np.ones((2, 3), 'f4')}),
     pretrained.load_classifier,
+  ),
+  'weights.pth': (lambda path: _checkpoint(path), pretrained.load_classifier),
+  'legacy.pth': (
+    lambda path: _checkpoint(path, legacy=True),
+    pretrained.load_classifier,
+  ),
+  'infos.pkl': (
+    lambda _: pickle.dumps({'vocab': {'1': 'a'}, 'opt': io.BytesIO()}, 2),
+    torch_files.load,
   ),
   'any.npz': (
     lambda _: _saved(np.savez_compressed, a=np.ones(3), b=np.array(['x'])),

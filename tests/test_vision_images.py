@@ -238,3 +238,23 @@ def test_other_formats_are_named(contents, name):
   with pytest.raises(ValueError, match=f'it is {name}') as error:
     images.decode(contents + bytes(100))
   assert 'BytesIO' not in str(error.value)
+
+
+def test_both_sides_are_resized_or_none():
+  """With resize=0 the proportions change, and nothing is cropped."""
+  image = np.random.default_rng(0).integers(0, 256, (30, 47, 3), np.uint8)
+  squashed = images.for_evaluation(image, resize=0, crop=20)
+  expected = PIL.Image.fromarray(image).resize(
+    (20, 20), PIL.Image.Resampling.BILINEAR
+  )
+  np.testing.assert_array_equal(squashed, expected)
+  rng = np.random.default_rng(0)
+  np.testing.assert_array_equal(
+    images.for_training(image, rng, resize=0, crop=20, flip=False), squashed
+  )
+  whole = images.for_evaluation(image, resize=0, crop=0)
+  np.testing.assert_array_equal(whole, image)
+  short = images.for_evaluation(image, resize=15, crop=0)
+  assert short.shape == (15, 23, 3)
+  with pytest.raises(ValueError, match='differ by a factor'):
+    images.for_evaluation(np.zeros((1, 900, 3), np.uint8), resize=0, crop=9)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch_checkpoints
 from flax import traverse_util
 from huggingface_hub import constants
 
@@ -52,6 +53,19 @@ def test_pytorch_computes_the_same_grid(tmp_path, depth):
     grid, expected_grid.reshape(grid.shape), rtol=1e-5, atol=1e-5
   )
   np.testing.assert_allclose(pooled, expected_pooled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_torchvisions_own_files_are_read(tmp_path, legacy):
+  tensors = torch_tensors(18)
+  tensors['bn1.num_batches_tracked'] = np.array(7, np.int64)
+  torch_path, path = tmp_path / 'resnet18.pth', tmp_path / 'resnet18.npz'
+  torch_checkpoints.save(
+    torch_path, torch_checkpoints.state_dict(tensors), legacy=legacy
+  )
+  np.savez(path, **torch_tensors(18))
+  assert pretrained.architecture(torch_path) == pretrained.architecture(path)
+  assert_equal(pretrained.load(torch_path, 18), pretrained.load(path, 18))
 
 
 @pytest.mark.parametrize('stem', ['published', 'strided', 'whole'])

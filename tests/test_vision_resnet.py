@@ -1,7 +1,11 @@
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from vision import resnet
 
@@ -199,3 +203,76 @@ def test_bytes_must_be_normalized_first(small):
   network, variables, images = small
   with pytest.raises(ValueError, match='uint8: normalize them first'):
     network.apply(variables, images.astype(jnp.uint8), train=False)
+
+
+@pytest.mark.parametrize('sides', [(32, 32), (37, 50), (35, 43)])
+def test_the_pooling_of_caffe(sides):
+  """Windows begin at the first pixel; the last may be cut off."""
+  network = resnet.ResNet(50, width=2, strides=(1,), layout='caffe')
+  images = jax.random.normal(jax.random.key(0), (1, *sides, 3))
+  variables = network.init(jax.random.key(1), images, train=False)
+  _, found = network.apply(
+    variables,
+    images,
+    train=False,
+    capture_intermediates=lambda module, _: (
+      module.name in ('bn1', 'layer1') and len(module.path) == 1
+    ),
+    mutable=['intermediates'],
+  )
+  found = found['intermediates']
+  x = np.maximum(found['bn1']['__call__'][0][0], 0)
+  # The number of windows is rounded up.
+  rows, columns = (math.ceil((n - 3) / 2) + 1 for n in x.shape[:2])
+  pooled = [
+    [
+      x[2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max((0, 1))
+      for j in range(columns)
+    ]
+    for i in range(rows)
+  ]
+  stage = resnet.Stage(
+    3,
+    2,
+    1,
+    bottleneck=True,
+    norm=functools.partial(
+      nn.BatchNorm, use_running_average=True, epsilon=1e-5
+    ),
+    dtype=jnp.float32,
+  )
+  layer = {name: tree['layer1'] for name, tree in variables.items()}
+  expected = stage.apply(layer, np.array(pooled)[None])
+  np.testing.assert_allclose(
+    found['layer1']['__call__'][0], expected, rtol=1e-5, atol=1e-6
+  )
+
+
+def test_the_stride_of_caffe_is_in_the_first_convolution():
+  """Every second row and column enters the block, which has no stride then."""
+
+  def block(stride):
+    return resnet.Block(
+      4,
+      stride,
+      bottleneck=True,
+      norm=functools.partial(nn.BatchNorm, use_running_average=True),
+      dtype=jnp.float32,
+      layout='caffe',
+    )
+
+  x = jax.random.normal(jax.random.key(0), (2, 9, 8, 6))
+  variables = block(2).init(jax.random.key(1), x)
+  np.testing.assert_allclose(
+    block(2).apply(variables, x),
+    block(1).apply(variables, x[:, ::2, ::2]),
+    rtol=1e-6,
+    atol=1e-6,
+  )
+
+
+def test_unknown_layouts_are_named():
+  with pytest.raises(ValueError, match="layout='keras': choose one of torch"):
+    resnet.ResNet(50, layout='keras').init(
+      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
+    )

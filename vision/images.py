@@ -186,18 +186,38 @@ def for_training(
 ) -> np.ndarray:
   """A random crop: uint8[H, W, 3] -> uint8[S, S, 3].
 
-  The short side is resized to `resize` first. With `flip` half of the crops are
-  mirrored: only for captions without left and right.
+  The short side is resized to `resize` first; see `fit`. With `flip` half of
+  the crops are mirrored: only for captions without left and right.
   """
-  image = random_crop(resize_short_side(image, resize), crop, rng)
+  image = random_crop(fit(image, resize, crop), crop, rng)
   return random_flip(image, rng) if flip else image
 
 
 def for_evaluation(
   image: np.ndarray, *, resize: int = 256, crop: int = 224
 ) -> np.ndarray:
-  """The central crop: uint8[H, W, 3] -> uint8[S, S, 3]."""
-  return center_crop(resize_short_side(image, resize), crop)
+  """The central crop: uint8[H, W, 3] -> uint8[S, S, 3].
+
+  The image is resized first; see `fit`. With crop=0 all of it is kept.
+  """
+  image = fit(image, resize, crop)
+  return center_crop(image, crop) if crop else image
+
+
+def fit(image: np.ndarray, resize: int, crop: int) -> np.ndarray:
+  """Resizes the short side to `resize`; with resize=0, both sides to `crop`.
+
+  With both 0 the image stays as it is.
+  """
+  if resize:
+    return resize_short_side(image, resize)
+  check_sides(*image.shape[:2])
+  if not crop or image.shape[:2] == (crop, crop):
+    return image
+  resized = PIL.Image.fromarray(image).resize(
+    (crop, crop), PIL.Image.Resampling.BILINEAR
+  )
+  return np.asarray(resized)
 
 
 def resize_short_side(image: np.ndarray, size: int) -> np.ndarray:

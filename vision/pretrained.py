@@ -1,9 +1,10 @@
 """Converts published ResNets, in torchvision's naming, to variables and back.
 
-Files are `.safetensors` or `.npz`, which hold arrays only; pickled checkpoints,
-which can run code, are refused. Names of tensors are torchvision's
-(`layer1.0.conv1.weight`), as in timm's plain ResNets; kernels are [outputs,
-inputs, height, width] there and [height, width, inputs, outputs] here. The
+Files are `.safetensors` or `.npz`, which hold arrays only, or `.pth` and `.pt`
+of PyTorch, of which nothing is run (see torch_files.py). Names of tensors are
+torchvision's (`layer1.0.conv1.weight`), as in timm's plain ResNets; kernels are
+[outputs, inputs, height, width] there and [height, width, inputs, outputs]
+here. The
 classifier `fc` is not part of `resnet.ResNet` and is read separately.
 
 A source is a path, or a file of the Hugging Face hub, which is downloaded once:
@@ -18,6 +19,7 @@ import os
 import pathlib
 import re
 import zipfile
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,11 +30,15 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
+from vision import images
 from vision import resnet
+from vision import torch_files
 
+_BATCH_SIZE = 20  # Of images whose accuracy is measured.
 _MAX_BYTES = 2**30  # Of an .npz; a ResNet-152 has 240 MB.
 # Sources with these endings are paths, never repositories of the hub.
-_SUFFIXES = ('.safetensors', '.npz', '.pth', '.pt', '.bin')
+_TORCH = ('.pth', '.pt', '.bin', '.tar')
+_SUFFIXES = ('.safetensors', '.npz', *_TORCH)
 _LEAVES = {
   'kernel': 'weight',
   'scale': 'weight',
@@ -48,7 +54,19 @@ def load(source: str | os.PathLike, depth: int) -> dict[str, Any]:
   The width and the kind of stem are those of the file. Every other tensor must
   have the name and the shape of a ResNet of this depth.
   """
-  tensors = _read(source)
+  return from_tensors(read(source), depth, source)
+
+
+def from_tensors(
+  tensors: Mapping[str, np.ndarray], depth: int, source: str | os.PathLike
+) -> dict[str, Any]:
+  """The variables of tensors by torchvision's names; see `load`.
+
+  Args:
+    tensors: f32, of a ResNet of this depth.
+    depth: of the network.
+    source: of the tensors, for errors.
+  """
   network = _network(tensors, depth)
   template = jax.eval_shape(
     lambda: network.init(
@@ -69,7 +87,7 @@ def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
 
   kernel f32[D, K], bias f32[K].
   """
-  tensors = _read(source)
+  tensors = read(source)
   if 'fc.weight' not in tensors or 'fc.bias' not in tensors:
     return None
   return {'kernel': tensors['fc.weight'].T, 'bias': tensors['fc.bias']}
@@ -77,7 +95,13 @@ def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
 
 def architecture(source: str | os.PathLike) -> resnet.ResNet:
   """Returns the network of a file, inferred from its names and its stem."""
-  tensors = _read(source)
+  return architecture_of(read(source), source)
+
+
+def architecture_of(
+  tensors: Mapping[str, np.ndarray], source: str | os.PathLike
+) -> resnet.ResNet:
+  """The network of tensors by torchvision's names; see `architecture`."""
   depth = _depth(tensors)
   if depth is None:
     raise ValueError(
@@ -109,6 +133,39 @@ def save(
   partial = path.with_suffix('.partial')
   partial.write_bytes(safetensors.numpy.save(tensors))
   os.replace(partial, path)
+
+
+def accuracy(
+  network: resnet.ResNet,
+  variables: dict[str, Any],
+  classifier: dict[str, np.ndarray],
+  directory: pathlib.Path,
+  preprocess: Callable[[np.ndarray], np.ndarray],
+) -> tuple[float, float]:
+  """Top-1 and top-5 accuracy on the images of a directory.
+
+  Their names begin with the number of the class, '0207_golden_retriever.jpg'.
+  """
+  paths = sorted(p for p in directory.iterdir() if p.name[:1].isdigit())
+  if not paths:
+    raise ValueError(
+      f'{directory} has no images named as 0207_dog.jpg: rename them'
+    )
+  labels = np.array([int(p.name.split('_')[0]) for p in paths])
+
+  @jax.jit
+  def predict(batch):
+    pooled = network.apply(variables, images.normalize(batch), train=False)[1]
+    logits = pooled @ classifier['kernel'] + classifier['bias']
+    return jax.lax.top_k(logits, 5)[1]
+
+  guesses = []
+  for start in range(0, len(paths), _BATCH_SIZE):
+    batch = paths[start : start + _BATCH_SIZE]
+    decoded = [preprocess(images.decode(p)) for p in batch]
+    guesses.append(predict(np.stack(decoded)))
+  hits = np.concatenate(guesses) == labels[:, None]
+  return hits[:, 0].mean(), hits.any(1).mean()
 
 
 def _name(path: tuple[str, ...]) -> str:
@@ -187,7 +244,7 @@ def _check(
   )
 
 
-def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
+def read(source: str | os.PathLike) -> dict[str, np.ndarray]:
   """Reads tensors f32 by name, without BatchNorm's counters of batches."""
   path = _local_path(source)
   try:
@@ -195,28 +252,45 @@ def _read(source: str | os.PathLike) -> dict[str, np.ndarray]:
       tensors = safetensors.numpy.load_file(path)
     elif path.suffix == '.npz':
       tensors = _read_npz(path)
+    elif path.suffix in _TORCH:
+      tensors = torch_files.tensors(torch_files.load(path))
     else:
-      raise ValueError('only .safetensors and .npz are read: convert it first')
-    tensors = {
-      name: tensor
-      for name, tensor in tensors.items()
-      if not name.endswith('.num_batches_tracked')
-    }
-    for name, tensor in tensors.items():
-      if not jnp.issubdtype(tensor.dtype, jnp.floating):
-        raise ValueError(f'{name} is {tensor.dtype}: export it as float32')
-      with np.errstate(over='ignore', invalid='ignore'):  # Checked next.
-        tensors[name] = tensor.astype(np.float32)
-      if not np.isfinite(tensors[name]).all():
-        raise ValueError(
-          f'{name} has NaN or infinity: download or export the file again'
-        )
+      raise ValueError(
+        f'only .safetensors, .npz, {", ".join(_TORCH)} are read: convert it '
+        'first'
+      )
+    tensors = to_float32(tensors)
   except FileNotFoundError:
     raise
   # A damaged file, or a type that NumPy lacks, raises almost anything.
   except Exception as error:
     raise ValueError(f'cannot read weights from {source}: {error}') from error
   return tensors
+
+
+def to_float32(
+  tensors: Mapping[str, np.ndarray | torch_files.Tensor],
+) -> dict[str, np.ndarray]:
+  """The tensors without BatchNorm's counters of batches.
+
+  Raises:
+    ValueError: a tensor has integers, NaN or infinity.
+  """
+  result = {}
+  for name, tensor in tensors.items():
+    if name.rpartition('.')[2] == 'num_batches_tracked':
+      continue
+    if isinstance(tensor, torch_files.Tensor):
+      tensor = tensor.array()
+    if not jnp.issubdtype(tensor.dtype, jnp.floating):
+      raise ValueError(f'{name} is {tensor.dtype}: export it as float32')
+    with np.errstate(over='ignore', invalid='ignore'):  # Checked next.
+      result[name] = tensor.astype(np.float32)
+    if not np.isfinite(result[name]).all():
+      raise ValueError(
+        f'{name} has NaN or infinity: download or export the file again'
+      )
+  return result
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -2,7 +2,8 @@
 
 The layout is torchvision's, so that weights published for it give the same
 numbers here: explicit symmetric padding, and in the bottleneck the stride is in
-the 3x3 convolution. The tree of variables has torchvision's names too.
+the 3x3 convolution. The tree of variables has torchvision's names too. The
+layout 'caffe' is that of the authors' own networks.
 
 Axes: B batch, H height, W width, C channels, L = H * W locations of the final
 map, D its features.
@@ -28,6 +29,7 @@ LAYOUTS = {
 }
 
 
+LAYOUT_NAMES = ('torchvision', 'caffe')
 # Name of a stem -> (size, stride) of its convolutions.
 _STEMS = {
   'published': ((7, 2),),
@@ -114,15 +116,19 @@ class Block(nn.Module):
   bottleneck: bool
   norm: Callable[..., nn.Module]
   dtype: jnp.dtype
+  layout: str = 'torchvision'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """f[B, H, W, C] -> f[B, H / stride, W / stride, features or 4 times it]."""
     if self.bottleneck:
+      first, second = 1, self.stride
+      if self.layout == 'caffe':
+        first, second = second, first
       # (features, size, stride) of each convolution.
       layers = (
-        (self.features, 1, 1),
-        (self.features, 3, self.stride),
+        (self.features, 1, first),
+        (self.features, 3, second),
         (self.features * 4, 1, 1),
       )
     else:
@@ -149,6 +155,7 @@ class Stage(nn.Module):
   bottleneck: bool
   norm: Callable[..., nn.Module]
   dtype: jnp.dtype
+  layout: str = 'torchvision'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -160,6 +167,7 @@ class Stage(nn.Module):
         self.bottleneck,
         self.norm,
         self.dtype,
+        self.layout,
         name=str(i),
       )(x)
     return x
@@ -186,6 +194,9 @@ class ResNet(nn.Module):
       and with fixed running statistics. An optimizer with weight decay must
       leave their parameters out too.
     dtype: dtype of the computation; parameters are float32.
+    layout: 'torchvision', or 'caffe': the stride of a bottleneck is in its
+      first convolution, and the pooling of the stem has no padding in front and
+      keeps the last rows and columns.
     norm_axis_name: pmapped axis over which training averages the statistics of
       a batch.
   """
@@ -198,6 +209,7 @@ class ResNet(nn.Module):
   grid_size: int | None = None
   freeze_at: int = 0
   dtype: jnp.dtype = jnp.float32
+  layout: str = 'torchvision'
   norm_axis_name: str | None = None
 
   @nn.compact
@@ -212,6 +224,10 @@ class ResNet(nn.Module):
     """
     if self.depth not in LAYOUTS:
       raise ValueError(f'depth={self.depth}: choose one of {list(LAYOUTS)}')
+    if self.layout not in LAYOUT_NAMES:
+      raise ValueError(
+        f'layout={self.layout!r}: choose one of {", ".join(LAYOUT_NAMES)}'
+      )
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise ValueError(
         f'images are {images.dtype}: normalize them first, with '
@@ -243,6 +259,7 @@ class ResNet(nn.Module):
           bottleneck,
           norm,
           self.dtype,
+          self.layout,
           name=f'layer{part}',
         )(x)
       if part + 1 == self.freeze_at:
@@ -262,7 +279,10 @@ class ResNet(nn.Module):
       x = Convolution(self.width, size, stride, self.dtype, name=f'conv{i}')(x)
       x = nn.relu(norm(name=f'bn{i}')(x))
     if self.stem == 'published':
-      x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+      padding = ((1, 1), (1, 1))
+      if self.layout == 'caffe':  # One more where a window would be cut off.
+        padding = tuple((0, (n - 3) % 2) for n in x.shape[1:3])
+      x = nn.max_pool(x, (3, 3), (2, 2), padding)
     return x
 
 
