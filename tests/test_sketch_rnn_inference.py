@@ -525,7 +525,5 @@ def test_the_workdir_of_something_else_is_a_clear_error(tmp_path):
   with pytest.raises(FileNotFoundError, match='config.json does not exist'):
     inference.load(tmp_path)
   checkpoints.write_json(tmp_path / 'config.json', {'decoder': {}})
-  with pytest.raises(
-    ValueError, match='the config of a sketch_rnn.main run'
-  ):
+  with pytest.raises(ValueError, match='the config of a sketch_rnn.main run'):
     inference.load(tmp_path)

@@ -571,8 +571,6 @@ def test_only_a_workdir_of_a_tracker_will_do(tmp_path):
   with pytest.raises(FileNotFoundError, match='pass --config='):
     inference.load(tmp_path)
   (tmp_path / 'config.json').write_text('{"model": {"latent": 3}}')
-  with pytest.raises(
-    ValueError, match='not the config of a video.track run'
-  ):
+  with pytest.raises(ValueError, match='not the config of a video.track run'):
     inference.load(tmp_path)
   assert clips.read_box(' 1, 2.5,3,4').tolist() == [1, 2.5, 3, 4]
