@@ -414,16 +414,20 @@ def arms(index, split, label):
   )
 
 
-@pytest.fixture(scope='module')
-def shell(tmp_path_factory):
-  shell = Shell(tmp_path_factory.mktemp('classify'))
-  items = [
+def few_arms():
+  """Some of either class in each split."""
+  return [
     arms(i, split, label)
     for split, count in (('train', 12), ('validation', 3), ('test', 4))
     for i in range(count)
     for label in ('rise', 'sink')
   ]
-  data.prepare('skeletons/few', items, shell.data_dir)
+
+
+@pytest.fixture(scope='module')
+def shell(tmp_path_factory):
+  shell = Shell(tmp_path_factory.mktemp('classify'))
+  data.prepare('skeletons/few', few_arms(), shell.data_dir)
   yield shell
   shell.end()
 
