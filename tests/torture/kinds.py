@@ -1,10 +1,12 @@
 """The kinds of cases, the longest first."""
 
+from torture import damage
 from torture import kills
 from torture import table
 
 KINDS = {
   'kills': kills.cases,
+  'damage': damage.cases,
 }
 
 
