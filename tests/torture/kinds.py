@@ -1,11 +1,17 @@
 """The kinds of cases, the longest first."""
 
 from torture import damage
+from torture import disk
+from torture import hosts
 from torture import kills
+from torture import readers
 from torture import table
 
 KINDS = {
   'kills': kills.cases,
+  'readers': readers.cases,
+  'hosts': hosts.cases,
+  'disk': disk.cases,
   'damage': damage.cases,
 }
 

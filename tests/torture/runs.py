@@ -254,7 +254,7 @@ class Run:
           **os.environ,
           'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
           # No Java: METEOR takes longer than all else.
-          'PATH': '/usr/sbin:/sbin:/nowhere' if wrapped_in else '/nowhere',
+          'PATH': '/nowhere',
         },
         stdout=file,
         stderr=subprocess.STDOUT,
