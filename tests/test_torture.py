@@ -1,4 +1,8 @@
-"""The table of the torture, and a slice of it: two kills of two mains."""
+"""The table of the torture, and a slice of it.
+
+That of the readers is in test_readers.py, and the kills of the other mains are
+in their own tests.
+"""
 
 import json
 import os
@@ -6,7 +10,10 @@ import signal
 import time
 
 import pytest
+from torture import kills
+from torture import kinds
 from torture import processes
+from torture import runs
 from torture import table
 
 
@@ -89,3 +96,47 @@ def test_a_case_that_crashes_takes_nobody_with_it(tmp_path, monkeypatch):
   }
   assert 'no number' in (tmp_path / 'fail' / 'output.txt').read_text()
   assert json.loads((tmp_path / 'fail' / 'outcomes.json').read_text())
+
+
+def test_a_full_table_has_all_that_is_promised():
+  """Sixty kills of five mains, 200 flips of each kind, every reader."""
+  cases = kinds.cases(None, quick=False)
+  names = [case.name for case in cases]
+  assert len({*names}) == len(names)
+  killed = [
+    case.run.args
+    for case in cases
+    if case.name.startswith('kills/') and 'SIGKILL' in case.name
+  ]
+  assert sum(len(moments) for _, _, moments in killed) == 60
+  assert {runs.MAINS[name].module for name, _, _ in killed} == {
+    *('captioning.main', 'sketch_rnn.main'),
+    *('video.classify', 'video.caption', 'video.track'),
+  }
+  assert {m for _, _, moments in killed for m in moments} == {*runs.MOMENTS}
+  flips = {}
+  for case in cases:
+    if case.name.startswith('damage/'):
+      kind = case.name.split('/')[1]
+      flips[kind] = flips.get(kind, 0) + case.run.args[-1]
+  assert min(flips.values()) >= 200 and len(flips) == 3
+  quick = [case.name for case in kinds.cases(None, quick=True)]
+  assert len(quick) < len(names)
+  with pytest.raises(ValueError, match='none of kills, '):
+    kinds.cases('noise', quick=True)
+
+
+@pytest.mark.parametrize('name', ['video.caption', 'video.track'])
+def test_a_run_that_is_killed_twice_ends_as_one_left_alone(tmp_path, name):
+  run = kills.stop(
+    name,
+    signal.SIGKILL,
+    ('step', 'save'),
+    tmp_path / 'run',
+    tmp_path / 'shared',
+    table.generator(0, name),
+  )
+  outcomes = list(run)
+  # The run may be over before the second moment.
+  kinds_of = [outcome.kind for outcome in outcomes if not outcome.text]
+  assert kinds_of in (['right'] * 2, ['right', 'missed']), outcomes

@@ -442,6 +442,10 @@ def run_whole(shell):
 def run_killed(shell):
   workdir = shell.directory / 'killed'
   run = shell.train(workdir)
+  # The first evaluation, at step 8, has to compile.
+  run.stop_when(commands.reached(workdir, 4), signal.SIGKILL)
+  run.finish(-signal.SIGKILL)
+  run = shell.train(workdir)
   run.stop_when(commands.saving(workdir, 10), signal.SIGKILL)
   run.finish(-signal.SIGKILL)
   assert 5 <= max(commands.saved_steps(workdir)) < NUM_STEPS

@@ -5,12 +5,14 @@ from torture import disk
 from torture import hosts
 from torture import kills
 from torture import readers
+from torture import server
 from torture import table
 
 KINDS = {
   'kills': kills.cases,
   'readers': readers.cases,
   'hosts': hosts.cases,
+  'server': server.cases,
   'disk': disk.cases,
   'damage': damage.cases,
 }
