@@ -16,12 +16,15 @@ TABLES ?= runs/tables
 # VIDEO_ROWS empty to train all rows of the tables.
 VIDEO ?= event_captions,occlusion_track,gesture_stream,ordered_motion
 VIDEO_ROWS ?= temporal_attention,mean_pool,tracker,framewise,gru,bag
+# Flags of tests/torture, as in --quick; --only=kills --seed=3.
+TORTURE ?=
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 # Huge pages for large buffers: fewer page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sketch studio video test test-quick test-slow lint bench
+.PHONY: help demo demo-sketch studio video test test-quick test-slow torture lint \
+  bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
@@ -85,6 +88,9 @@ test-quick: $(VENV)/current ## Run a selection of the tests, for another Python
 
 test-slow: $(VENV)/current ## Run the slow tests
 	$(BIN)/python -m pytest -m slow
+
+torture: $(VENV)/current ## Kill, damage and overload everything, for half an hour
+	PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE)
 
 lint: $(VENV)/current ## Check style and format
 	$(BIN)/ruff check .

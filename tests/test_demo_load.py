@@ -1,6 +1,7 @@
 """Two hundred requests at the same time, over the sockets of a real server."""
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
@@ -17,14 +18,15 @@ from demo import load
 LINES = [[[60, 60], [120, 50], [180, 70]], [[60, 120], [180, 130]]]
 
 
-@pytest.fixture(scope='module')
-def server(tmp_path_factory):
-  """The command, running, and its address."""
-  directory = tmp_path_factory.mktemp('demo')
-  workdir = demo_workdirs.sketcher(directory / 'vae')
+@contextlib.contextmanager
+def serving(directory, *workdirs):
+  """The command, running on models; yields it and its address."""
   shell = commands.Shell(directory)
   command = shell.start(
-    'demo', f'--workdir={workdir}', '--port=0', '--no_browser', devices=1
+    'demo',
+    *(f'--workdir={workdir}' for workdir in workdirs),
+    *('--port=0', '--no_browser'),
+    devices=1,
   )
   deadline = time.monotonic() + commands.PATIENCE
   try:
@@ -35,12 +37,21 @@ def server(tmp_path_factory):
       said = re.search(r'The page is at (\S+)', command.output.read_text())
       address = said and said[1]
       time.sleep(0.1)
-    yield address
+    yield command, address
     command.process.send_signal(signal.SIGTERM)
     command.process.wait(commands.PATIENCE)
     assert 'Traceback' not in command.output.read_text()
   finally:
     command.process.kill()
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+  """The address of a running server."""
+  directory = tmp_path_factory.mktemp('demo')
+  workdir = demo_workdirs.sketcher(directory / 'vae')
+  with serving(directory, workdir) as (_, address):
+    yield address
 
 
 def ready(address):

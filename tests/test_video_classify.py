@@ -414,16 +414,20 @@ def arms(index, split, label):
   )
 
 
-@pytest.fixture(scope='module')
-def shell(tmp_path_factory):
-  shell = Shell(tmp_path_factory.mktemp('classify'))
-  items = [
+def few_arms():
+  """Some of either class in each split."""
+  return [
     arms(i, split, label)
     for split, count in (('train', 12), ('validation', 3), ('test', 4))
     for i in range(count)
     for label in ('rise', 'sink')
   ]
-  data.prepare('skeletons/few', items, shell.data_dir)
+
+
+@pytest.fixture(scope='module')
+def shell(tmp_path_factory):
+  shell = Shell(tmp_path_factory.mktemp('classify'))
+  data.prepare('skeletons/few', few_arms(), shell.data_dir)
   yield shell
   shell.end()
 
@@ -437,6 +441,10 @@ def run_whole(shell):
 
 def run_killed(shell):
   workdir = shell.directory / 'killed'
+  run = shell.train(workdir)
+  # The first evaluation, at step 8, has to compile.
+  run.stop_when(commands.reached(workdir, 4), signal.SIGKILL)
+  run.finish(-signal.SIGKILL)
   run = shell.train(workdir)
   run.stop_when(commands.saving(workdir, 10), signal.SIGKILL)
   run.finish(-signal.SIGKILL)
