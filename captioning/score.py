@@ -75,9 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.error(str(error))
   for warning in caught:
     print(f'warning: {warning.message}', file=sys.stderr)
-  several = metrics.of_several(
-    references, candidates, tokenizer=args.tokenizer
-  )
+  several = metrics.of_several(references, candidates, tokenizer=args.tokenizer)
   if args.per_image:
     with open(args.per_image, 'w', encoding='utf-8') as file:
       json.dump(result['per_image'], file, indent=1, ensure_ascii=False)

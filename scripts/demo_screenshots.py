@@ -54,15 +54,13 @@ def serve(workdirs: Sequence[str]) -> Iterator[str]:
       found = re.search(r'The page is at (\S+)', said)
       if not found:
         raise SystemExit('the server did not start: see its output')
-      deadline = time.monotonic() + PATIENCE
-      while True:
-        with urllib.request.urlopen(f'{found[1]}api/models') as answer:
-          models = json.load(answer)
-        if models['ready']:
-          break
-        if time.monotonic() > deadline:
+      start, models = time.monotonic(), {'ready': False}
+      while not models['ready']:
+        if time.monotonic() - start > PATIENCE:
           raise SystemExit(f'not ready after {PATIENCE} s: {models}')
         time.sleep(0.5)
+        with urllib.request.urlopen(f'{found[1]}api/models') as answer:
+          models = json.load(answer)
       yield found[1]
     finally:
       process.terminate()
@@ -73,9 +71,8 @@ def draw_circle(page: sync_api.Page, x: float, y: float, radius: float):
 
   Args:
     page: the page, with its drawing tab open.
-    x: centre, as a fraction of the side of the central square of the paper.
-    y: likewise.
-    radius: likewise.
+    x: centre, as a fraction of the side of the central square of the paper;
+      so are `y` and `radius`.
   """
   page.evaluate('scrollTo(0, 0)')
   box = page.locator('#paper').bounding_box()

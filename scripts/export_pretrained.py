@@ -10,10 +10,6 @@ test reproduces, and a card with the texts of pretrained/releases.json.
 import json
 import pathlib
 import shlex
-from typing import Any
-
-import flax
-import ml_collections
 
 from captioning import data as image_data
 from captioning import evaluation as image_evaluation
@@ -41,30 +37,6 @@ TASKS = {
 _EXAMPLES = 48  # Number of those that the test scores.
 
 
-def command(name: str, config: dict[str, Any]) -> str:
-  """The command that trains a model with this config."""
-  facts = released.facts(name)
-  arguments = [f'--config={facts["config"]}']
-  default = flat(runs.load_config(arguments))
-  changed = {
-    field: value
-    for field, value in flat(ml_collections.ConfigDict(config)).items()
-    if default.get(field) != value and field != 'data.data_dir'
-  }
-  for field, value in changed.items():
-    # JSON has stored a tuple as a list.
-    value = tuple(value) if isinstance(value, list) else value
-    arguments.append(f'--config.{field}={value}')
-  arguments.append(f'--workdir=runs/{name}')
-  return shlex.join(['python', '-m', facts['module'], *arguments])
-
-
-def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The fields of a config as JSON, by their paths."""
-  fields = json.loads(config.to_json())
-  return flax.traverse_util.flatten_dict(fields, sep='.')
-
-
 def export(workdir: pathlib.Path, name: str, split: str):
   """Writes all files of a released model.
 
@@ -84,13 +56,16 @@ def export(workdir: pathlib.Path, name: str, split: str):
   if entry is None:
     raise FileNotFoundError(f'{path} has no entry {split!r}: evaluate it first')
   records = generate(config.data.name, split, _EXAMPLES)
+  facts = released.facts(name)
+  changes = runs.config_arguments(facts['config'], config)
+  command = ['python', '-m', facts['module'], *changes]
+  command.append(f'--workdir=runs/{name}')
   best = {'best_metric': config.best_metric, 'mode': config.best_mode}
-  fields = json.loads(config.to_json())
   released.write(
     released.DIRECTORY / name,
     *checkpoints.load(workdir, **best),
-    config=fields,
-    facts={**released.facts(name), 'command': command(name, fields)},
+    config=json.loads(config.to_json()),
+    facts={**facts, 'command': shlex.join(command)},
     entry={**entry, 'split': split},
     part={
       'split': split,
@@ -112,16 +87,14 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--name', required=True, choices=TASKS, help='name of the released model'
   )
-  parser.add_argument(
-    '--split', default='test', help='entry of results.json (default: test)'
-  )
-  arguments = parser.parse_args(paths.arguments(parser, argv))
+  parser.add_argument('--split', default='test', help='entry of results.json')
+  args = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
   try:
-    export(arguments.workdir.absolute(), arguments.name, arguments.split)
+    export(args.workdir.absolute(), args.name, args.split)
   except (OSError, ValueError) as error:
     parser.error(str(error))
-  print(released.DIRECTORY / arguments.name)
+  print(released.DIRECTORY / args.name)
   return 0
 
 

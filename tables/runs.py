@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import flax
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
@@ -132,6 +133,30 @@ def load_config(arguments: Sequence[str]) -> ml_collections.ConfigDict:
     return found.value
   except (flags.Error, AttributeError, KeyError, OSError) as error:
     raise ValueError(f'{shlex.join(known)}: {error}') from error
+
+
+def config_arguments(path: str, config: ml_collections.ConfigDict) -> list[str]:
+  """The arguments that give a config; the inverse of `load_config`.
+
+  Args:
+    path: of the file of configs; it says which fields are changed.
+    config: any that has its fields. data.data_dir is left out, as it differs
+      between machines.
+  """
+  arguments = [f'--config={path}']
+  default = flat(load_config(arguments))
+  for field, value in flat(config).items():
+    if field != 'data.data_dir' and default.get(field) != value:
+      # JSON has stored a tuple as a list.
+      value = tuple(value) if isinstance(value, list) else value
+      arguments.append(f'--config.{field}={value}')
+  return arguments
+
+
+def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The fields of a config as JSON, by their paths."""
+  fields = json.loads(config.to_json())
+  return flax.traverse_util.flatten_dict(fields, sep='.')
 
 
 def select(
