@@ -23,8 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sketch studio video test test-quick test-slow torture lint \
-  bench
+.PHONY: help demo demo-sketch studio video test test-quick test-slow torture lint bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \

@@ -11,6 +11,7 @@ import numpy as np
 
 from torture import runs
 from torture import table
+from training import hosts
 
 _PATIENCE = 300  # Seconds until the other host must have ended.
 
@@ -77,8 +78,11 @@ def stop(
     kind = 'missed' if statuses == [0, 0] else 'wrong'
     yield table.Outcome(check, kind, text=said)
     return
-  wanted = 0 if number == signal.SIGTERM else -number
-  if statuses[chosen] != wanted or (wanted == 0 and any(statuses)):
+  wanted = [143, 143]  # Both save.
+  if number == signal.SIGKILL:
+    wanted = [hosts.LOST, hosts.LOST]
+    wanted[chosen] = -number
+  if statuses != wanted:
     yield table.Outcome(check, 'wrong', text=said)
     return
   if damaged := runs.damage(run.workdir):

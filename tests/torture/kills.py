@@ -13,7 +13,7 @@ from torture import table
 
 _STATUS = {
   signal.SIGKILL: -signal.SIGKILL,
-  signal.SIGTERM: 0,
+  signal.SIGTERM: 143,
   signal.SIGINT: 130,
 }
 _NAMES = {
