@@ -24,7 +24,7 @@ seed. See docs/results.md.
 from configs import common
 
 # Name -> number of steps.
-SETTINGS = {'short': 12000, 'long': 50000}
+SETTINGS = {'short': 15000, 'long': 50000}
 
 
 def get_config(setting='short'):

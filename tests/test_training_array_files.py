@@ -100,3 +100,14 @@ def test_methods_that_numpy_does_not_write(tmp_path, method):
     archive.writestr('x.npy', _npy(np.zeros(3)))
   with pytest.raises(ValueError, match='compressed by method'):
     array_files.read_npz(path)
+
+
+def test_a_library_that_quotes_all_of_a_file_is_cut_short(tmp_path):
+  path = tmp_path / 'a.npz'
+  np.savez(path, joints=np.zeros(2000))
+  damaged = bytearray(path.read_bytes())
+  damaged[26:28] = (2000).to_bytes(2, 'little')  # Length of the name.
+  path.write_bytes(damaged)
+  with pytest.raises(ValueError, match='a.npz is not an .npz') as error:
+    array_files.read_npz(path)
+  assert len(str(error.value)) < 500 + len(str(path))

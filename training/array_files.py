@@ -14,6 +14,8 @@ from collections.abc import Collection
 
 import numpy as np
 
+from training import text_files
+
 # Of one file, inflated. The largest known is 180 MB: the depth of UTD-MHAD.
 MAX_BYTES = 2**30
 # Arrays in a file. Published ones have up to 500.
@@ -112,7 +114,8 @@ def members(
     raise
   except Exception as error:  # Damaged archives raise almost anything.
     raise ValueError(
-      f'{os.fspath(path)} is not an .npz file, or damaged: {error}'
+      f'{os.fspath(path)} is not an .npz file, or damaged: '
+      f'{text_files.reason(error)}'
     ) from error
   return found
 
@@ -123,7 +126,8 @@ def _names(path) -> list[str]:
       return [i.filename.removesuffix('.npy') for i in _check(archive)]
   except Exception as error:
     raise ValueError(
-      f'{os.fspath(path)} is not an .npz file, or damaged: {error}'
+      f'{os.fspath(path)} is not an .npz file, or damaged: '
+      f'{text_files.reason(error)}'
     ) from error
 
 
@@ -155,7 +159,7 @@ def header(contents: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     else:
       shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
   except Exception as error:  # It evaluates a text of the file.
-    raise ValueError(f'not a .npy file: {error}') from error
+    raise ValueError(f'not a .npy file: {text_files.reason(error)}') from error
   return shape, fortran, dtype, file.tell()
 
 

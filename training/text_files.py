@@ -191,6 +191,12 @@ def shown(value: Any) -> str:
   return reprlib.repr(value)
 
 
+def reason(error: Exception) -> str:
+  """What a library says of a file, shortened: it may quote all of it."""
+  text = str(error)
+  return text if len(text) <= 300 else f'{text[:300]} ...'
+
+
 def number(text: str) -> float:
   """A finite number; `float` also takes infinity, NaN, `1_000` and `१`.
 

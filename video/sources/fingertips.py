@@ -64,7 +64,8 @@ def fingertips(
       values[i] = row
     except ValueError as error:
       raise ValueError(
-        f'{path} must hold numbers only: line {number}: {error}'
+        f'{path} must hold numbers only: line {number}: '
+        f'{text_files.reason(error)}'
       ) from error
   with np.errstate(invalid='ignore'):  # NaN and infinity are found next.
     labels = values[:, 0].astype(np.int32)

@@ -190,7 +190,9 @@ def _read_boxes(path: pathlib.Path) -> np.ndarray:
     try:
       values = np.array(row, np.float32)
     except ValueError as error:
-      raise ValueError(f'{path}: line {number}: {error}') from error
+      raise ValueError(
+        f'{path}: line {number}: {text_files.reason(error)}'
+      ) from error
     if len(row) != 4:
       corners = values.reshape(-1, 2)
       low, high = corners.min(axis=0), corners.max(axis=0)
