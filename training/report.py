@@ -1,9 +1,12 @@
 """Writes metrics to the log, TensorBoard and metrics.jsonl.
 
 Event files are written by tensorboardX: clu's writers would import TensorFlow.
+Not by its SummaryWriter, whose thread does not tell its caller that the disk is
+full.
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -15,9 +18,11 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-import tensorboardX
 from absl import logging
 from clu import parameter_overview
+from tensorboardX import event_file_writer
+from tensorboardX import summary
+from tensorboardX.proto import event_pb2
 
 from training import parallel
 
@@ -45,18 +50,22 @@ class Report:
     self._batch_size = batch_size
     self._mark = (start_step, time.monotonic())
     self._jsonl = None
-    self._writer = None
+    self._events = None
     if jax.process_index() == 0:
       workdir.mkdir(parents=True, exist_ok=True)
       self._jsonl = _open_from(workdir / 'metrics.jsonl', start_step)
-      self._writer = tensorboardX.SummaryWriter(str(workdir / 'tensorboard'))
+      directory = workdir / 'tensorboard'
+      directory.mkdir(exist_ok=True)
+      self._events = event_file_writer.EventsWriter(
+        str(directory / 'events'), f'.{start_step}'
+      )
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
-    if self._writer:
-      self._writer.close()
+    if self._events:
+      self._events.close()
       self._jsonl.close()
 
   def scalars(self, step: int, values: dict[str, float]):
@@ -64,23 +73,29 @@ class Report:
     values = {name: float(value) for name, value in values.items()}
     line = ', '.join(f'{name} {value:.4g}' for name, value in values.items())
     logging.info('step %d | %s', step, line)
-    if self._writer:
-      for name, value in values.items():
-        self._writer.add_scalar(name, value, step)
+    if self._events:
+      self._add(step, summary.scalar, values)
       self._jsonl.write(json.dumps({'step': step, **values}) + '\n')
       self._jsonl.flush()
 
   def texts(self, step: int, texts: dict[str, str]):
     """Writes named texts (Markdown) to TensorBoard."""
-    if self._writer:
-      for name, text in texts.items():
-        self._writer.add_text(name, text, step)
+    if self._events:
+      self._add(step, summary.text, texts)
 
   def images(self, step: int, images: dict[str, np.ndarray]):
     """Writes named images uint8[N, H, W, 3] to TensorBoard."""
-    if self._writer:
-      for name, image in images.items():
-        self._writer.add_images(name, image, step, dataformats='NHWC')
+    if self._events:
+      make = functools.partial(summary.image, dataformats='NHWC')
+      self._add(step, make, images)
+
+  def _add(self, step: int, make: Callable[..., Any], values: dict[str, Any]):
+    for name, value in values.items():
+      event = event_pb2.Event(
+        step=step, wall_time=time.time(), summary=make(name, value)
+      )
+      self._events.write_event(event)
+    self._events.flush()
 
   def progress(self, step: int) -> dict[str, float]:
     """Logs the progress; returns the speeds since the last call."""
