@@ -1,9 +1,8 @@
 r"""Takes the screenshots of the demo that are in docs/images/.
 
   python scripts/import_sketch_rnn.py --weights=dog.gen.json --workdir=runs/dog
-  make demo-sketch demo
   python scripts/demo_screenshots.py --workdir=runs/dog \
-      --workdir=runs/demo-sketch --workdir=runs/demo
+      --workdir=pretrained/kanji --workdir=pretrained/scenes
 
 The first workdir holds the model that completes a circle (a head). The last one
 holds a captioner, which captions a test image of `scenes`. It needs Chromium
