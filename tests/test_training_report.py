@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
+from tensorboardX import record_writer
 
 from training import parallel
 from training import report as report_lib
@@ -192,6 +193,18 @@ def test_tensorboard_shows_what_was_written(tmp_path):
   assert (image.step, image.width, image.height) == (6, 5, 6)
   shown = np.asarray(PIL.Image.open(io.BytesIO(image.encoded_image_string)))
   np.testing.assert_array_equal(shown, picture[0])
+
+
+def test_a_full_disk_is_an_error_of_the_one_who_writes(tmp_path, monkeypatch):
+  full = open('/dev/full', 'wb')
+  monkeypatch.setattr(record_writer, 'open_file', lambda path: full)
+  report = open_report(tmp_path)
+  with pytest.raises(OSError, match='No space left on device'):
+    report.scalars(3, {'loss': 0.5})
+  with pytest.raises(OSError, match='No space left on device'), report:
+    pass
+  with pytest.raises(OSError, match='No space left on device'):
+    full.close()
 
 
 def test_a_damaged_line_does_not_lose_the_time(tmp_path, caplog):

@@ -65,8 +65,8 @@ class Report:
 
   def __exit__(self, *_):
     if self._events:
-      self._events.close()
-      self._jsonl.close()
+      with self._jsonl:
+        self._events.close()
 
   def scalars(self, step: int, values: dict[str, float]):
     """Writes named numbers to the log, TensorBoard and metrics.jsonl."""
