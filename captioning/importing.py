@@ -30,6 +30,7 @@ from training import checkpoints
 from training import parallel
 from training import text_files
 from vision import pretrained
+from vision import resnet
 from vision import torch_files
 
 TUTORIAL = 'https://github.com/sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning'
@@ -285,7 +286,12 @@ def _add_encoder(
   else:
     source, tensors = encoder, pretrained.read(encoder)
   network = pretrained.architecture_of(tensors, source)
-  resnet = pretrained.from_tensors(tensors, network.depth, source)
+  if not isinstance(network, resnet.ResNet):
+    raise ValueError(
+      f'{source} is a VGG-{network.depth}, the decoder was trained with a '
+      'ResNet: pass its weights'
+    )
+  encoder = pretrained.from_tensors(tensors, network.depth, source)
   last = [x.shape[0] for name, x in tensors.items() if 'layer4.' in name]
   if features not in last:
     raise ValueError(
@@ -295,7 +301,7 @@ def _add_encoder(
   config.encoder.depth = network.depth
   if network.width != 64:
     config.encoder.width = network.width
-  added = {name: {'encoder': tree} for name, tree in resnet.items()}
+  added = {name: {'encoder': tree} for name, tree in encoder.items()}
   added['params']['decoder'] = variables['params']['decoder']
   return added, f'ResNet-{network.depth} of `{pathlib.Path(source).name}`'
 

@@ -74,7 +74,7 @@ def initial_variables(
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)
   # Before the work: the file may be absent, or of another depth.
-  encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
+  encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
   return inference.put_encoder(jax.jit(init)(key), encoder)
 
 

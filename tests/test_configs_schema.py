@@ -40,6 +40,7 @@ from video.tracking import evaluation as tracking
 from video.tracking import losses as tracking_losses
 from video.tracking import model as trackers
 from vision import resnet
+from vision import vgg
 
 SCHEMAS = {
   'captioning.main': schema.CAPTIONING,
@@ -92,6 +93,7 @@ def test_the_arguments_are_those_of_the_networks():
       assert table[name].fields.keys() == attributes(module), name
   for group, module in (
     (schema.RESNET, resnet.ResNet),
+    (schema.VGG, vgg.VGG),
     (schema.FRAME_CNN, encoders.FrameCNN),
     (schema.CLASSIFIER, classifiers.Classifier),
     (schema.TRACKER, trackers.Tracker),
@@ -120,6 +122,7 @@ def test_the_choices_are_those_of_the_code():
     (schema.OPTIMIZER.fields['kind'], optimizers.OPTIMIZERS),
     (schema.RESNET.fields['depth'], resnet.LAYOUTS),
     (schema.RESNET.fields['stem'], resnet._STEMS),
+    (schema.VGG.fields['depth'], vgg.LAYOUTS),
     (caption['best_metric'], captions.METRICS + captions.JUDGED_METRICS),
     (caption['model'], captioners.DECODERS),
     (
