@@ -34,6 +34,7 @@ from training import loop
 from training import optimizers
 from training import parallel
 from training import report as report_lib
+from vision import networks
 from vision import pretrained
 
 
@@ -70,6 +71,8 @@ def initial_variables(
       path, with_encoder=captioner.encoder is not None
     )
     checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
+    if captioner.encoder is not None:
+      networks.check_same(captioner.encoder, trained.network.encoder, path)
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)
