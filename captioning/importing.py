@@ -67,6 +67,7 @@ def get_config():
   config = ml_collections.ConfigDict(
 {fields}
   )
+  config.data.data_dir = ml_collections.config_dict.placeholder(str)
   config.start_from = str(pathlib.Path(__file__).parent)
   return config
 '''

@@ -70,9 +70,9 @@ def initial_variables(
     trained = inference.restore(
       path, with_encoder=captioner.encoder is not None
     )
-    checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
     if captioner.encoder is not None:
       networks.check_same(captioner.encoder, trained.network.encoder, path)
+    checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)

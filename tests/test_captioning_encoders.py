@@ -101,11 +101,14 @@ def test_vgg_is_frozen_then_fine_tuned(shell, tmp_path):
   assert json.loads((tuned / 'results.json').read_text())['test']
 
 
-def read_file(path):
-  """The config as --config=PATH makes it."""
+def read_file(path, *changes):
+  """The config as --config=PATH and other flags make it."""
   values = flags.FlagValues()
-  holder = config_flags.DEFINE_config_file('config', flag_values=values)
-  values(['program', f'--config={path}'])
+  argv = ['program', f'--config={path}', *changes]
+  holder = config_flags.DEFINE_config_file(
+    'config', flag_values=values, sys_argv=argv
+  )
+  values(argv)
   return holder.value
 
 
@@ -130,7 +133,8 @@ def test_an_imported_captioner_is_trained_on(shell, tmp_path):
   start, workdir = tmp_path / 'start', tmp_path / 'run'
   importing.write(start, imported)
 
-  config = small(read_file(start / 'train.py'), shell)
+  data_dir = f'--config.data.data_dir={shell.data_dir}'
+  config = small(read_file(start / 'train.py', data_dir), shell)
   assert config.start_from == str(start)
   assert config.encoder.layout == 'caffe'
   main.train_and_evaluate(config, workdir)
