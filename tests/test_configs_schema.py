@@ -191,6 +191,20 @@ def test_the_choices_are_those_of_the_code():
     ),
     (coco, 'CAPTIONING', {'encoder.freeze_at': 4}, None),
     (scenes, 'CAPTIONING', {'encoder.freeze_at': 5}, 'must be at most 3'),
+    # VGG has no stems, but the fields of coco's encoder.
+    (coco, 'CAPTIONING', {'encoder.depth': 19}, None),
+    (
+      scenes,
+      'CAPTIONING',
+      {'encoder.depth': 19},
+      'config.encoder.stem: no such field',
+    ),
+    (
+      coco,
+      'CAPTIONING',
+      {'encoder.depth': 16, 'encoder.fc7': True},
+      'config.encoder.grid_size=14 must be None: fc7 is at one location',
+    ),
     (ucm, 'CAPTIONING', {'encoder_weights': ''}, 'needs a published encoder'),
     (ucm, 'CAPTIONING', {'regions': 'x'}, 'replace the encoder'),
     (

@@ -7,6 +7,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,6 +17,7 @@ from numpy.lib import stride_tricks
 from test_vision_pretrained import ROOT
 from test_vision_pretrained import assert_equal
 
+from video import encoders
 from vision import images as images_lib
 from vision import networks
 from vision import pretrained
@@ -223,6 +225,16 @@ def test_a_config_reads_what_its_network_has(tmp_path, images):
     )
     variables = pretrained.load_encoder(path, dict(depth=16, **options))
     assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, template)
+
+
+def test_frames_are_encoded_by_it():
+  """As VGG-16's fc7 features are read by S2VT."""
+  encoder = encoders.create(
+    ml_collections.ConfigDict(dict(depth=16, width=WIDTH, fc7=True)),
+    train_batch_stats=False,
+    dtype=jnp.float32,
+  )
+  assert encoder == vgg.VGG(16, width=WIDTH, fc7=True)
 
 
 def test_freezing_cuts_the_gradient_below_and_leaves_it_above(images):
