@@ -58,7 +58,9 @@ def save_encoder(
         'with --config.cache_features=False'
       )
     else:
-      variables = pretrained.load(config.encoder_weights, config.encoder.depth)
+      variables = pretrained.load_encoder(
+        config.encoder_weights, config.encoder
+      )
       if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         pretrained.save(path, variables)
@@ -71,7 +73,7 @@ def load_encoder(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> Any:
   """The variables of a run's frozen encoder."""
-  return pretrained.load(workdir / ENCODER_FILE, config.encoder.depth)
+  return pretrained.load_encoder(workdir / ENCODER_FILE, config.encoder)
 
 
 def key(

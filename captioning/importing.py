@@ -7,14 +7,17 @@ The files are PyTorch's, and nothing in them is run (vision/torch_files.py):
 - of self-critical.pytorch: `model.pth`, `infos_*.pkl` with the words, and the
   Caffe-style ResNet (`resnet101.pth`), or none for a decoder of regions.
 
-The workdir has the preprocessing that they were trained with, and `card.md`,
-which lists what was mapped. Axes: D features.
+The workdir has the preprocessing that they were trained with; `card.md`, which
+lists what was mapped; and `train.py`, a config to train the captioner on. Axes:
+D features.
 """
 
 import dataclasses
 import os
 import pathlib
+import pprint
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +33,7 @@ from training import checkpoints
 from training import parallel
 from training import text_files
 from vision import pretrained
+from vision import resnet
 from vision import torch_files
 
 TUTORIAL = 'https://github.com/sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning'
@@ -47,6 +51,26 @@ _SEQUENCE = {
 _OF_THE_MEAN = ('show_tell', 'fc', 'newfc')
 _OF_REGIONS = ('updown', 'adaatt')
 _GRID = 14
+_TRAINING = '''"""Trains the captioner of this workdir on.
+
+  python -m captioning.main --config=runs/fc/train.py --workdir=runs/fc_tuned
+
+Its encoder is frozen: pass --config.frozen='()' to fine-tune it.
+"""
+
+import pathlib
+
+import ml_collections
+
+
+def get_config():
+  config = ml_collections.ConfigDict(
+{fields}
+  )
+  config.data.data_dir = ml_collections.config_dict.placeholder(str)
+  config.start_from = str(pathlib.Path(__file__).parent)
+  return config
+'''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +79,8 @@ class Imported:
 
   Attributes:
     layout: a key of `published.LAYOUTS`.
-    config: the experiment.
+    config: the experiment, with their preprocessing.
+    training: the config of a run that starts from it.
     variables: of the network.
     words: the vocabulary.
     card: what was mapped, in Markdown.
@@ -63,6 +88,7 @@ class Imported:
 
   layout: str
   config: ml_collections.ConfigDict
+  training: ml_collections.ConfigDict
   variables: dict[str, Any]
   words: list[str]
   card: str
@@ -115,15 +141,17 @@ def load(
       f'with regions={regions!r} no encoder is used: leave out --encoder'
     )
   schema.CAPTIONING.check(config, str(weights), training=False)
+  training = _make_training_config(config, configs[config.model])
+  schema.CAPTIONING.check(training, str(weights))
   _check_shapes(config, len(vocabulary), variables)
   card = _card(
     layout, sizes, config, variables, vocabulary, weights, origin, folded
   )
-  return Imported(layout, config, variables, vocabulary, card)
+  return Imported(layout, config, training, variables, vocabulary, card)
 
 
 def write(workdir: pathlib.Path, imported: Imported):
-  """Writes the workdir: the config, a checkpoint at step 0 and the card.
+  """Writes the workdir: the configs, a checkpoint at step 0 and the card.
 
   Raises:
     ValueError: there is a checkpoint already.
@@ -140,6 +168,12 @@ def write(workdir: pathlib.Path, imported: Imported):
       )
     checkpoints.write_config(workdir, config)
     saved.save(state, extras=extras)
+  published.vocabulary_lib.Vocabulary(imported.words).save(
+    workdir / published.vocabulary_lib.FILE
+  )
+  fields = pprint.pformat(imported.training.to_dict(), indent=1, width=70)
+  fields = _TRAINING.format(fields=textwrap.indent(fields, '    '))
+  (workdir / 'train.py').write_text(fields, encoding='utf-8')
   (workdir / 'card.md').write_text(imported.card, encoding='utf-8')
 
 
@@ -151,7 +185,7 @@ def make_config(
   regions: str,
   name: str,
 ) -> ml_collections.ConfigDict:
-  """The experiment, with their preprocessing; it can be trained on."""
+  """The experiment, with their preprocessing."""
   tutorial = layout == 'tutorial'
   config = configs[published.LAYOUTS[layout].model]
   config = config.copy_and_resolve_references()
@@ -172,6 +206,17 @@ def make_config(
   )
   if not side and not regions:
     config.eval_batch_size = 1  # Whole images differ in size.
+  return config
+
+
+def _make_training_config(
+  config: ml_collections.ConfigDict, base: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+  """The config to train on with, on crops where theirs are whole images."""
+  config = config.copy_and_resolve_references()
+  if not config.data.crop:
+    config.data.update(resize=base.data.resize, crop=base.data.crop)
+    config.eval_batch_size = base.eval_batch_size
   return config
 
 
@@ -285,7 +330,12 @@ def _add_encoder(
   else:
     source, tensors = encoder, pretrained.read(encoder)
   network = pretrained.architecture_of(tensors, source)
-  resnet = pretrained.from_tensors(tensors, network.depth, source)
+  if not isinstance(network, resnet.ResNet):
+    raise ValueError(
+      f'{source} is a VGG-{network.depth}, the decoder was trained with a '
+      'ResNet: pass its weights'
+    )
+  encoder = pretrained.from_tensors(tensors, network.depth, source)
   last = [x.shape[0] for name, x in tensors.items() if 'layer4.' in name]
   if features not in last:
     raise ValueError(
@@ -295,7 +345,7 @@ def _add_encoder(
   config.encoder.depth = network.depth
   if network.width != 64:
     config.encoder.width = network.width
-  added = {name: {'encoder': tree} for name, tree in resnet.items()}
+  added = {name: {'encoder': tree} for name, tree in encoder.items()}
   added['params']['decoder'] = variables['params']['decoder']
   return added, f'ResNet-{network.depth} of `{pathlib.Path(source).name}`'
 
@@ -378,6 +428,7 @@ def _card(
   lines += [
     '',
     'Its scores have not been measured. Their licence is that of its authors.',
+    '`train.py` is a config of `captioning.main` to train it on.',
     '',
     '## Tensors',
     '',

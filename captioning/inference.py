@@ -36,7 +36,7 @@ from training import parallel
 from training import prediction
 from training import released
 from vision import images as images_lib
-from vision import resnet
+from vision import networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,9 +376,9 @@ def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:
 
   Args:
     config: of the run.
-    encoder: the ResNet's variables.
+    encoder: the network's variables.
   """
-  network = resnet.ResNet(**config.encoder, dtype=jnp.dtype(config.dtype))
+  network = networks.create(config.encoder, dtype=jnp.dtype(config.dtype))
   variables = parallel.replicate(encoder)
 
   def encode(variables, batch):

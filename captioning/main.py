@@ -34,6 +34,7 @@ from training import loop
 from training import optimizers
 from training import parallel
 from training import report as report_lib
+from vision import networks
 from vision import pretrained
 
 
@@ -69,12 +70,14 @@ def initial_variables(
     trained = inference.restore(
       path, with_encoder=captioner.encoder is not None
     )
+    if captioner.encoder is not None:
+      networks.check_same(captioner.encoder, trained.network.encoder, path)
     checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)
   # Before the work: the file may be absent, or of another depth.
-  encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
+  encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
   return inference.put_encoder(jax.jit(init)(key), encoder)
 
 

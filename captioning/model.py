@@ -23,7 +23,7 @@ from recurrent import decoder as decoder_lib
 from recurrent import masking
 from training import parallel
 from vision import images
-from vision import resnet
+from vision import networks
 
 DECODERS = {
   'show_and_tell': show_and_tell.ShowAndTell,
@@ -112,7 +112,7 @@ class Captioner(nn.Module):
   """
 
   decoder: decoder_lib.Decoder
-  encoder: resnet.ResNet | None = None
+  encoder: networks.Network | None = None
   visual_words: VisualWords | None = None
   train_batch_stats: bool = False
 
@@ -208,8 +208,8 @@ def create(
   dtype = jnp.dtype(config.dtype)
   encoder = None
   if with_encoder:
-    encoder = resnet.ResNet(
-      **config.encoder,
+    encoder = networks.create(
+      config.encoder,
       dtype=dtype,
       norm_axis_name=parallel.AXIS if config.train_batch_stats else None,
     )

@@ -11,7 +11,7 @@ train, 100 to validate, 670 to test. About every tenth frame is read, as in the
 paper: 3 per second. Two LSTMs of 1,000 units follow, and frames and words have
 500 features each. Frames and words together take 80 steps there: here 60
 frames, 20 words. Instead of VGG-16's fc7 features frames have the pooled
-features of a ResNet-50.
+features of a ResNet-50; theirs are config.encoder = dict(depth=16, fc7=True).
 
 Published (VGG-16, RGB alone): METEOR 29.2. Measured: not run (needs the clips
 and one GPU).

@@ -147,15 +147,19 @@ def _check_microbatches(config: ml_collections.ConfigDict) -> Problems:
 
 # Encoders of images.
 
+_IN_BOTH = dict(
+  # A VGG's are 16 and 19.
+  depth=choice(10, 16, 18, 19, 34, 50, 101, 152),
+  width=_COUNT,
+  grid_size=optional(_COUNT),
+  freeze_at=integer(0, 5),
+)
 RESNET = Group(
   dict(
-    depth=choice(10, 18, 34, 50, 101, 152),
-    width=_COUNT,
+    **_IN_BOTH,
     stem=choice('published', 'strided', 'whole'),
     strides=sequence(_COUNT, 1, 4),
     positions=flag(),
-    grid_size=optional(_COUNT),
-    freeze_at=integer(0, 5),
     layout=choice('torchvision', 'caffe'),
   ),
   optional=(
@@ -168,18 +172,31 @@ RESNET = Group(
     'layout',
   ),
 )
+VGG = Group(
+  dict(**_IN_BOTH, fc7=flag()),
+  optional=('width', 'fc7', 'grid_size', 'freeze_at'),
+)
 FRAME_CNN = Group(
   dict(channels=sequence(_COUNT, 1), features=integer(0)),
   optional=('features',),
 )
 
 
+def _image_encoder(config: ml_collections.ConfigDict):
+  """The rules of `encoder`: a VGG or a ResNet, by the depth."""
+  fields = config.get('encoder')
+  if isinstance(fields, ml_collections.ConfigDict):
+    if fields.get('depth') in (16, 19):
+      return VGG
+  return RESNET
+
+
 def _frame_encoder(config: ml_collections.ConfigDict):
-  """The rules of `encoder`: a ResNet, a small CNN, or none for features."""
+  """The rules of `encoder`: as of images, a small CNN, or none for features."""
   fields = config.get('encoder')
   if isinstance(fields, ml_collections.ConfigDict) and not fields:
     return Group({})
-  return RESNET if fields and 'depth' in fields else FRAME_CNN
+  return _image_encoder(config) if fields and 'depth' in fields else FRAME_CNN
 
 
 def _check_encoder(config: ml_collections.ConfigDict) -> Problems:
@@ -189,6 +206,11 @@ def _check_encoder(config: ml_collections.ConfigDict) -> Problems:
     yield (
       f'config.encoder.freeze_at={fields.freeze_at} must be at most {parts}, '
       'the number of its parts'
+    )
+  if fields.get('fc7') and fields.get('grid_size') is not None:
+    yield (
+      f'config.encoder.grid_size={fields.grid_size} must be None: fc7 is at '
+      'one location'
     )
 
 
@@ -365,7 +387,7 @@ CAPTIONING = Schema(
     ema_decay=_DECAY,
     microbatches=_COUNT,
     model=choice(*DECODERS),
-    encoder=RESNET,
+    encoder=_image_encoder,
     encoder_weights=text(),
     decoder=lambda config: DECODERS.get(config.get('model')),
     decoding=DECODING,

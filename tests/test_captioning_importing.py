@@ -23,6 +23,7 @@ from recurrent import decoder
 from recurrent import search
 from vision import images
 from vision import resnet
+from vision import vgg
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPT = ROOT / 'scripts' / 'import_captioner.py'
@@ -420,6 +421,13 @@ def test_files_that_do_not_belong_together(files, tmp_path):
   torch_checkpoints.save(encoder, torch_checkpoints.state_dict(tensors))
   with pytest.raises(ValueError, match='32 features, the decoder reads 64'):
     load(files, encoder=encoder)
+  arrays = {
+    f'features.{i}.weight': np.ones((8, 8, 3, 3), np.float32)
+    for i in vgg.numbers(vgg.LAYOUTS[16])
+  }
+  np.savez(tmp_path / 'vgg.npz', **arrays)
+  with pytest.raises(ValueError, match='a VGG-16, the decoder .* a ResNet'):
+    load(files, encoder=tmp_path / 'vgg.npz')
   with pytest.raises(ValueError, match='leave out --encoder'):
     load(files, encoder=encoder, regions='bottom_up')
   write_infos(tmp_path / 'infos.pkl', 11)

@@ -123,7 +123,7 @@ REFUSED = {
     {'encoder_weights': 'DIR/r10.safetensors', 'encoder.depth': 18},
     'load it with depth=10',
   ),
-  'encoder depth 19': ('cap', {'encoder.depth': 19}, 'one of 10, 18, 34, 50,'),
+  'encoder depth 20': ('cap', {'encoder.depth': 20}, 'one of 10, 16, 18, 19,'),
   'lr -1': ('cap', {'optimizer.learning_rate': -1.0}, 'a number above 0'),
   'lr nan': ('cap', {'optimizer.learning_rate': 'nan'}, 'a number above 0'),
   'log_every 0': ('cap', {'log_every': 0}, 'log_every=0 must be'),

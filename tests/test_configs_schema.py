@@ -40,6 +40,7 @@ from video.tracking import evaluation as tracking
 from video.tracking import losses as tracking_losses
 from video.tracking import model as trackers
 from vision import resnet
+from vision import vgg
 
 SCHEMAS = {
   'captioning.main': schema.CAPTIONING,
@@ -92,6 +93,7 @@ def test_the_arguments_are_those_of_the_networks():
       assert table[name].fields.keys() == attributes(module), name
   for group, module in (
     (schema.RESNET, resnet.ResNet),
+    (schema.VGG, vgg.VGG),
     (schema.FRAME_CNN, encoders.FrameCNN),
     (schema.CLASSIFIER, classifiers.Classifier),
     (schema.TRACKER, trackers.Tracker),
@@ -120,6 +122,7 @@ def test_the_choices_are_those_of_the_code():
     (schema.OPTIMIZER.fields['kind'], optimizers.OPTIMIZERS),
     (schema.RESNET.fields['depth'], resnet.LAYOUTS),
     (schema.RESNET.fields['stem'], resnet._STEMS),
+    (schema.VGG.fields['depth'], vgg.LAYOUTS),
     (caption['best_metric'], captions.METRICS + captions.JUDGED_METRICS),
     (caption['model'], captioners.DECODERS),
     (
@@ -188,6 +191,20 @@ def test_the_choices_are_those_of_the_code():
     ),
     (coco, 'CAPTIONING', {'encoder.freeze_at': 4}, None),
     (scenes, 'CAPTIONING', {'encoder.freeze_at': 5}, 'must be at most 3'),
+    # VGG has no stems, but the fields of coco's encoder.
+    (coco, 'CAPTIONING', {'encoder.depth': 19}, None),
+    (
+      scenes,
+      'CAPTIONING',
+      {'encoder.depth': 19},
+      'config.encoder.stem: no such field',
+    ),
+    (
+      coco,
+      'CAPTIONING',
+      {'encoder.depth': 16, 'encoder.fc7': True},
+      'config.encoder.grid_size=14 must be None: fc7 is at one location',
+    ),
     (ucm, 'CAPTIONING', {'encoder_weights': ''}, 'needs a published encoder'),
     (ucm, 'CAPTIONING', {'regions': 'x'}, 'replace the encoder'),
     (

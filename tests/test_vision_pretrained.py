@@ -137,7 +137,9 @@ def test_another_depth_is_recognised(tmp_path):
 def test_what_is_no_resnet_is_refused(tmp_path):
   path = tmp_path / 'weights.npz'
   np.savez(path, x=np.ones(3))
-  with pytest.raises(ValueError, match="Use a ResNet in torchvision's naming"):
+  with pytest.raises(
+    ValueError, match="Use a ResNet or a VGG in torchvision's"
+  ):
     pretrained.load(path, 18)
   with pytest.raises(ValueError, match='does not have the blocks of a ResNet'):
     pretrained.architecture(path)
@@ -209,7 +211,7 @@ def test_published_weights_classify_as_in_pytorch(tmp_path, depth, shares):
   printed = subprocess.run(
     [
       sys.executable,
-      ROOT / 'scripts' / 'import_resnet.py',
+      ROOT / 'scripts' / 'import_encoder.py',
       f'--weights={weights}',
       f'--check={pictures}',
       f'--output={output}',

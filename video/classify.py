@@ -70,7 +70,7 @@ def initial_variables(
   if not config.encoder_weights:
     return jax.jit(init)(key)
   # Before the work: the file may be absent, or of another depth.
-  encoder = pretrained.load(config.encoder_weights, config.encoder.depth)
+  encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
   variables = jax.jit(init)(key)
   return {
     name: {**tree, 'encoder': encoder[name]} if name in encoder else tree

@@ -12,7 +12,7 @@ import ml_collections
 
 from training import parallel
 from vision import images
-from vision import resnet
+from vision import networks
 
 
 def normalize(frames: jax.Array) -> jax.Array:
@@ -73,11 +73,11 @@ class FrameCNN(nn.Module):
 
 def create(
   arguments: ml_collections.ConfigDict, *, train_batch_stats: bool, dtype: Any
-) -> FrameCNN | resnet.ResNet | None:
+) -> FrameCNN | networks.Network | None:
   """The encoder of a config.
 
   Args:
-    arguments: arguments of a `ResNet` if there is a `depth`, else of a
+    arguments: see `networks.create` if there is a `depth`, else those of a
       `FrameCNN`; empty if records hold features.
     train_batch_stats: whether BatchNorm uses the batches of all devices.
     dtype: dtype of the products.
@@ -86,8 +86,8 @@ def create(
   if not arguments:
     return None
   if 'depth' in arguments:
-    return resnet.ResNet(
-      **arguments,
+    return networks.create(
+      arguments,
       dtype=dtype,
       norm_axis_name=parallel.AXIS if train_batch_stats else None,
     )

@@ -1,1 +1,1 @@
-"""The mathematics of pixels: ResNet, published weights, preprocessing."""
+"""The mathematics of pixels: networks, published weights, preprocessing."""

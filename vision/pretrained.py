@@ -1,11 +1,12 @@
-"""Converts published ResNets, in torchvision's naming, to variables and back.
+"""Converts published ResNets and VGGs, named as torchvision's, and back.
 
 Files are `.safetensors` or `.npz`, which hold arrays only, or `.pth` and `.pt`
 of PyTorch, of which nothing is run (see torch_files.py). Names of tensors are
-torchvision's (`layer1.0.conv1.weight`), as in timm's plain ResNets; kernels are
+torchvision's (`layer1.0.conv1.weight`, `features.0.weight`), as in timm's plain
+ResNets and VGGs, whose dense layers alone have other names; kernels are
 [outputs, inputs, height, width] there and [height, width, inputs, outputs]
-here. The
-classifier `fc` is not part of `resnet.ResNet` and is read separately.
+here. The last layer, `fc` or `classifier.6`, is not part of the networks and is
+read separately.
 
 A source is a path, or a file of the Hugging Face hub, which is downloaded once:
 `hf://timm/resnet50.a1_in1k/model.safetensors`, or `timm/resnet50.a1_in1k` for
@@ -31,11 +32,13 @@ import safetensors.numpy
 from flax import traverse_util
 
 from vision import images
+from vision import networks
 from vision import resnet
 from vision import torch_files
+from vision import vgg
 
 _BATCH_SIZE = 20  # Of images whose accuracy is measured.
-_MAX_BYTES = 2**30  # Of an .npz; a ResNet-152 has 240 MB.
+_MAX_BYTES = 2**30  # Of an .npz; a VGG-19 has 575 MB.
 # Sources with these endings are paths, never repositories of the hub.
 _TORCH = ('.pth', '.pt', '.bin', '.tar')
 _SUFFIXES = ('.safetensors', '.npz', *_TORCH)
@@ -46,69 +49,115 @@ _LEAVES = {
   'mean': 'running_mean',
   'var': 'running_var',
 }
+_LAST = {resnet.ResNet: 'fc', vgg.VGG: 'classifier.6'}
+# timm's names of the dense layers of a VGG.
+_DENSE = {
+  'pre_logits.fc1.': 'classifier.0.',
+  'pre_logits.fc2.': 'classifier.3.',
+  'head.fc.': 'classifier.6.',
+}
 
 
-def load(source: str | os.PathLike, depth: int) -> dict[str, Any]:
-  """Returns {'params': ..., 'batch_stats': ...} of a ResNet, all f32.
+def load(
+  source: str | os.PathLike, depth: int, *, fc7: bool = False
+) -> dict[str, Any]:
+  """Returns {'params': ..., 'batch_stats': ...} of a network, all f32.
 
-  The width and the kind of stem are those of the file. Every other tensor must
-  have the name and the shape of a ResNet of this depth.
+  The width, and the kind of stem of a ResNet, are those of the file. Every
+  other tensor must have the name and the shape of a network of this depth.
+
+  Args:
+    source: a path, or a name of the hub.
+    depth: of a VGG, 16 or 19; else of a ResNet.
+    fc7: reads the first two dense layers of a VGG, too.
   """
-  return from_tensors(read(source), depth, source)
+  return from_tensors(read(source), depth, source, fc7=fc7)
+
+
+def load_encoder(
+  source: str | os.PathLike, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The variables of a config's `encoder`; see `load`."""
+  network = networks.create(arguments)
+  fc7 = isinstance(network, vgg.VGG) and network.fc7
+  return load(source, network.depth, fc7=fc7)
+
+
+def load_whole(
+  source: str | os.PathLike,
+) -> tuple[networks.Network, dict[str, Any], dict[str, np.ndarray] | None]:
+  """The network of a file, its variables and its last layer, if it has one."""
+  tensors = read(source)
+  network = architecture_of(tensors, source)
+  fc7 = isinstance(network, vgg.VGG) and network.fc7
+  variables = from_tensors(tensors, network.depth, source, fc7=fc7)
+  return network, variables, _last_layer(tensors)
 
 
 def from_tensors(
-  tensors: Mapping[str, np.ndarray], depth: int, source: str | os.PathLike
+  tensors: Mapping[str, np.ndarray],
+  depth: int,
+  source: str | os.PathLike,
+  *,
+  fc7: bool = False,
 ) -> dict[str, Any]:
   """The variables of tensors by torchvision's names; see `load`.
 
   Args:
-    tensors: f32, of a ResNet of this depth.
+    tensors: f32, of a network of this depth.
     depth: of the network.
     source: of the tensors, for errors.
+    fc7: reads the first two dense layers of a VGG, too.
   """
-  network = _network(tensors, depth)
+  network = _network(tensors, depth, fc7=fc7)
   template = jax.eval_shape(
     lambda: network.init(
       jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
     )
   )
   expected = jax.eval_shape(_to_torchvision, template)
-  _check(source, tensors, expected, depth)
+  _check(source, tensors, expected, network)
   flat = {}
   for path in traverse_util.flatten_dict(template):
-    tensor = tensors[_name(path)]
-    flat[path] = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
+    flat[path] = _transposed(tensors[_name(path)], (2, 3, 1, 0))
   return traverse_util.unflatten_dict(flat)
 
 
 def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
-  """Returns the classifier as parameters of `nn.Dense`; None without one.
+  """Returns the last layer as parameters of `nn.Dense`; None without one.
 
   kernel f32[D, K], bias f32[K].
   """
-  tensors = read(source)
-  if 'fc.weight' not in tensors or 'fc.bias' not in tensors:
-    return None
-  return {'kernel': tensors['fc.weight'].T, 'bias': tensors['fc.bias']}
+  return _last_layer(read(source))
 
 
-def architecture(source: str | os.PathLike) -> resnet.ResNet:
+def _last_layer(
+  tensors: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray] | None:
+  for name in _LAST.values():
+    weight, bias = tensors.get(f'{name}.weight'), tensors.get(f'{name}.bias')
+    if weight is not None and bias is not None:
+      return {'kernel': weight.T, 'bias': bias}
+  return None
+
+
+def architecture(source: str | os.PathLike) -> networks.Network:
   """Returns the network of a file, inferred from its names and its stem."""
   return architecture_of(read(source), source)
 
 
 def architecture_of(
   tensors: Mapping[str, np.ndarray], source: str | os.PathLike
-) -> resnet.ResNet:
+) -> networks.Network:
   """The network of tensors by torchvision's names; see `architecture`."""
   depth = _depth(tensors)
   if depth is None:
     raise ValueError(
       f'{source} does not have the blocks of a ResNet-18, -34, -50, -101 or '
-      "-152: use a ResNet in torchvision's naming"
+      "-152, or of a VGG-16 or -19 without BatchNorm: use one in torchvision's "
+      'naming'
     )
-  return _network(tensors, depth)
+  return _network(tensors, depth, fc7='classifier.3.weight' in tensors)
 
 
 def save(
@@ -116,7 +165,7 @@ def save(
   variables: Mapping[str, Any],
   classifier: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes a ResNet's variables as `.safetensors` in torchvision's naming.
+  """Writes a network's variables as `.safetensors` in torchvision's naming.
 
   `classifier` is a result of `load_classifier`. The file appears complete or
   not at all.
@@ -126,8 +175,9 @@ def save(
     raise ValueError(f'{path}: pass a name that ends in .safetensors')
   tensors = _to_torchvision(jax.device_get(variables))
   if classifier is not None:
-    tensors['fc.weight'] = classifier['kernel'].T
-    tensors['fc.bias'] = classifier['bias']
+    name = _LAST[vgg.VGG if 'features.0.weight' in tensors else resnet.ResNet]
+    tensors[f'{name}.weight'] = classifier['kernel'].T
+    tensors[f'{name}.bias'] = classifier['bias']
   # safetensors writes the buffer in memory order and ignores the strides.
   tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
   partial = path.with_suffix('.partial')
@@ -136,7 +186,7 @@ def save(
 
 
 def accuracy(
-  network: resnet.ResNet,
+  network: networks.Network,
   variables: dict[str, Any],
   classifier: dict[str, np.ndarray],
   directory: pathlib.Path,
@@ -176,25 +226,41 @@ def _name(path: tuple[str, ...]) -> str:
 
 def _to_torchvision(variables: Mapping[str, Any]) -> dict[str, Any]:
   flat = traverse_util.flatten_dict(variables)
-  return {
-    _name(path): x.transpose(3, 2, 0, 1) if x.ndim == 4 else x
-    for path, x in flat.items()
-  }
+  return {_name(path): _transposed(x, (3, 2, 0, 1)) for path, x in flat.items()}
 
 
-def _network(tensors: Mapping[str, np.ndarray], depth: int) -> resnet.ResNet:
+def _transposed(x: Any, axes: tuple[int, ...]) -> Any:
+  """A kernel of a convolution with these axes, of a dense layer transposed."""
+  return x.transpose(axes) if x.ndim == 4 else x.T
+
+
+def _network(
+  tensors: Mapping[str, np.ndarray], depth: int, *, fc7: bool = False
+) -> networks.Network:
   """The network of this depth with the width and the stem of the file."""
-  stem = tensors.get('conv1.weight')
-  if stem is None or stem.ndim != 4:
+  is_vgg = depth in vgg.LAYOUTS
+  stem = tensors.get('features.0.weight' if is_vgg else 'conv1.weight')
+  width = {} if stem is None or stem.ndim != 4 else {'width': stem.shape[0]}
+  if is_vgg:
+    return vgg.VGG(depth, **width, fc7=fc7)
+  if not width:
     return resnet.ResNet(depth)
   kind = 'published' if stem.shape[-1] == 7 else 'whole'
   if 'conv2.weight' in tensors:
     kind = 'strided'
-  return resnet.ResNet(depth, width=stem.shape[0], stem=kind)
+  return resnet.ResNet(depth, **width, stem=kind)
 
 
 def _depth(tensors: Mapping[str, np.ndarray]) -> int | None:
   """The depth of a network with these blocks, complete or not."""
+  convolutions = {
+    name
+    for name, x in tensors.items()
+    if name.startswith('features.') and x.ndim == 4
+  }
+  for depth, layout in vgg.LAYOUTS.items():
+    if convolutions == {f'features.{i}.weight' for i in vgg.numbers(layout)}:
+      return depth
   matches = [re.match(r'layer(\d)\.\d+\.', name) for name in tensors]
   blocks = {match[0]: match[1] for match in matches if match}
   counts = collections.Counter(blocks.values())
@@ -205,16 +271,21 @@ def _depth(tensors: Mapping[str, np.ndarray]) -> int | None:
   return None
 
 
+def _title(depth: int) -> str:
+  return f'{"VGG" if depth in vgg.LAYOUTS else "ResNet"}-{depth}'
+
+
 def _check(
   source: str | os.PathLike,
   tensors: Mapping[str, np.ndarray],
   expected: Mapping[str, jax.ShapeDtypeStruct],
-  depth: int,
+  network: networks.Network,
 ) -> None:
   """Raises one error that names all unexpected or missing tensors."""
+  others = 'classifier.' if isinstance(network, vgg.VGG) else 'fc.'
   missing = sorted(set(expected) - set(tensors))
   unexpected = sorted(
-    name for name in set(tensors) - set(expected) if not name.startswith('fc.')
+    name for name in set(tensors) - set(expected) if not name.startswith(others)
   )
   misshapen = [
     f'{name} {tensors[name].shape} instead of {expected[name].shape}'
@@ -234,18 +305,23 @@ def _check(
     return
   found = _depth(tensors)
   if found is None:
-    advice = "Use a ResNet in torchvision's naming."
-  elif found != depth:
-    advice = f'It looks like a ResNet-{found}: load it with depth={found}.'
+    advice = "Use a ResNet or a VGG in torchvision's naming."
+  elif found != network.depth:
+    advice = f'It looks like a {_title(found)}: load it with depth={found}.'
   else:
     advice = 'Download or export the file again.'
   raise ValueError(
-    '\n'.join([f'{source} is not a ResNet-{depth}.', *problems, advice])
+    '\n'.join(
+      [f'{source} is not a {_title(network.depth)}.', *problems, advice]
+    )
   )
 
 
 def read(source: str | os.PathLike) -> dict[str, np.ndarray]:
-  """Reads tensors f32 by name, without BatchNorm's counters of batches."""
+  """Reads tensors f32 by name, without BatchNorm's counters of batches.
+
+  Names are those of the file, but for timm's VGGs: theirs are torchvision's.
+  """
   path = _local_path(source)
   try:
     if path.suffix == '.safetensors':
@@ -259,7 +335,7 @@ def read(source: str | os.PathLike) -> dict[str, np.ndarray]:
         f'only .safetensors, .npz, {", ".join(_TORCH)} are read: convert it '
         'first'
       )
-    tensors = to_float32(tensors)
+    tensors = _renamed(to_float32(tensors))
   except FileNotFoundError:
     raise
   # A damaged file, or a type that NumPy lacks, raises almost anything.
@@ -290,6 +366,20 @@ def to_float32(
       raise ValueError(
         f'{name} has NaN or infinity: download or export the file again'
       )
+  return result
+
+
+def _renamed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The tensors of timm's VGG by torchvision's names; others as they are."""
+  if 'features.0.weight' not in tensors:
+    return tensors
+  result = {}
+  for name, x in tensors.items():
+    for theirs, ours in _DENSE.items():
+      if name.startswith(theirs):
+        name = ours + name.removeprefix(theirs)
+        x = x.reshape(len(x), -1) if x.ndim == 4 else x  # As convolutions.
+    result[name] = x
   return result
 
 

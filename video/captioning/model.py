@@ -21,7 +21,7 @@ from video import encoders
 from video.captioning import mean_pool
 from video.captioning import s2vt
 from video.captioning import temporal_attention
-from vision import resnet
+from vision import networks
 
 
 def inputs(batch: dict[str, jax.Array]) -> tuple[Any, ...]:
@@ -61,7 +61,7 @@ class Captioner(nn.Module):
   """
 
   decoder: decoder_lib.Decoder
-  encoder: encoders.FrameCNN | resnet.ResNet | None = None
+  encoder: encoders.FrameCNN | networks.Network | None = None
   difference: float = 0.0
   train_batch_stats: bool = False
   frame_labels: int = 0
@@ -160,7 +160,7 @@ def create(config: ml_collections.ConfigDict, vocab_size: int) -> Captioner:
 
 def create_encoder(
   config: ml_collections.ConfigDict,
-) -> encoders.FrameCNN | resnet.ResNet | None:
+) -> encoders.FrameCNN | networks.Network | None:
   """Creates the encoder of frames; see `create`."""
   return encoders.create(
     config.encoder,

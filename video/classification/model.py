@@ -31,7 +31,7 @@ from recurrent import cells
 from recurrent import masking
 from recurrent import unroll
 from video import encoders
-from vision import resnet
+from vision import networks
 
 CELLS = {
   'rnn': cells.RNN,
@@ -69,7 +69,7 @@ class Classifier(nn.Module):
   """
 
   num_classes: int
-  encoder: encoders.FrameCNN | resnet.ResNet | None = None
+  encoder: encoders.FrameCNN | networks.Network | None = None
   cell: str = 'gru'
   features: int = 128
   layers: int = 1
@@ -206,9 +206,9 @@ class Classifier(nn.Module):
     """f32[N, H, W, C] -> f32[N, D] or f32[N, H', W', D]; keeps features."""
     if self.encoder is None:
       return x
-    if isinstance(self.encoder, resnet.ResNet):
-      return self.encoder(x, train=train and self.train_batch_stats)[1]
-    return self.encoder(x)
+    if isinstance(self.encoder, encoders.FrameCNN):
+      return self.encoder(x)
+    return self.encoder(x, train=train and self.train_batch_stats)[1]
 
   def _score(self, x):
     """The attention score of a frame: [..., F] -> f32[...]."""

@@ -1,11 +1,11 @@
-"""Checks published ResNet weights on images and converts them.
+"""Checks published weights of a ResNet or a VGG on images and converts them.
 
-  python scripts/import_resnet.py --weights=resnet50.safetensors --check=DIR
-  python scripts/import_resnet.py --weights=timm/resnet50.a1_in1k --output=F
+  python scripts/import_encoder.py --weights=vgg16-397923af.pth --check=DIR
+  python scripts/import_encoder.py --weights=timm/resnet50.a1_in1k --output=F
 
-The weights are a `.safetensors` or `.npz` file in torchvision's naming, or such
-a file of the Hugging Face hub. DIR holds images whose names begin with the
-index of their ImageNet class, `0207_golden_retriever.jpg`. The output is a
+The weights are a `.safetensors`, `.npz` or `.pth` file in torchvision's naming,
+or such a file of the Hugging Face hub. DIR holds images whose names begin with
+the index of their ImageNet class, `0207_golden_retriever.jpg`. The output is a
 `.safetensors` file in torchvision's naming, float32.
 """
 
@@ -46,14 +46,14 @@ def main():
     help='file to write',
   )
   args = parser.parse_args(paths.arguments(parser))
-  network = pretrained.architecture(args.weights)
-  variables = pretrained.load(args.weights, network.depth)
-  print(f'ResNet-{network.depth}, width {network.width}: all tensors found')
-  classifier = pretrained.load_classifier(args.weights)
+  network, variables, classifier = pretrained.load_whole(args.weights)
+  title = f'{type(network).__name__}-{network.depth}'
+  print(f'{title}, width {network.width}: all tensors found')
   if args.check:
     if classifier is None:
       parser.error(
-        '--check needs weights with a classifier: fc.weight, fc.bias'
+        '--check needs weights with a classifier: fc.weight, fc.bias, or '
+        'classifier.0 to classifier.6 of a VGG'
       )
     for name, preprocess in PREPROCESSING.items():
       top_1, top_5 = pretrained.accuracy(
