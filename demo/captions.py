@@ -246,6 +246,8 @@ def _check_video(path: pathlib.Path) -> float:
     if not container.streams.video:
       raise messages.Problem(400, 'the video has no frames')
     codec = container.streams.video[0].codec_context
+    if codec is None:
+      raise messages.Problem(400, 'the codec of the video is unknown')
     if max(codec.width, codec.height) > _MAX_SIDE:
       raise messages.Problem(
         413,

@@ -627,6 +627,10 @@ def video(tmp_path, count):
       'not a readable video',
     ),
     (lambda good: good[:40] + bytes(300), 'video/mp4', 400, 'the video'),
+    (
+      lambda good: good.replace(b'avc1', b'????').replace(b'mp4v', b'????'),
+      *('video/mp4', 400, 'codec of the video is unknown'),
+    ),
     (lambda good: good, 'application/x-mpegurl', 415, 'video/mp4'),
     (lambda good: good + bytes(100_000), 'video/mp4', 413, 'bytes'),
   ],
