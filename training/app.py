@@ -47,7 +47,7 @@ _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
 
 # The exit statuses of what a signal has stopped, as a shell gives them: with 0
 # a scheduler would take the run for done.
-_INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED = errors.INTERRUPTED
 _TERMINATED = 128 + signal.SIGTERM
 
 _terminated = threading.Event()
