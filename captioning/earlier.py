@@ -32,6 +32,31 @@ def load_vocabulary(
   )
 
 
+def check_vocabulary(
+  vocabulary: vocabulary_lib.Vocabulary,
+  trained: vocabulary_lib.Vocabulary,
+  path: pathlib.Path,
+):
+  """Compares the words of a run with those of the model that it starts from.
+
+  Args:
+    vocabulary: of the run, from its file.
+    trained: of the model, from its checkpoint; of the same length.
+    path: that `start_from` names.
+
+  Raises:
+    ValueError: they differ.
+  """
+  pairs = zip(trained.words, vocabulary.words, strict=True)
+  for number, (theirs, ours) in enumerate(pairs):
+    if theirs != ours:
+      raise ValueError(
+        f'start_from={str(path)!r}: word {number} of its checkpoint is '
+        f'{theirs!r}, that of {vocabulary_lib.FILE} {ours!r}: the file was '
+        'changed, there or in --workdir. Restore it, or choose another run'
+      )
+
+
 def save_encoder(
   config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> pathlib.Path:

@@ -20,12 +20,14 @@ import ml_collections
 import numpy as np
 
 from captioning import data
+from captioning import earlier
 from captioning import evaluation as evaluation_lib
 from captioning import inference
 from captioning import losses
 from captioning import model
 from captioning import records
 from captioning import self_critical
+from captioning import vocabulary as vocabulary_lib
 from configs import schema
 from training import app
 from training import batching
@@ -42,11 +44,16 @@ def initial_variables(
   captioner: model.Captioner,
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
+  vocabulary: vocabulary_lib.Vocabulary | None = None,
 ) -> Any:
   """The variables that training starts from.
 
   Random parameters, with published ones of the encoder if `encoder_weights`
   names some; or those of the best checkpoint of the workdir `start_from`.
+
+  Raises:
+    ValueError: the run to start from is of another network, or has other words
+      than `vocabulary`.
   """
   inputs = {
     name: jnp.asarray(x)[None]
@@ -73,6 +80,8 @@ def initial_variables(
     if captioner.encoder is not None:
       networks.check_same(captioner.encoder, trained.network.encoder, path)
     checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
+    if vocabulary is not None:
+      earlier.check_vocabulary(vocabulary, trained.vocabulary, path)
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)
@@ -134,7 +143,12 @@ def train_and_evaluate(
   if captioner.encoder is None:  # The encoder has no parameters then.
     frozen = tuple(path for path in frozen if not path.startswith('encoder'))
   state = parallel.create_state(
-    initial_variables(captioner, examples.evaluation(training[0]), config),
+    initial_variables(
+      captioner,
+      examples.evaluation(training[0]),
+      config,
+      examples.vocabulary,
+    ),
     optimizer,
     frozen=frozen,
     keep_ema=config.ema_decay > 0,

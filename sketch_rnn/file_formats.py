@@ -269,10 +269,8 @@ def _read_ndjson(path: pathlib.Path) -> _Found:
     except (KeyError, TypeError, AttributeError) as error:
       yield where, f'no such field, or of another type: {error!r}'
     except ValueError as error:  # JSON's own, too.
-      yield (
-        where,
-        str(error).removeprefix(f'{path}').removeprefix(': ').lstrip(),
-      )
+      message = str(error).removeprefix(f'{path}').removeprefix(': ').lstrip()
+      yield where, message.removeprefix(f'{where}: ')
     else:
       yield where, Sketch(str(sketch_id), strokes, category)
 

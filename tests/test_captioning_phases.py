@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 
 import captioners
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from captioning import main
+from captioning import vocabulary
 from configs import scenes
 
 NUM_STEPS = 8
@@ -150,3 +152,25 @@ def test_wrong_starts_are_clear_errors(fields, message, shell, start, tmp_path):
   with pytest.raises((FileNotFoundError, ValueError), match=message):
     main.train_and_evaluate(config, tmp_path)
   assert not list(tmp_path.rglob('checkpoints'))
+
+
+def test_words_that_were_shuffled_are_noticed(shell, start, tmp_path):
+  """The checkpoint knows them: the file may have been changed since."""
+  copy = tmp_path / 'start'
+  shutil.copytree(start, copy)
+  path = copy / 'vocabulary.json'
+  words = vocabulary.Vocabulary.load(path).words
+  changed = [*words[:5], *reversed(words[5:])]
+  vocabulary.Vocabulary(changed).save(path)
+  config = scenes.get_config()
+  config.update_from_flattened_dict(
+    {
+      **SMALL,
+      'data.data_dir': str(shell.data_dir),
+      'start_from': str(copy),
+    }
+  )
+  message = f"word 5 of its checkpoint is '{words[5]}', that of vocabulary.json"
+  with pytest.raises(ValueError, match=message):
+    main.train_and_evaluate(config, tmp_path / 'run')
+  assert not list(tmp_path.glob('run/checkpoints'))

@@ -268,6 +268,7 @@ def test_bad_lines_are_reported_by_number(tmp_path):
     json.dumps({**good, 'drawing': [[[0, None], [1, 2]]]}),
     '[]',
     '{"word": "cat", "drawing": [[[0, NaN], [1, 2]]]}',
+    '{"word": "cat", "drawing": [[[0, 1' + '0' * 400 + '], [1, 2]]]}',
   ]
   path = tmp_path / 'cats.ndjson'
   path.write_text('\n'.join(lines))
@@ -282,7 +283,9 @@ def test_bad_lines_are_reported_by_number(tmp_path):
     8,
     9,
     10,
+    11,
   ]
+  assert all(p.count('line ') == 1 or 'column' in p for p in problems)
 
 
 # .svg and .json

@@ -1,6 +1,8 @@
 """A data set is written once, whole, and known by its contents."""
 
 import concurrent.futures
+import os
+import signal
 import threading
 import time
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from training import app
 from training import datasets
 
 
@@ -83,6 +86,35 @@ def test_what_fails_half_way_is_not_there(tmp_path):
     datasets.prepare(Numbers(data_dir=tmp_path, count=0))
   datasets.prepare_new(Numbers(data_dir=tmp_path, count=1))
   assert numbers(Numbers(data_dir=tmp_path)) == [0]
+
+
+class Terminating(list):
+  """The process receives SIGTERM at each item."""
+
+  def append(self, item):
+    super().append(item)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_stops_a_preparation_at_once(tmp_path, monkeypatch):
+  """It can take hours, and nothing of it is of use."""
+  monkeypatch.setattr(app, '_terminated', threading.Event())
+  before = signal.signal(signal.SIGTERM, app._terminate)
+  try:
+    seen = Terminating()
+    for _ in range(2):  # The second one does not begin.
+      with pytest.raises(app.Stopped):
+        datasets.prepare(Numbers(data_dir=tmp_path, count=9, seen=seen))
+      assert seen == [0]
+    assert [p.name for p in (tmp_path / 'numbers').iterdir()] == ['.lock']
+    app._terminated.clear()
+    datasets.prepare(Numbers(data_dir=tmp_path))
+    # Later the signal is for the steps of the training.
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert app.stopping(0)
+  finally:
+    signal.signal(signal.SIGTERM, before)
+  assert numbers(Numbers(data_dir=tmp_path)) == [0, 1, 2]
 
 
 def test_what_a_killed_preparation_has_left_is_removed(tmp_path):

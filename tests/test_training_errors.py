@@ -96,6 +96,7 @@ def test_at_most_three_lines_unless_all_are_wanted(capsys):
 
 
 _COMMAND = """
+import os, signal
 from training import errors, released
 
 def main():
@@ -115,6 +116,7 @@ if __name__ == '__main__':
     ('{}["x"]', [], 1, None, "KeyError: 'x'"),
     ('return 3', [], 3, 0, ''),
     ('return 3', ['--bla'], 2, 1, 'error: unrecognized arguments: --bla'),
+    ('os.kill(os.getpid(), signal.SIGINT)', [], 130, 1, 'Stopped by Ctrl-C.'),
   ],
 )
 def test_a_command(tmp_path, work, arguments, status, lines, last):

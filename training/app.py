@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
@@ -46,11 +47,12 @@ _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
 
 # The exit statuses of what a signal has stopped, as a shell gives them: with 0
 # a scheduler would take the run for done.
-_INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED = errors.INTERRUPTED
 _TERMINATED = 128 + signal.SIGTERM
 
 _terminated = threading.Event()
 _interrupted = threading.Event()
+_at_once = threading.Event()  # See `stopping_at_once`.
 
 
 class Stopped(Exception):
@@ -187,7 +189,7 @@ def run(
       process = jax.process_index()
     if coordinator.value is None or jax.process_count() == 1:
       # On several hosts JAX listens: see `start_hosts`.
-      signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+      signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, _interrupt)
     with contextlib.ExitStack() as stack:
       if not evaluates and process == 0:
@@ -287,6 +289,18 @@ def allowed_changes() -> list[str]:
   """The kinds of changes that a resumed run may have: `agreement.KINDS`."""
   name = 'allow_change'
   return flags.FLAGS[name].value if name in flags.FLAGS else []
+
+
+def _terminate(*_):
+  """Stops before the next step, or at once where nothing is saved by waiting.
+
+  Raises:
+    Stopped: in `stopping_at_once`.
+  """
+  _terminated.set()
+  if _at_once.is_set():
+    _at_once.clear()  # Once: what follows cleans up.
+    raise Stopped
 
 
 def _interrupt(*_):
@@ -425,8 +439,29 @@ def raise_if_stopping():
   Raises:
     Stopped: SIGTERM was received.
   """
-  if jax.process_count() == 1 and _terminated.is_set():
+  # In this order: commands that only prepare data need no devices.
+  if _terminated.is_set() and jax.process_count() == 1:
     raise Stopped
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+  """A context that a signal ends in the middle; on several hosts, at its end.
+
+  For work that is begun anew in any case, in the main thread.
+
+  Raises:
+    Stopped: SIGTERM was received.
+  """
+  raise_if_stopping()
+  _at_once.set()
+  try:
+    yield
+  except Exception:
+    raise_if_stopping()  # A library may have raised another error for it.
+    raise
+  finally:
+    _at_once.clear()
 
 
 def read_config(

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 from absl import logging
 
+from training import app
 from training import console
 from training import locks
 
@@ -24,10 +25,13 @@ def prepare(builder: tfds.core.DatasetBuilder):
 
   One of several processes prepares it; the others wait. One that exists is only
   read, also where its directory is read-only.
+
+  Raises:
+    Stopped: SIGTERM was received; what was written is removed.
   """
   if builder.data_path.exists():
     return
-  with _locked(builder):
+  with app.stopping_at_once(), _locked(builder):
     _write(builder)
 
 

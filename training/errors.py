@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dis
 import errno
+import signal
 import sys
 import threading
 import traceback
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 STATUS = 2
+# After Ctrl-C, as a shell gives it.
+INTERRUPTED = 128 + signal.SIGINT
 # What raises for wrong input.
 _PACKAGES = (
   'captioning',
@@ -136,9 +139,18 @@ def shown() -> Iterator[None]:
 
 
 def run(main: Callable[[], int | None]):
-  """Runs a command and exits with the status that it returns."""
-  with shown():
-    sys.exit(main())
+  """Runs a command and exits with the status that it returns.
+
+  After Ctrl-C with 130, without a traceback.
+  """
+  try:
+    with shown():
+      sys.exit(main())
+  except KeyboardInterrupt:
+    if debugging():
+      raise
+    print('Stopped by Ctrl-C.', file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 class Parser(argparse.ArgumentParser):

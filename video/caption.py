@@ -36,7 +36,9 @@ import ml_collections
 import numpy as np
 from absl import flags
 
+from captioning import earlier
 from captioning import self_critical
+from captioning import vocabulary as vocabulary_lib
 from configs import schema
 from training import app
 from training import batching
@@ -56,6 +58,7 @@ def initial_variables(
   captioner: model.Captioner,
   example: dict[str, np.ndarray],
   config: ml_collections.ConfigDict,
+  vocabulary: vocabulary_lib.Vocabulary | None = None,
 ) -> Any:
   """The variables that training starts from.
 
@@ -63,7 +66,8 @@ def initial_variables(
 
   Raises:
     ValueError: the captioner labels frames, but the clips have no labels; or
-      the run to start from is of another network.
+      the run to start from is of another network, or has other words than
+      `vocabulary`.
   """
   batch = {
     name: jnp.asarray(x)[None] for name, x in example.items() if name != 'id'
@@ -84,6 +88,8 @@ def initial_variables(
     path = pathlib.Path(config.start_from).absolute()
     trained = inference.load(path)
     checkpoints.check_shapes(trained.variables, jax.eval_shape(init, key), path)
+    if vocabulary is not None:
+      earlier.check_vocabulary(vocabulary, trained.vocabulary, path)
     return jax.device_get(trained.variables)
   return jax.jit(init)(key)
 
@@ -115,7 +121,12 @@ def train_and_evaluate(
     config.optimizer, config.num_steps
   )
   state = parallel.create_state(
-    initial_variables(captioner, examples.evaluation(training[0]), config),
+    initial_variables(
+      captioner,
+      examples.evaluation(training[0]),
+      config,
+      examples.vocabulary,
+    ),
     optimizer,
   )
   train_step = parallel.train_step(
