@@ -1,6 +1,8 @@
 import concurrent.futures
 import json
+import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -233,6 +235,19 @@ def test_a_damaged_shard_is_named_and_written_again(tmp_path, at):
   assert again.read == list(range(6, 12))
   for name, whole in before.items():
     assert contents(tmp_path)[name] == whole
+
+
+def test_what_a_killed_writer_has_left_is_removed(tmp_path):
+  old, new = (
+    tmp_path / 'a.array_record.1.tmp',
+    tmp_path / 'a.array_record.2.tmp',
+  )
+  for path in (old, new):
+    path.write_bytes(b'x')
+  os.utime(old, (0, time.time() - 4000))
+  features.write(Source(), encode, tmp_path, **OPTIONS)
+  # Another process may be about to finish the new one.
+  assert [*tmp_path.glob('*.tmp')] == [new]
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"shape": 7}', '{"shards": {}}'])

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
+import time
 import uuid
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ _AGAIN = (
 )
 # One record is read at a time. Uncompressed, reading takes a quarter of the
 # time; features of a ReLU would shrink by 40 %.
+# Seconds since the last record, after which its writer is no more.
+_LEFT_OVER = 3600
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 
 
@@ -145,6 +148,7 @@ def write(
     )
   if _complete(directory, fingerprint):
     return
+  _remove_left_over(directory)
   mine = list(shards.items())[process_index::process_count]
   shape = None
   count = sum(map(len, dict(mine).values()))
@@ -289,6 +293,14 @@ def _shards(directory, count, shard_size, fingerprint) -> dict:
     )
     for i, start in enumerate(starts)
   }
+
+
+def _remove_left_over(directory: pathlib.Path):
+  """Removes the unfinished files of processes that were killed."""
+  for path in directory.glob('*.tmp'):
+    with contextlib.suppress(FileNotFoundError):  # Its writer has finished it.
+      if time.time() - path.stat().st_mtime > _LEFT_OVER:
+        path.unlink()
 
 
 @contextlib.contextmanager

@@ -72,6 +72,8 @@ def stop(
       status = command.process.wait()
     check = f'{_NAMES[number]} in: {witness.activity()}'
     text = command.output.read_text()
+    if status == -signal.SIGTERM and not text:
+      break  # It was still importing, and has nothing to save.
     if number != signal.SIGKILL:
       check = f'{_NAMES[number]}, run again'
       if status == 0 and 'Stopped by' not in text:

@@ -112,7 +112,6 @@ _INTERVALS = {
 }
 _CACHED = {
   'cache_features': True,
-  'frozen': ('encoder/',),
   'encoder_weights': _ENCODER,  # In the directory of the data sets.
 }
 MAINS = {
@@ -153,6 +152,7 @@ MAINS = {
     {
       **test_captioning_main.SMALL,
       **_CACHED,
+      'frozen': ('encoder/',),
       'log_every': 2,
       'train_batch_stats': False,
       'encoder.depth': 18,
@@ -309,11 +309,11 @@ def difference(run: Run, reference: Run) -> str:
 
 
 def _cached(run):
-  """The contents of the features."""
+  """The contents of the features, without what a killed writer has left."""
   return {
     path.relative_to(run.data_dir): path.read_bytes()
     for path in run.data_dir.glob('**/features-*/**/features*')
-    if path.is_file()
+    if path.is_file() and path.suffix != '.tmp'
   }
 
 
