@@ -106,6 +106,8 @@ def main():
 if __name__ == '__main__':
   errors.run(main)
 """
+_INTERRUPT = """signal.signal(signal.SIGINT, signal.default_int_handler)
+  os.kill(os.getpid(), signal.SIGINT)"""
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,8 @@ if __name__ == '__main__':
     ('{}["x"]', [], 1, None, "KeyError: 'x'"),
     ('return 3', [], 3, 0, ''),
     ('return 3', ['--bla'], 2, 1, 'error: unrecognized arguments: --bla'),
-    ('os.kill(os.getpid(), signal.SIGINT)', [], 130, 1, 'Stopped by Ctrl-C.'),
+    # Which a job in the background of a shell ignores.
+    (_INTERRUPT, [], 130, 1, 'Stopped by Ctrl-C.'),
   ],
 )
 def test_a_command(tmp_path, work, arguments, status, lines, last):
