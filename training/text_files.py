@@ -192,7 +192,7 @@ def shown(value: Any) -> str:
 
 
 def reason(error: Exception) -> str:
-  """What a library says of a file, shortened: it may quote all of it."""
+  """The text of a library's error, shortened: it may quote the whole file."""
   text = str(error)
   return text if len(text) <= 300 else f'{text[:300]} ...'
 
