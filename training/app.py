@@ -45,9 +45,8 @@ from training import renamed
 
 _HELP = ('-h', '-?', '--help', '-help', '--helpshort')
 
-# The exit statuses of what a signal has stopped, as a shell gives them: with 0
+# The exit status of what SIGTERM has stopped, as a shell gives it: with 0
 # a scheduler would take the run for done.
-_INTERRUPTED = errors.INTERRUPTED
 _TERMINATED = 128 + signal.SIGTERM
 
 _terminated = threading.Event()
@@ -171,7 +170,7 @@ def run(
       try:
         return use(directory, argv[1:])
       except KeyboardInterrupt:
-        return _INTERRUPTED
+        return errors.INTERRUPTED
     config = config_file.value
     if config is None:
       config = read_config(directory, schema, training=not evaluates)
@@ -213,7 +212,7 @@ def run(
         console.notice(
           'Stopped by %s; run the same command again to resume.', name
         )
-        return _INTERRUPTED if _interrupted.is_set() else _TERMINATED
+        return errors.INTERRUPTED if _interrupted.is_set() else _TERMINATED
     return 0
 
   def start_or_fail(argv):
