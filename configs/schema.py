@@ -212,6 +212,13 @@ def _check_encoder(config: ml_collections.ConfigDict) -> Problems:
       f'config.encoder.grid_size={fields.grid_size} must be None: fc7 is at '
       'one location'
     )
+  if 'depth' not in fields:
+    for name in ('encoder_weights', 'cache_features'):
+      if config.get(name):
+        yield (
+          f'config.{name}={config[name]!r} is for a ResNet or a VGG: pass an '
+          'encoder with a depth'
+        )
 
 
 # Captioners of images and of clips.
