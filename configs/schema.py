@@ -30,7 +30,7 @@ _RATE = number(0, below=1)  # Of dropout; at 1 nothing would be left.
 _DECAY = number(0, below=1)  # Of a moving average.
 _SHARE = number(0, 1)
 _DTYPE = choice('float32', 'bfloat16', 'float16')
-_DATA_DIR = optional(text())
+_DATA_DIR = optional(text(r'(?!\w+://).*', 'a directory of this machine'))
 _NAME = r'[A-Za-z]\w*'
 _SPLITS = text(
   r'(train|validation|test)(\+(train|validation|test))*',
