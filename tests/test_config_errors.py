@@ -422,12 +422,22 @@ def run_all(cases):
 
 @pytest.fixture(scope='module')
 def answers(shell):
-  """Name of a refused case -> its answer."""
-  cases = [
-    flags(name, changes, shell.data_dir, shell.directory / 'runs' / str(i))
-    for i, (name, changes, _) in enumerate(REFUSED.values())
-  ]
-  return dict(zip(REFUSED, run_all(cases), strict=True))
+  """Name of a refused case, or of `ENCODERS` -> its answer."""
+  cases = {
+    case: flags(name, changes, shell.data_dir, shell.directory / 'runs' / case)
+    for case, (name, changes, _) in REFUSED.items()
+  }
+  cases |= {
+    name: command(
+      name.partition(',')[0],
+      config,
+      {**fields, 'encoder.depth': 10, 'encoder_weights': 'DIR/r10.safetensors'},
+      shell.data_dir,
+      shell.directory / 'runs' / name,
+    )
+    for name, (config, fields) in ENCODERS.items()
+  }
+  return dict(zip(cases, run_all(list(cases.values())), strict=True))
 
 
 def test_there_are_94():
@@ -449,26 +459,15 @@ def test_nothing_is_written_and_soon(shell, answers):
   assert max(seconds for *_, seconds in answers.values()) < 30
 
 
-def test_weights_of_another_shape_are_named(shell):
+@pytest.mark.parametrize('name', ENCODERS)
+def test_weights_of_another_shape_are_named(name, shell, answers):
   """With the file, a parameter and both shapes, in every command."""
+  status, out, err, _ = answers[name]
+  assert (status, out) == (2, ''), err
   weights = shell.data_dir / 'r10.safetensors'
-  workdir = shell.directory / 'runs' / 'encoder'
-  commands_ = [
-    command(
-      name.partition(',')[0],
-      config,
-      {**fields, 'encoder.depth': 10, 'encoder_weights': weights},
-      shell.data_dir,
-      workdir,
-    )
-    for name, (config, fields) in ENCODERS.items()
-  ]
-  for status, out, err, _ in run_all(commands_):
-    assert (status, out) == (2, ''), err
-    assert err.startswith(f'error: {weights} does not fit config.encoder: ')
-    shapes = 'bn1/bias is (4,) in the file, (64,) in the config, and 35 more'
-    assert shapes in err and err.count('\n') == 2, err
-    assert not workdir.exists()
+  assert err.startswith(f'error: {weights} does not fit config.encoder: ')
+  shapes = 'bn1/bias is (4,) in the file, (64,) in the config, and 35 more'
+  assert shapes in err and err.count('\n') == 2, err
 
 
 @pytest.mark.parametrize('case', ALLOWED)

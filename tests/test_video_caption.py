@@ -4,6 +4,7 @@ One run is left alone, another is stopped and resumed; both must end alike.
 """
 
 import json
+import signal
 
 import commands
 import jax
@@ -82,10 +83,10 @@ def shell(tmp_path_factory):
   shell.end()
 
 
-def train(shell, workdir):
+def start(shell, workdir):
   """As somebody in a shell would."""
   small = [f'--config.{name}={value}' for name, value in SMALL.items()]
-  shell.start(
+  return shell.start(
     'video.caption',
     f'--workdir={workdir}',
     '--config=configs/event_captions.py',
@@ -93,7 +94,7 @@ def train(shell, workdir):
     *small,
     # No Java: METEOR takes longer than all else.
     PATH=str(shell.directory),
-  ).finish()
+  )
 
 
 def stop_and_resume(shell, workdir):
@@ -116,7 +117,7 @@ def stop_and_resume(shell, workdir):
 def runs(shell):
   """The workdirs of a run that was left alone, and of one that was not."""
   alone, stopped = shell.directory / 'alone', shell.directory / 'stopped'
-  train(shell, alone)
+  start(shell, alone).finish()
   stop_and_resume(shell, stopped)
   return alone, stopped
 
@@ -159,6 +160,17 @@ def test_an_encoder_that_is_trained_starts_from_published_weights(tmp_path):
   found = caption.initial_variables(model.create(config, 7), example, config)
   for name, tree in encoder.items():
     jax.tree.map(np.testing.assert_array_equal, found[name]['encoder'], tree)
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_left_alone(runs, shell):
+  workdir = shell.directory / 'killed_twice'
+  for happened in (commands.reached(workdir, 4), commands.saving(workdir, 9)):
+    run = start(shell, workdir)
+    run.stop_when(happened, signal.SIGKILL)
+    run.finish(-signal.SIGKILL)
+  start(shell, workdir).finish()
+  commands.assert_same_training(workdir, runs[0])
+  assert results(workdir) == results(runs[0])
 
 
 class Killed(Exception):
