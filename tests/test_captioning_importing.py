@@ -19,6 +19,7 @@ from captioning import inference
 from captioning import model
 from captioning import published
 from captioning import vocabulary as vocabulary_lib
+from demo import captions
 from recurrent import decoder
 from recurrent import search
 from vision import images
@@ -493,6 +494,16 @@ def test_images_are_captioned_as_they_were(tmp_path, layout):
     one, *_ = captioner.caption_with_attention(pictures[1:])
     assert one.captions[0].text == found[1][0].text
     assert one.attention.shape == (6, 196)
+
+  # The page shows all of an image.
+  on_page = captions.Images(tmp_path / 'run', ['max_length=6'])
+  (one,) = on_page([on_page.preprocess(pictures[0])])
+  assert one.captions[0].text == found[0][0].text
+  attention = captions.attention_to_json(one)
+  assert (attention is None) == (layout == 'fc')
+  assert attention is None or attention['rows'] == attention['columns'] == 14
+  whole = {'x': 0, 'y': 0, 'width': 1, 'height': 1}
+  assert on_page.crop_box(pictures[0]) == whole
 
 
 def squash(picture):
