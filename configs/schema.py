@@ -279,7 +279,7 @@ DECODERS = {
     **_LAYERS,
     init_layers=_COUNT,
     init_tanh=flag(),
-    gate=choice('scalar', 'vector'),
+    gate=choice('scalar', 'vector', 'none'),
     deep_output=flag(),
     hard=flag(),
     expected=_SHARE,
