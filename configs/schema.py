@@ -294,6 +294,14 @@ DECODERS = {
   'att2in': arguments(**_ATTENDS),
   'up_down': arguments(**_ATTENDS, cell=_LAYERS['cell']),
   'luong': arguments(**_ATTENDS, **_LAYERS),
+  'inject_merge': arguments(
+    **_DECODER,
+    image_input=choice('init', 'pre', 'par', 'merge'),
+    image_dropout_rate=_RATE,
+    embedding_dropout_rate=_RATE,
+    learned_start=flag(),
+    init_limit=number(above=0),
+  ),
 }
 CLIP_DECODERS = {
   'temporal_attention': arguments(
