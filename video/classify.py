@@ -1,6 +1,6 @@
 """Trains a classifier of clips or gestures, evaluates it, and classifies files.
 
-  python -m video.classify --config=configs/utd_mhad.py --workdir=runs/gestures
+  python -m video.classify --config=configs/skeletons.py --workdir=runs/gestures
   python -m video.classify --workdir=runs/gestures clip.mp4 frames/ --json
   python -m video.classify --workdir=runs/gestures clip.mp4 --plot=out.png
   python -m video.classify --workdir=runs/gestures clip.mp4 --online
@@ -224,10 +224,10 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
   if _PLOT.value and not _PLOT.value.lower().endswith('.png'):
     raise ValueError(f'--plot={_PLOT.value}: pass a name that ends in .png')
   classifier = inference.load(workdir)
-  if _ONLINE.value and classifier.network.bidirectional:
+  if _ONLINE.value and classifier.network.reads_whole:
     raise ValueError(
-      f'{workdir} has a bidirectional network, which needs whole recordings: '
-      'leave out --online, or train with model.bidirectional=False'
+      f'{workdir} has a network that needs whole recordings: leave out '
+      '--online, or train one with model.bidirectional=False'
     )
   results, plots = [], []
   for file in files:

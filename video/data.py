@@ -38,6 +38,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,12 +79,13 @@ _PREPARE = (
 
 def prepare(
   name: str,
-  items: Sequence[clips.Clip | fingertips.Features | tracks.Track],
+  items: Sequence[clips.Clip | fingertips.Features | tracks.Track]
+  | Mapping[str, Sequence[fingertips.Features]],
   data_dir: str | os.PathLike | None = None,
   *,
   resize: int | None = None,
   rate: float | None = None,
-):
+) -> list[str]:
   """Writes items that were read from files as the data set `name`.
 
   The data set appears under its name once it is complete, or not at all.
@@ -92,14 +94,24 @@ def prepare(
     name: 'clips/NAME', 'captioned_clips/NAME', 'skeletons/NAME' or
       'tracks/NAME'.
     items: items of the kind that `name` needs, with unique ids. Classes are
-      numbered in order of appearance.
+      numbered in order of appearance. Or several data sets, by the ends of
+      their names: `name`_fold1 for 'fold1', `name` for ''.
     data_dir: directory of the data sets; None for the default of TFDS.
     resize: short side of the frames of clips; None keeps their size.
     rate: approximate frames per second of clips in video files; None for all.
 
+  Returns:
+    The names of the data sets.
+
   Raises:
     FileExistsError: the data set exists already.
   """
+  if isinstance(items, Mapping):
+    return [
+      written
+      for end, part in items.items()
+      for written in prepare(f'{name}_{end}' if end else name, part, data_dir)
+    ]
   kind = _kind(name)
   if kind not in builders.PREPARED:
     raise ValueError(
@@ -112,6 +124,7 @@ def prepare(
   elif resize is not None or rate is not None:
     raise ValueError(f'resize and rate are for clips only, not for {name}')
   datasets.prepare_new(_builder(name, data_dir, items=items, **options))
+  return [name]
 
 
 def prepare_synthetic(

@@ -122,8 +122,8 @@ class Classifier:
   def over_time(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Class probabilities after each frame of a recording.
 
-    For clips: of the recording up to this frame; a bidirectional network reads
-    the last T frames each time. For streams: of each frame.
+    For clips: of the recording up to this frame; a network that reads whole
+    recordings reads the last T frames each time. For streams: of each frame.
 
     Returns:
       Indices of the frames i64[M], and probabilities f32[M, V].
@@ -131,7 +131,7 @@ class Classifier:
     times = self.examples.over_time(record)
     if self.streams:
       times = np.arange(len(record['frames']))
-    if self.network.bidirectional:
+    if self.network.reads_whole:
       return times, self._prefixes(record, times)
     frames = recorded_frames(record, times)
     return times, np.stack(list(self.online(frames)))
@@ -143,7 +143,7 @@ class Classifier:
       frames: uint8[H, W, C] each, or features f32[D].
 
     Raises:
-      ValueError: the network is bidirectional.
+      ValueError: the network reads whole recordings.
     """
     carry = first = None
     for frame in frames:
@@ -178,9 +178,10 @@ class Classifier:
         for end in ends
       ]
       logits, frame_logits = self._read_windows(windows)
-      last = np.array([window['length'] - 1 for window in windows])
-      chosen = self._choose(logits, frame_logits[np.arange(size), last])
-      found.append(np.asarray(jax.nn.softmax(chosen)))
+      if self.streams:
+        last = np.array([window['length'] - 1 for window in windows])
+        logits = frame_logits[np.arange(size), last]
+      found.append(np.asarray(jax.nn.softmax(logits)))
     return np.concatenate(found)[: len(times)]
 
 
