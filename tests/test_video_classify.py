@@ -317,7 +317,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
   )
   for name, array, message in (
     ('wide.npy', np.zeros((4, 61), np.float32), r'frames of \[61\], the class'),
-    ('deep.npy', np.zeros((4, 20, 3), np.float32), r'float32\[4, 20, 3\]'),
+    ('deep.npy', np.zeros((4, 20, 4), np.float32), 'a recording is'),
     ('nan.npy', np.full((4, 60), np.nan, np.float32), 'are not finite'),
   ):
     np.save(tmp_path / name, array)
@@ -325,6 +325,13 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
       classifier.read(tmp_path / name)
   with pytest.raises(ValueError, match='does not read images'):
     classifier.read(tmp_path / 'clip.mp4')
+  # Those of the forms that are prepared do.
+  joints = np.random.default_rng(0).normal(size=(4, 20, 3)).astype(np.float32)
+  np.save(tmp_path / 'joints.npy', joints)
+  np.savetxt(tmp_path / 'joints.csv', joints.reshape(4, 60), delimiter=',')
+  for name in ('joints.npy', 'joints.csv'):
+    found = classifier.read(tmp_path / name)['features']
+    np.testing.assert_allclose(found, joints.reshape(4, 60), rtol=1e-6)
   classifier = trained(
     gesture_config.get_config(), gesture_stream.CLASSES, (24, 24, 1)
   )

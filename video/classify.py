@@ -227,7 +227,7 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
   if _ONLINE.value and classifier.network.reads_whole:
     raise ValueError(
       f'{workdir} has a network that needs whole recordings: leave out '
-      '--online, or train one with model.bidirectional=False'
+      '--online, or train with model.bidirectional=False'
     )
   results, plots = [], []
   for file in files:

@@ -42,6 +42,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from training import datasets
@@ -50,6 +51,7 @@ from video import frames as frames_lib
 from video.sources import clips
 from video.sources import davis
 from video.sources import fingertips
+from video.sources import skeletons
 from video.sources import tracks
 
 # Data sets of TFDS -> config, note, arguments to prepare files instead.
@@ -125,6 +127,14 @@ def prepare(
     raise ValueError(f'resize and rate are for clips only, not for {name}')
   datasets.prepare_new(_builder(name, data_dir, items=items, **options))
   return [name]
+
+
+def read_points(path: str | os.PathLike) -> np.ndarray:
+  """Reads a recording of points as it would be prepared: f32[T, D].
+
+  See `skeletons.read_points` for the forms of files, and the errors.
+  """
+  return skeletons.read_points(path)
 
 
 def prepare_synthetic(

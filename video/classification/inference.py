@@ -26,6 +26,7 @@ from training import app
 from training import array_files
 from training import checkpoints
 from training import released
+from video import data
 from video import frames as frames_lib
 from video.classification import examples as examples_lib
 from video.classification import losses
@@ -88,12 +89,14 @@ class Classifier:
     """Reads the record of a clip, or of features if the network reads those.
 
     Raises:
-      ValueError: the file is not a clip, or not a .npy or .npz of f32[T, D].
+      ValueError: the file is not a clip, or not a .npy or .npz of f32[T, D],
+        or a recording of `sources.skeletons`.
       OSError: the file cannot be read.
     """
     name, shape = os.fspath(path), self.frame_shape
     if self.network.encoder is None:
-      features = _read_features(pathlib.Path(path))
+      points = bool(self.config.data.space)
+      features = _read_features(pathlib.Path(path), points=points)
       record, seen = {'id': name, 'features': features}, features.shape[1:]
     else:
       frames = frames_lib.read(path, rate=self.rate)
@@ -273,8 +276,16 @@ def recorded_frames(
     yield recorded[i]
 
 
-def _read_features(path: pathlib.Path) -> np.ndarray:
-  """Reads f32[T, D] from a .npy file, or `features` of a .npz file."""
+def _read_features(path: pathlib.Path, *, points: bool) -> np.ndarray:
+  """Reads f32[T, D] from a .npy file, or `features` of a .npz file.
+
+  Args:
+    path: of the file.
+    points: the features are points, and may have the forms of recordings that
+      are prepared.
+  """
+  if points and path.suffix.lower() in ('.csv', '.mat'):
+    return data.read_points(path)
   if path.suffix.lower() not in frames_lib.ARRAYS:
     raise ValueError(
       f'{path} must be a .npy or .npz file of features f32[T, D]: this '
@@ -287,6 +298,8 @@ def _read_features(path: pathlib.Path) -> np.ndarray:
       f'cannot read {path}: {error}. Save f32[T, D] with numpy.save, or as '
       '`features` with numpy.savez'
     ) from error
+  if points and features.ndim > 2:
+    return data.read_points(path)
   if (
     features.ndim != 2 or features.dtype.kind not in 'fiu' or not len(features)
   ):

@@ -76,8 +76,7 @@ def read_only(path: str | os.PathLike) -> np.ndarray:
   if len(arrays) != 1:
     names = ', '.join(list(arrays)[:20]) or 'none'
     raise ValueError(
-      f'{os.fspath(path)} must have one variable of real numbers, and has '
-      f'{names}'
+      f'it must have one variable of real numbers, and has {names}'
     )
   (array,) = arrays.values()
   return array

@@ -150,7 +150,10 @@ def read_points(path: str | os.PathLike) -> np.ndarray:
   if ending == '.csv':
     points = _read_csv(path)
   elif ending == '.mat':
-    points = matlab.read_only(path)
+    try:
+      points = matlab.read_only(path)
+    except ValueError as error:
+      raise ValueError(f'cannot read {path}: {error}') from error
   elif ending in ('.npy', '.npz'):
     points = array_files.read(path, 'features', alone=True)
   else:
