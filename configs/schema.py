@@ -581,6 +581,7 @@ VIDEO_CLASSIFY = Schema(
       brightness=number(0, 255),
       rotation=number(0, 180),
       scale=_WEIGHT,
+      persons=integer(0),
       noise=_WEIGHT,
     ),
     loss=dict(

@@ -41,22 +41,36 @@ of gestures is left out there and here.
 
 from configs import common
 
-# Set -> its data (other folds and action sets by data.name), the largest
-# rotation of 'ours', and the steps of 'ours'.
+# Set -> its data (other folds and action sets by data.name), and the
+# augmentation and the steps of 'ours'.
 SETS = {
-  'utd_mhad': (dict(name='skeletons/utd_mhad', num_frames=64), 30.0, 1000),
-  'sbu': (dict(name='skeletons/sbu_kinect_fold1', num_frames=32), 180.0, 400),
-  'msr': (dict(name='skeletons/msr_action3d_all', num_frames=40), 30.0, 400),
-  'yours': (dict(name='skeletons/mine', num_frames=64), 30.0, 1000),
+  'utd_mhad': (
+    dict(name='skeletons/utd_mhad', num_frames=64),
+    dict(rotation=30.0, scale=0.15, noise=0.005),
+    1000,
+  ),
+  'sbu': (
+    dict(name='skeletons/sbu_kinect_fold1', num_frames=32),
+    dict(rotation=180.0, scale=0.25, persons=2, noise=0.01),
+    500,
+  ),
+  'msr': (
+    dict(name='skeletons/msr_action3d_all', num_frames=40),
+    dict(rotation=30.0, scale=0.25, noise=0.01),
+    500,
+  ),
+  'yours': (
+    dict(name='skeletons/mine', num_frames=64),
+    dict(rotation=30.0, scale=0.15, noise=0.005),
+    1000,
+  ),
 }
 MODELS = ('ours', 'deepgru')
 PHASES = ('final', 'held_out')
 
 
-def _ours(config, rotation, num_steps):
-  config.augmentation = common.augmentation(
-    min_span=0.8, rotation=rotation, scale=0.15, noise=0.005
-  )
+def _ours(config, augmentation, num_steps):
+  config.augmentation = common.augmentation(min_span=0.8, **augmentation)
   config.model = dict(
     cell='gru',
     features=96,
@@ -92,7 +106,7 @@ def _deepgru(config):
 def get_config(set_model_and_phase='utd_mhad/ours'):
   name, _, rest = set_model_and_phase.partition('/')
   model, _, phase = rest.partition('/')
-  data, rotation, num_steps = common.chosen(SETS, name)
+  data, augmentation, num_steps = common.chosen(SETS, name)
   model = common.chosen({x: x for x in MODELS}, model or 'ours')
   phase = common.chosen({x: x for x in PHASES}, phase or 'final')
 
@@ -100,7 +114,7 @@ def get_config(set_model_and_phase='utd_mhad/ours'):
   config.data = common.labelled_clips(space='skeleton', **data)
   config.encoder = dict()
   if model == 'ours':
-    _ours(config, rotation, num_steps)
+    _ours(config, augmentation, num_steps)
   else:
     _deepgru(config)
   config.eval_batch_size = 64

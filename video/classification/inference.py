@@ -31,6 +31,7 @@ from video import frames as frames_lib
 from video.classification import examples as examples_lib
 from video.classification import losses
 from video.classification import model
+from vision import images
 
 
 class Classifier:
@@ -112,6 +113,22 @@ class Classifier:
         f'{list(shape)}: pass recordings of that size'
       )
     return record
+
+  def from_camera(self, frame: np.ndarray) -> np.ndarray:
+    """A frame for `online`: uint8[H, W, 3] of any size -> uint8[H, W, C].
+
+    Raises:
+      ValueError: the network reads features, or whole recordings.
+    """
+    if self.network.encoder is None or self.network.reads_whole:
+      what = 'whole recordings' if self.network.encoder else 'features'
+      raise ValueError(f'this network reads {what}, not frames of a camera')
+    if self.frame_shape[-1] == 1:
+      frame = np.rint(frame.mean(axis=-1, keepdims=True)).astype(np.uint8)
+    if self.config.data.crop:
+      return frame
+    # Trained on frames as they were: of their size, then.
+    return images.cover(frame, *self.frame_shape[:2])
 
   def probabilities(self, record: dict[str, Any]) -> np.ndarray:
     """The mean over the windows of evaluation: f32[V]."""
