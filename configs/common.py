@@ -489,6 +489,8 @@ def augmentation(**changes: Any) -> dict[str, Any]:
     brightness: of 255.
     rotation: of points, in degrees.
     scale: share of the size.
+    persons: number of persons of a skeleton, whose order is shuffled; 0 keeps
+      it.
     noise: standard deviation, of features.
   """
   return _group(
@@ -500,6 +502,7 @@ def augmentation(**changes: Any) -> dict[str, Any]:
       brightness=0.0,
       rotation=0.0,
       scale=0.0,
+      persons=0,
       noise=0.0,
     ),
     changes,

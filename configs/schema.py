@@ -517,9 +517,20 @@ CLASSIFIER = arguments(
   pooling=choice('mean', 'last', 'attention'),
   attention=_COUNT,
   hidden=integer(0),
+  distances=integer(0),
   difference=number(),
   dropout_rate=_RATE,
 )
+DEEP_GRU = arguments(
+  widths=sequence(_COUNT, 1), hidden=_COUNT, dropout_rate=_RATE
+)
+
+
+def _classifier(config: ml_collections.ConfigDict):
+  """The rules of `model`: of a DeepGRU, if it has `widths`."""
+  return DEEP_GRU if 'widths' in config.get('model', {}) else CLASSIFIER
+
+
 _CLIP_SCORES = ('accuracy', 'mean_class_accuracy', 'top5_accuracy', 'loss')
 _STREAM_SCORES = ('edit_accuracy', 'exact', 'frame_accuracy', 'loss')
 
@@ -531,6 +542,11 @@ def _check_classification(config: ml_collections.ConfigDict) -> Problems:
     yield (
       f'config.best_metric={config.best_metric!r} must be one of '
       f'{", ".join(known)} with loss.kind={kind!r}'
+    )
+  if 'widths' in config.model and (config.encoder or kind != 'clip'):
+    yield (
+      "config.model.widths is DeepGRU's, which has only logits of whole "
+      "sequences of features: pass encoder={} and loss.kind='clip'"
     )
   if config.model.get('cell') == 'conv_lstm' and (
     config.encoder.get('features', 0) or 'channels' not in config.encoder
@@ -553,7 +569,7 @@ VIDEO_CLASSIFY = Schema(
     ema_decay=_DECAY,
     microbatches=_COUNT,
     encoder=_frame_encoder,
-    model=CLASSIFIER,
+    model=_classifier,
     data=dict(
       name=text(
         f'ordered_motion|gesture_stream|ucf101|(clips|skeletons)/{_NAME}',
@@ -580,6 +596,7 @@ VIDEO_CLASSIFY = Schema(
       brightness=number(0, 255),
       rotation=number(0, 180),
       scale=_WEIGHT,
+      persons=integer(0),
       noise=_WEIGHT,
     ),
     loss=dict(

@@ -1,12 +1,13 @@
-"""Serves a web page for drawing with a model and for captioning images.
+"""Serves a web page for drawing, captioning, and watching a camera.
 
   python -m demo
   python -m demo --workdir=runs/dog --workdir=runs/coco --pretrained=kanji
   python -m demo --workdir=runs/dog --host=0.0.0.0 --name=studio.example
 
-Each workdir is a run of sketch_rnn, captioning or video.caption. By default the
-page has the released models of these kinds, which are small and were trained on
-Kanji and on SYNTHETIC images and clips.
+Each workdir is a run of sketch_rnn, captioning, video.caption, video.classify
+(of frames, one by one) or video.track. By default the page has the released
+models of these kinds, which are small and were trained on Kanji and on
+SYNTHETIC images and clips.
 
 Only this machine can open the page, unless --host is passed. There is no
 password: everybody who reaches the port can use it.

@@ -115,7 +115,7 @@ def test_the_defaults_are_the_released_models_of_the_page(
   for name, path in trained.items():
     shutil.copytree(path, tmp_path / name)
     (tmp_path / name / released.MODEL).touch()
-  other = tmp_path / 'a_tracker'
+  other = tmp_path / 'another'
   other.mkdir()
   (other / 'config.json').write_text('{"model": {"cell": "lstm"}}')
   (other / released.MODEL).touch()

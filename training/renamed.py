@@ -45,6 +45,7 @@ _ADDED: dict[str, dict[str, Any]] = {
     'no_repeat_content': False,
   },
   'num_steps': {'patience': 0},
+  'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
   # Of video.caption alone.
   'frame_labels': {
