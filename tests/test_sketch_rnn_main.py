@@ -358,6 +358,7 @@ def test_every_config_trains(shell, case, tmp_path, monkeypatch):
   assert len(entry['quality']) == (6 if conditional else 4)
   for scores in entry['quality'].values():
     assert 0 <= scores['precision'] <= 1
+    assert ('accuracy' in scores) == (case == 'cats and pigs')
   _, splits = examples_lib.load(config.data)
   assert entry['num_drawings'] == len(splits['test'])
   if config.model.num_classes:
