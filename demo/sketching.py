@@ -153,7 +153,7 @@ class Sampler:
       report(i, total)
       drawings = self._at_once(Sample(size, 0, sampling, label=label))
       if size == SIZES[-1] and not self._knows_size:
-        self.size = _typical_size(drawings)
+        self.size = strokes.typical_size(drawings)
     for i, count in enumerate(encodes, len(SIZES)):
       report(i, total)
       dot = np.array([[1, 1, 0], [1, 0, 1]], np.float32)
@@ -353,17 +353,6 @@ class _Wave:
     self._state = self._state.replace(
       ended=_end(self._state.ended, self._finished)
     )
-
-
-def _typical_size(drawings: Sequence[np.ndarray]) -> int:
-  """The median of the longer sides of drawings, in pixels."""
-  sides = [
-    np.max(np.ptp(np.concatenate(lines), axis=0))
-    for lines in map(strokes.to_lines, drawings)
-    if lines
-  ]
-  side = float(np.median(sides)) if sides else strokes.SIZE
-  return int(np.clip(side, 16, 4096)) if np.isfinite(side) else strokes.SIZE
 
 
 def load(workdir: pathlib.Path) -> Sampler:
