@@ -469,6 +469,7 @@ SKETCH_RNN = Schema(
   dict(
     **_EVERY,
     best_metric=choice('loss', 'reconstruction', 'reconstruction_masked', 'kl'),
+    start_from=text(),
     buckets=sequence(_COUNT),
     latent_samples=_COUNT,
     model=SKETCH_MODEL,
@@ -502,7 +503,8 @@ SKETCH_RNN = Schema(
   # Those that scripts/import_sketch_rnn.py does not write.
   of_training=_OF_TRAINING
   | {
-    *('buckets', 'quality', 'data.random_scale', 'data.drop_probability'),
+    *('start_from', 'buckets', 'quality'),
+    *('data.random_scale', 'data.drop_probability'),
     *('loss.kl_start', 'loss.kl_decay', 'loss.kl_form'),
   },
 )
