@@ -183,7 +183,8 @@ class Studio:
     status.phase, status.step, status.num_steps = 'loading', 0, 0
     kind = model_kind(status.workdir)
     try:
-      options = () if kind == SKETCHER else (self._decoding,)
+      captions = kind in (CAPTIONER, VIDEO_CAPTIONER)
+      options = (self._decoding,) if captions else ()
       model = _LOAD[kind](status.workdir, *options)
     except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(
@@ -245,7 +246,7 @@ def model_kind(workdir: pathlib.Path, decoding: Sequence[str] = ()) -> str:
       'classifier of clips or a tracker: pass the --workdir of one of these'
     )
   _SCHEMAS[kind].check(config, str(workdir / 'config.json'), training=False)
-  if kind != SKETCHER:
+  if kind in (CAPTIONER, VIDEO_CAPTIONER):
     schema.check_decoding(
       app.change_fields(config.decoding, decoding, name='decoding')
     )
