@@ -279,7 +279,7 @@ DECODERS = {
     **_LAYERS,
     init_layers=_COUNT,
     init_tanh=flag(),
-    gate=choice('scalar', 'vector'),
+    gate=choice('scalar', 'vector', 'none'),
     deep_output=flag(),
     hard=flag(),
     expected=_SHARE,
@@ -294,6 +294,14 @@ DECODERS = {
   'att2in': arguments(**_ATTENDS),
   'up_down': arguments(**_ATTENDS, cell=_LAYERS['cell']),
   'luong': arguments(**_ATTENDS, **_LAYERS),
+  'inject_merge': arguments(
+    **_DECODER,
+    image_input=choice('init', 'pre', 'par', 'merge'),
+    image_dropout_rate=_RATE,
+    embedding_dropout_rate=_RATE,
+    learned_start=flag(),
+    init_limit=number(above=0),
+  ),
 }
 CLIP_DECODERS = {
   'temporal_attention': arguments(
@@ -461,6 +469,7 @@ SKETCH_RNN = Schema(
   dict(
     **_EVERY,
     best_metric=choice('loss', 'reconstruction', 'reconstruction_masked', 'kl'),
+    start_from=text(),
     buckets=sequence(_COUNT),
     latent_samples=_COUNT,
     model=SKETCH_MODEL,
@@ -494,7 +503,8 @@ SKETCH_RNN = Schema(
   # Those that scripts/import_sketch_rnn.py does not write.
   of_training=_OF_TRAINING
   | {
-    *('buckets', 'quality', 'data.random_scale', 'data.drop_probability'),
+    *('start_from', 'buckets', 'quality'),
+    *('data.random_scale', 'data.drop_probability'),
     *('loss.kl_start', 'loss.kl_decay', 'loss.kl_form'),
   },
 )
@@ -509,9 +519,20 @@ CLASSIFIER = arguments(
   pooling=choice('mean', 'last', 'attention'),
   attention=_COUNT,
   hidden=integer(0),
+  distances=integer(0),
   difference=number(),
   dropout_rate=_RATE,
 )
+DEEP_GRU = arguments(
+  widths=sequence(_COUNT, 1), hidden=_COUNT, dropout_rate=_RATE
+)
+
+
+def _classifier(config: ml_collections.ConfigDict):
+  """The rules of `model`: of a DeepGRU, if it has `widths`."""
+  return DEEP_GRU if 'widths' in config.get('model', {}) else CLASSIFIER
+
+
 _CLIP_SCORES = ('accuracy', 'mean_class_accuracy', 'top5_accuracy', 'loss')
 _STREAM_SCORES = ('edit_accuracy', 'exact', 'frame_accuracy', 'loss')
 
@@ -523,6 +544,11 @@ def _check_classification(config: ml_collections.ConfigDict) -> Problems:
     yield (
       f'config.best_metric={config.best_metric!r} must be one of '
       f'{", ".join(known)} with loss.kind={kind!r}'
+    )
+  if 'widths' in config.model and (config.encoder or kind != 'clip'):
+    yield (
+      "config.model.widths is DeepGRU's, which has only logits of whole "
+      "sequences of features: pass encoder={} and loss.kind='clip'"
     )
   if config.model.get('cell') == 'conv_lstm' and (
     config.encoder.get('features', 0) or 'channels' not in config.encoder
@@ -545,7 +571,7 @@ VIDEO_CLASSIFY = Schema(
     ema_decay=_DECAY,
     microbatches=_COUNT,
     encoder=_frame_encoder,
-    model=CLASSIFIER,
+    model=_classifier,
     data=dict(
       name=text(
         f'ordered_motion|gesture_stream|ucf101|(clips|skeletons)/{_NAME}',
@@ -572,6 +598,7 @@ VIDEO_CLASSIFY = Schema(
       brightness=number(0, 255),
       rotation=number(0, 180),
       scale=_WEIGHT,
+      persons=integer(0),
       noise=_WEIGHT,
     ),
     loss=dict(

@@ -83,6 +83,7 @@ def run(
   *,
   schema: Schema | None = None,
   use: Callable[[pathlib.Path, list[str]], int] | None = None,
+  without_files: Callable[[], bool] = lambda: False,
   evaluates: bool = False,
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
@@ -99,6 +100,7 @@ def run(
     schema: rules that configs are checked with before any work.
     use: what the command does with files, on one host: `use(workdir, files)`
       returns the exit status. Without it files are an error.
+    without_files: returns True if the flags ask for `use` without files.
     evaluates: main does not train but evaluates a trained model.
 
   A command with `use`, or that evaluates, takes `--pretrained=NAME` in place of
@@ -158,15 +160,16 @@ def run(
       directory = pathlib.Path(workdir.value).absolute()
     else:
       directory = released.path(pretrained.value)
-      if use is not None and len(argv) == 1:
+      if use is not None and len(argv) == 1 and not without_files():
         raise ValueError('--pretrained is for files: pass some')
-    if len(argv) > 1:
+    if len(argv) > 1 or without_files():
       if use is None:
         raise ValueError(f'unexpected arguments: {" ".join(argv[1:])}')
       if config_file.value is not None:
+        files = ' '.join(argv[1:]) or 'other flags'
         raise ValueError(
-          f'--config is for training and {" ".join(argv[1:])} for a trained '
-          'model: pass one of the two'
+          f'--config is for training and {files} for a trained model: pass one '
+          'of the two'
         )
       set_up_logging()
       try:

@@ -129,7 +129,7 @@ MAINS = {
   ),
   'video.classify': Main(
     'video.classify',
-    'configs/utd_mhad.py',
+    'configs/skeletons.py:utd_mhad/ours/held_out',
     {**test_video_classify.SMALL, **_INTERVALS},
     _prepare_skeletons,
   ),
