@@ -55,7 +55,8 @@ class Measured:
     seconds: training time of each run; None if it was not recorded. Empty for a
       row that is not trained.
     cpu_seconds: CPU time of each run's training, likewise.
-    runs: workdir, commit, hardware, step and scores of each run.
+    runs: workdir, commit, hardware, step and scores of each run; empty for a
+      mean of other rows.
     notes: a difference of runs from the row -> their seeds. Runs that several
       rows share are noted at one of them.
   """
@@ -89,7 +90,7 @@ def measure(table_runs: TableRuns, row: Row, seeds: Sequence[int]) -> Measured:
       if len(scores) > 1:
         std[name] = float(np.std(scores, ddof=1))
   notes = collections.defaultdict(list)
-  trained = {} if row.trained_as else entries
+  trained = entries if row in table_runs.table.trained else {}
   for seed, entry in trained.items():
     for note in _differences(table_runs, row, seed, entry):
       notes[note].append(str(seed))
@@ -106,7 +107,7 @@ def measure(table_runs: TableRuns, row: Row, seeds: Sequence[int]) -> Measured:
         'workdir': str(table_runs.workdir(row, seed)),
         **{name: entry[name] for name in kept if name in entry},
       }
-      for seed, entry in entries.items()
+      for seed, entry in (() if row.mean_of else entries.items())
     ),
     {note: tuple(where) for note, where in notes.items()},
   )
@@ -198,8 +199,7 @@ def markdown(
     lines.append('')
   missing = [
     (row, [seed for seed in seeds if not table_runs.ended(row, seed)])
-    for row in table.rows
-    if not row.trained_as
+    for row in table.trained
   ]
   missing = [(row, absent) for row, absent in missing if absent]
   if missing:
@@ -309,7 +309,7 @@ def to_json(
         'aims_met': found.judged(),
         'commands': {
           seed: shlex.join(['python', *table_runs.arguments(found.row, seed)])
-          for seed in seeds
+          for seed in (() if found.row.mean_of else seeds)
         },
         'not_here': list(
           reasons.get((table_runs.table.name, found.row.name), ())

@@ -86,7 +86,8 @@ class DataSet:
       split they include ours.
     test: number of test examples.
     accelerator: training would take days without one.
-    prepare: arguments of scripts/prepare_clips.py, except the name.
+    prepare: arguments of scripts/prepare_clips.py; without a name that of the
+      config is passed.
   """
 
   label: str
@@ -112,6 +113,8 @@ class Row:
     aims: score -> its bound; printed below, and checked.
     trained_as: the name of an earlier row with the same config, whose runs hold
       these scores, too: nothing is trained for this one.
+    mean_of: the names of earlier rows, such as the folds of a data set: the
+      scores of a seed are the means over theirs, and nothing is trained.
     found_at: keys of the scores in `results.json`.
   """
 
@@ -124,6 +127,7 @@ class Row:
   published: tuple[Published, ...] = ()
   aims: Mapping[str, Aim] = dataclasses.field(default_factory=dict)
   trained_as: str = ''
+  mean_of: tuple[str, ...] = ()
   found_at: tuple[str, ...] = ('test', 'scores')
 
 
@@ -155,6 +159,11 @@ class Table:
   rows: tuple[Row, ...]
   others: tuple[Published, ...] = ()
   unscaled: tuple[str, ...] = ()
+
+  @property
+  def trained(self) -> tuple[Row, ...]:
+    """The rows that have runs of their own."""
+    return tuple(r for r in self.rows if not r.trained_as and not r.mean_of)
 
   def row(self, name: str) -> Row:
     """Returns the row with a name."""

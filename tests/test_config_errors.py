@@ -18,11 +18,13 @@ import commands
 import jax
 import numpy as np
 import pytest
+import test_video_caption
 
 from configs import schema
 from sketch_rnn import builders
 from sketch_rnn import file_formats
 from video import data as clips
+from video.sources import clips as source
 from video.sources import fingertips
 from vision import pretrained
 from vision import resnet
@@ -65,6 +67,31 @@ COMMANDS = {
       'eval_batch_size': 4,
       'num_steps': 2,
     },
+  ),
+}
+# Of each command that reads weights of an encoder, one whose encoder has only a
+# depth: its width is 64.
+_FEW = {'data.resize': 16, 'data.crop': 16, 'batch_size': 4}
+ENCODERS = {
+  'captioning.main': (
+    'configs/flickr8k.py',
+    {**_FEW, 'data.name': 'captioned_images/few', 'cache_features': False},
+  ),
+  'captioning.main, cached': (
+    'configs/flickr8k.py',
+    {**_FEW, 'data.name': 'captioned_images/few'},
+  ),
+  'video.classify': (
+    'configs/ucf101_lrcn.py',
+    {**_FEW, 'data.name': 'clips/few', 'data.num_frames': 2},
+  ),
+  'video.caption': (
+    'configs/msvd_s2vt.py',
+    {**_FEW, 'data.name': 'captioned_clips/few', 'cache_features': False},
+  ),
+  'video.caption, cached': (
+    'configs/msvd_s2vt.py',
+    {**_FEW, 'data.name': 'captioned_clips/few'},
   ),
 }
 SCHEMAS = {
@@ -303,7 +330,12 @@ ALLOWED = {
 def flags(name, changes, directory, workdir):
   """The command of a case."""
   module, config, small = COMMANDS[name]
-  fields = {'data.data_dir': 'DIR', **small, **changes}
+  return command(module, config, {**small, **changes}, directory, workdir)
+
+
+def command(module, config, fields, directory, workdir):
+  """A training with some fields changed."""
+  fields = {'data.data_dir': 'DIR', **fields}
   return [
     module,
     f'--config={config}',
@@ -340,6 +372,19 @@ def skeletons():
       )
 
 
+def labelled_clips():
+  """A few clips of noise, of two classes."""
+  rng = np.random.default_rng(0)
+  for split in ('train', 'validation', 'test'):
+    for i in range(8):
+      yield source.Clip(
+        id=f'{split}-{i}',
+        split=split,
+        frames=rng.integers(0, 256, (3, 16, 16, 3), np.uint8),
+        label=('run', 'jump')[i % 2],
+      )
+
+
 @pytest.fixture(scope='module')
 def shell(tmp_path_factory):
   """Data sets of each kind, and weights of a small ResNet-10."""
@@ -347,6 +392,8 @@ def shell(tmp_path_factory):
   captioners.prepare_few(shell, train=10, validation=4, test=4)
   builders.prepare('sheep', list(drawings()), shell.data_dir)
   clips.prepare('skeletons/few', list(skeletons()), shell.data_dir)
+  clips.prepare('clips/few', list(labelled_clips()), shell.data_dir)
+  test_video_caption.prepare_few(shell.data_dir)
   network = resnet.ResNet(10, width=4)
   shapes = jax.eval_shape(
     functools.partial(network.init, train=False),
@@ -400,6 +447,28 @@ def test_nothing_is_written_and_soon(shell, answers):
   assert not (shell.directory / 'runs').exists()
   # Of compiling two small networks; on a machine that does other things.
   assert max(seconds for *_, seconds in answers.values()) < 30
+
+
+def test_weights_of_another_shape_are_named(shell):
+  """With the file, a parameter and both shapes, in every command."""
+  weights = shell.data_dir / 'r10.safetensors'
+  workdir = shell.directory / 'runs' / 'encoder'
+  commands_ = [
+    command(
+      name.partition(',')[0],
+      config,
+      {**fields, 'encoder.depth': 10, 'encoder_weights': weights},
+      shell.data_dir,
+      workdir,
+    )
+    for name, (config, fields) in ENCODERS.items()
+  ]
+  for status, out, err, _ in run_all(commands_):
+    assert (status, out) == (2, ''), err
+    assert err.startswith(f'error: {weights} does not fit config.encoder: ')
+    shapes = 'bn1/bias is (4,) in the file, (64,) in the config, and 35 more'
+    assert shapes in err and err.count('\n') == 2, err
+    assert not workdir.exists()
 
 
 @pytest.mark.parametrize('case', ALLOWED)

@@ -247,7 +247,7 @@ def defined_in(path):
       value = str(argument.value)
       if name == 'add_argument' and value.startswith('--'):
         flags.add(value[2:])
-      elif name.startswith('DEFINE_'):
+      elif name.startswith('DEFINE_') or name == 'declare_key_flag':
         flags.add(value)
         break
   return flags

@@ -27,6 +27,8 @@ from training import text_files
 from video import frames
 from video.sources import clips
 from video.sources import fingertips
+from video.sources import kinect
+from video.sources import skeletons
 from video.sources import tracks
 from video.sources import utd_mhad
 from vision import images
@@ -193,6 +195,10 @@ def _matlab(path):
   utd_mhad.skeletons(path.parent)
 
 
+def _set(layout):
+  return lambda path: kinect.read(layout, path)
+
+
 KARPATHY = {
   'images': [
     {'filename': 'a.png', 'imgid': 1, 'split': 'train', 'sentences': SENTENCES},
@@ -301,6 +307,19 @@ READERS = {
   'skeleton.mat': (
     lambda _: _saved(scipy.io.savemat, {'d_skel': np.zeros((20, 3, 2))}),
     _matlab,
+  ),
+  'joints.npy': (
+    lambda _: _saved(np.save, np.ones((3, 4, 3), np.float32)),
+    skeletons.read_points,
+  ),
+  'joints.csv': (lambda _: 'a,b,c\n1,2,3\n4,,6\n', skeletons.read_points),
+  'joints.mat': (
+    lambda _: _saved(scipy.io.savemat, {'s': np.zeros((5, 3, 2))}),
+    skeletons.read_points,
+  ),
+  'msr_action3d.npz': (
+    lambda _: _saved(np.savez, **UTD, in_cvpr12_list=np.array([True, True])),
+    _set('msr_action3d'),
   ),
   'weights.safetensors': (
     lambda _: safetensors.numpy.save({'fc.weight': np.ones((2, 3), 'f4')}),

@@ -149,6 +149,7 @@ def test_rows_are_consistent(table):
     # Before it in the table, and on the same images.
     assert not row.start_from or row.start_from in names[:i]
     assert not row.start_from or table.row(row.start_from).data == row.data
+    assert set(row.mean_of) <= set(names[:i])
     assert set(row.aims) <= set(table.columns.values())
     for aim in row.aims.values():
       assert (aim.at_least is None) != (aim.at_most is None)
@@ -432,7 +433,32 @@ def test_test_subjects_choose_nothing(name, tmp_path):
   found = report_lib.measure(table_runs, row, (0,))
   assert (found.mean, found.notes) == ({'accuracy': 90.0}, {})
   assert 'subject 7' in row.label
-  assert table_runs.table.row(name.partition('_')[0]).found_at[0] == 'test'
+  (tested,) = (r for r in TABLES['utd_mhad'].rows if r.found_at[0] == 'test')
+  assert tested.data.test == 430
+
+
+def test_the_mean_of_folds_is_a_row_without_runs(tmp_path):
+  table_runs = runs_lib.TableRuns(TABLES['skeletons'], tmp_path)
+  table = table_runs.table
+  mean = table.row('sbu_ours')
+  for index, name in enumerate(mean.mean_of):
+    assert table_runs.entry(mean, 0) is None
+    scores = {'accuracy': 0.9 + index / 100, 'mean_class_accuracy': 0.8}
+    row = table.row(name)
+    counts = {'num_images': None, 'num_recordings': row.data.test}
+    write_results(table_runs, row, 0, scores, **counts)
+  found = report_lib.measure(table_runs, mean, (0, 1))
+  assert (found.seeds, found.runs, found.notes) == ((0,), (), {})
+  np.testing.assert_allclose(found.mean['accuracy'], 92.0)
+  cells = line_of(reported(table_runs), f'**{mean.label}**')
+  assert cells[1:] == ['92.0', '80.0', '1', '-']
+  # Its folds are run for it, and nothing else.
+  chosen = runs_lib.select([table_runs], ['sbu_ours'])
+  assert [row.name for _, row in chosen] == [*mean.mean_of, 'sbu_ours']
+  assert mean not in table.trained
+  assert 'skeletons.py:sbu/ours' in reported(table_runs)
+  text = json.dumps(report_lib.to_json(table_runs, [found], (0, 1), {}))
+  assert json.loads(text)['rows'][0]['commands'] == {}
 
 
 def test_a_tracker_trained_on_no_images_says_so(tmp_path):
@@ -470,8 +496,7 @@ def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
   )
   assert said.stdout.split('END\n')[:-1] == [
     ''.join(f'{word}\n' for word in table_runs.arguments(row, seed))
-    for row in table_runs.table.rows
-    if not row.trained_as
+    for row in table_runs.table.trained
     for seed in (0, 4)
   ]
 
@@ -754,7 +779,7 @@ def test_synthetic_data_sets_need_nothing_and_are_not_generated_yet(tmp_path):
 def test_recordings_are_named_with_what_prepares_them(tmp_path):
   skeletons, depth = 'skeletons/utd_mhad', 'clips/utd_mhad_depth'
   for name, row, data, options in (
-    ('utd_mhad', 'skeletons', skeletons, '--layout=utd_mhad --input='),
+    ('skeletons', 'utd_mhad_ours', skeletons, '--layout=utd_mhad --input='),
     ('utd_mhad', 'depth', depth, '--layout=utd_mhad --input='),
     ('hand_gestures', 'bag', 'skeletons/hand_gestures', '--input=point_histor'),
     ('msvd', 's2vt', 'captioned_clips/msvd', '--input=YouTubeClips --capt'),
@@ -781,8 +806,11 @@ def test_validation_is_lent_by_the_published_training_split(tmp_path):
     for split in ('train', 'validation', 'test')
   ]
   video_lib.prepare('skeletons/utd_mhad', items, tmp_path)
-  for row in ('skeletons_held_out', 'skeletons'):
-    (found,) = obstacles('utd_mhad', row, tmp_path)
+  for table, row in (
+    ('utd_mhad', 'skeletons_held_out'),
+    ('skeletons', 'utd_mhad_ours'),
+  ):
+    (found,) = obstacles(table, row, tmp_path)
     assert found.startswith('skeletons/utd_mhad is a subset of UTD-MHAD: 2 of')
 
 
@@ -904,7 +932,7 @@ SMALL = {
 }
 # Tables -> those whose columns they must be able to fill with the same code.
 LIKE = {
-  'ordered_motion': ('utd_mhad', 'hand_gestures', 'ucf101'),
+  'ordered_motion': ('utd_mhad', 'skeletons', 'hand_gestures', 'ucf101'),
   'gesture_stream': (),
   'event_captions': ('msvd', 'msr_vtt'),
   'occlusion_track': ('otb',),

@@ -140,6 +140,27 @@ def test_a_resumed_run_ends_where_another_ends(runs):
   assert results(alone) == results(stopped)
 
 
+def test_an_encoder_that_is_trained_starts_from_published_weights(tmp_path):
+  config = msvd_s2vt.get_config()
+  config.cache_features = False
+  config.encoder = dict(depth=10, width=2)
+  config.encoder_weights = str(tmp_path / 'resnet10.safetensors')
+  config.decoder.update(features=4, embedding=4)
+  config.data.update(num_frames=2, crop=16)
+  encoder = resnet.ResNet(10, width=2).init(
+    jax.random.key(5), np.zeros((1, 16, 16, 3), np.float32), train=False
+  )
+  pretrained.save(config.encoder_weights, encoder)
+  example = {
+    'frames': np.zeros((2, 16, 16, 3), np.uint8),
+    'length': np.int32(2),
+    'tokens': np.ones((1, 5), np.int32),
+  }
+  found = caption.initial_variables(model.create(config, 7), example, config)
+  for name, tree in encoder.items():
+    jax.tree.map(np.testing.assert_array_equal, found[name]['encoder'], tree)
+
+
 class Killed(Exception):
   """Stands for SIGKILL: nothing is saved."""
 
