@@ -54,7 +54,8 @@ const settings = new Settings(room.querySelector('form'), (name) => {
   clearTimeout(calm);
   calm = setTimeout(() => {
     if (name === 'temperature') latent.again();
-    if (settings.mode === 'fan') goOn();
+    // Not if drawings were asked for since.
+    if (settings.mode === 'fan' && !suggested) goOn();
   }, CALM);
 });
 const paper = new Paper(canvas, render);
