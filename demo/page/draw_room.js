@@ -150,7 +150,7 @@ async function suggest(name, question) {
       name, {...settings.who, ...settings.how, count, ...question});
     if (mine !== wanted) return;
     suggested = drawings.map((lines) =>
-      byModel(centred(toPaper(lines, model.size))));
+      byModel(centred(visible(toPaper(lines, model.size)))));
     endings.showWhole(suggested);
     say(`${count} drawings of the model. Tab goes to them, Enter puts one on ` +
       'the paper.');
