@@ -46,6 +46,7 @@ _ADDED: dict[str, dict[str, Any]] = {
   },
   'num_steps': {'patience': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
+  'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {
     'start_from': '',
