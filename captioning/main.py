@@ -23,6 +23,7 @@ from captioning import data
 from captioning import earlier
 from captioning import evaluation as evaluation_lib
 from captioning import inference
+from captioning import length_buckets
 from captioning import losses
 from captioning import model
 from captioning import records
@@ -30,7 +31,6 @@ from captioning import self_critical
 from captioning import vocabulary as vocabulary_lib
 from configs import schema
 from training import app
-from training import batching
 from training import checkpoints
 from training import loop
 from training import optimizers
@@ -119,11 +119,8 @@ def train_and_evaluate(
   examples.vocabulary.constraints(config.decoding)  # Before features are made.
   training = records.open_split(config, workdir, 'train')
   validation = records.open_split(config, workdir, 'validation')
-  batches = batching.training_batches(
-    training,
-    examples.training,
-    batch_size=config.batch_size,
-    seed=config.seed,
+  batches = length_buckets.training_batches(
+    config, workdir, training, captions, examples
   )
 
   concepts, num_concepts = None, 0

@@ -401,6 +401,7 @@ CAPTIONING = Schema(
     dtype=_DTYPE,
     ema_decay=_DECAY,
     microbatches=_COUNT,
+    buckets=sequence(_COUNT),
     model=choice(*DECODERS),
     encoder=_image_encoder,
     encoder_weights=text(),
@@ -445,7 +446,7 @@ CAPTIONING = Schema(
     _check_captioning,
     _check_self_critical,
   ),
-  of_training=_OF_TRAINING,
+  of_training=_OF_TRAINING | {'buckets'},
 )
 
 # Sketch-RNN.

@@ -184,8 +184,11 @@ def markdown(
     if found.row.aims:
       cells = [str(found.row.aims.get(name, '')) for name in names]
       lines.append(f'| aim | {" | ".join(cells)} |  |  |')
-    lines += [_published_line(row, names) for row in found.row.published]
-  lines += [_published_line(row, names) for row in table.others]
+    lines += [
+      _published_line(f'published: {row.source}', row, names)
+      for row in found.row.published
+    ]
+  lines += [_published_line(row.source, row, names) for row in table.others]
   lines += ['', *_legend(table, measured), '']
   for found in measured:
     lines += [
@@ -212,7 +215,9 @@ def markdown(
   return '\n'.join(lines).rstrip() + '\n'
 
 
-def _published_line(row: rows_lib.Published, names: Sequence[str]) -> str:
+def _published_line(
+  label: str, row: rows_lib.Published, names: Sequence[str]
+) -> str:
   """A published row as a line of the table."""
   cells = [''] * (len(names) + 2)
   for i, name in enumerate(names):
@@ -223,7 +228,7 @@ def _published_line(row: rows_lib.Published, names: Sequence[str]) -> str:
       if name in row.std:
         number += f' ± {row.std[name]:.2f}'
       cells[i] = number if known else f'{number}{_MARK}'
-  return f'| published: {row.source} | {" | ".join(cells)} |'
+  return f'| {label} | {" | ".join(cells)} |'
 
 
 def _number(found: Measured, name: str, decimals: int) -> str:

@@ -144,7 +144,8 @@ class Table:
     scale: factor of the measured scores.
     decimals: number of decimals of the measured scores.
     rows: rows that others start from, or are trained as, come first.
-    others: published rows that belong to none of `rows`, printed below them.
+    others: rows to compare with that belong to none of `rows`, such as the
+      scores of human captions; printed below them.
     unscaled: scores that `scale` does not change.
   """
 

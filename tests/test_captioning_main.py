@@ -36,6 +36,7 @@ SMALL = {
   'data.resize': 32,
   'data.crop': 32,
   'data.max_length': 12,
+  'buckets': (8,),
   'encoder.width': 4,
   'encoder.strides': (2,),  # One stage is compiled, not three.
   'decoder.features': 16,

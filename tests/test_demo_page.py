@@ -1110,7 +1110,7 @@ def test_a_lost_server_is_waited_for(chromium, relay, tmp_path):
 
     # It is started again, and has no models yet.
     answer = {'ready': False, 'progress': []}
-    lists = ('sketchers', 'captioners', 'video_captioners')
+    lists = ('sketchers', 'captioners', 'video_captioners', 'watchers')
     page.route(
       '**/api/models',
       lambda route: route.fulfill(json={**answer, **dict.fromkeys(lists, [])}),

@@ -258,7 +258,7 @@ def test_each_score_has_its_scale_and_published_rows_their_spread(tmp_path):
   published = line_of(text, 'published: Tanti et al. 2018, merge')
   assert published[7:9] == ['46.9 ± 1.80', '13.96 ± 0.08']
   assert 'scores times 100, not perplexity' in text
-  human = line_of(text, 'published: a human caption against the other four')
+  human = line_of(text, 'a human caption against the other four')
   assert text.index('**pre-inject') < text.index('a human caption against')
   assert human[4:6] == ['21.04', '21.92']
 

@@ -54,7 +54,8 @@ const settings = new Settings(room.querySelector('form'), (name) => {
   clearTimeout(calm);
   calm = setTimeout(() => {
     if (name === 'temperature') latent.again();
-    if (settings.mode === 'fan') goOn();
+    // Not if drawings were asked for since.
+    if (settings.mode === 'fan' && !suggested) goOn();
   }, CALM);
 });
 const paper = new Paper(canvas, render);
@@ -149,7 +150,7 @@ async function suggest(name, question) {
       name, {...settings.who, ...settings.how, count, ...question});
     if (mine !== wanted) return;
     suggested = drawings.map((lines) =>
-      byModel(centred(toPaper(lines, model.size))));
+      byModel(centred(visible(toPaper(lines, model.size)))));
     endings.showWhole(suggested);
     say(`${count} drawings of the model. Tab goes to them, Enter puts one on ` +
       'the paper.');
