@@ -85,9 +85,9 @@ def initial_variables(
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)
-  # Before the work: the file may be absent, or of another depth.
+  # Before the work: the file may be absent, or of another shape.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  return inference.put_encoder(jax.jit(init)(key), encoder)
+  return pretrained.put_encoder(jax.jit(init)(key), encoder)
 
 
 def show(

@@ -276,6 +276,9 @@ def sketch_rnn() -> ml_collections.ConfigDict:
 
   Fields:
     seed: random seed of the parameters, the batches and the dropout.
+    start_from: workdir of an earlier run or of imported weights; its best
+      checkpoint replaces the random parameters, and its scale that of the
+      drawings. '' for none.
     buckets: lengths to which batches are padded; () pads all to
       `data.max_length`.
     batch_size, eval_batch_size: number of drawings.
@@ -289,6 +292,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     dict(
       seed=0,
+      start_from='',
       buckets=(),
       batch_size=100,
       eval_batch_size=100,

@@ -30,7 +30,7 @@ _RATE = number(0, below=1)  # Of dropout; at 1 nothing would be left.
 _DECAY = number(0, below=1)  # Of a moving average.
 _SHARE = number(0, 1)
 _DTYPE = choice('float32', 'bfloat16', 'float16')
-_DATA_DIR = optional(text())
+_DATA_DIR = optional(text(r'(?!\w+://).*', 'a directory of this machine'))
 _NAME = r'[A-Za-z]\w*'
 _SPLITS = text(
   r'(train|validation|test)(\+(train|validation|test))*',
@@ -212,6 +212,13 @@ def _check_encoder(config: ml_collections.ConfigDict) -> Problems:
       f'config.encoder.grid_size={fields.grid_size} must be None: fc7 is at '
       'one location'
     )
+  if 'depth' not in fields:
+    for name in ('encoder_weights', 'cache_features'):
+      if config.get(name):
+        yield (
+          f'config.{name}={config[name]!r} is for a ResNet or a VGG: pass an '
+          'encoder with a depth'
+        )
 
 
 # Captioners of images and of clips.
@@ -272,7 +279,7 @@ DECODERS = {
     **_LAYERS,
     init_layers=_COUNT,
     init_tanh=flag(),
-    gate=choice('scalar', 'vector'),
+    gate=choice('scalar', 'vector', 'none'),
     deep_output=flag(),
     hard=flag(),
     expected=_SHARE,
@@ -287,6 +294,14 @@ DECODERS = {
   'att2in': arguments(**_ATTENDS),
   'up_down': arguments(**_ATTENDS, cell=_LAYERS['cell']),
   'luong': arguments(**_ATTENDS, **_LAYERS),
+  'inject_merge': arguments(
+    **_DECODER,
+    image_input=choice('init', 'pre', 'par', 'merge'),
+    image_dropout_rate=_RATE,
+    embedding_dropout_rate=_RATE,
+    learned_start=flag(),
+    init_limit=number(above=0),
+  ),
 }
 CLIP_DECODERS = {
   'temporal_attention': arguments(
@@ -454,6 +469,7 @@ SKETCH_RNN = Schema(
   dict(
     **_EVERY,
     best_metric=choice('loss', 'reconstruction', 'reconstruction_masked', 'kl'),
+    start_from=text(),
     buckets=sequence(_COUNT),
     latent_samples=_COUNT,
     model=SKETCH_MODEL,
@@ -487,7 +503,8 @@ SKETCH_RNN = Schema(
   # Those that scripts/import_sketch_rnn.py does not write.
   of_training=_OF_TRAINING
   | {
-    *('buckets', 'quality', 'data.random_scale', 'data.drop_probability'),
+    *('start_from', 'buckets', 'quality'),
+    *('data.random_scale', 'data.drop_probability'),
     *('loss.kl_start', 'loss.kl_decay', 'loss.kl_form'),
   },
 )

@@ -101,12 +101,14 @@ class Studio:
     self,
     workdirs: Sequence[pathlib.Path],
     *,
+    decoding: Sequence[str] = (),
     max_requests: int = queues.MAX_REQUESTS,
   ):
     """Stores the workdirs; reads nothing yet.
 
     Args:
       workdirs: workdirs or directories of released models.
+      decoding: FIELD=VALUE changes of the captioners' `decoding`.
       max_requests: maximum number of requests of one model.
     """
     self.sketchers: dict[str, Model] = {}
@@ -117,6 +119,7 @@ class Studio:
       Status(name, workdir.absolute())
       for name, workdir in zip(_names(workdirs), workdirs, strict=True)
     ]
+    self._decoding = decoding
     self._max_requests = max_requests
     self._stopping = threading.Event()
     self._thread = threading.Thread(
@@ -180,7 +183,9 @@ class Studio:
     status.phase, status.step, status.num_steps = 'loading', 0, 0
     kind = model_kind(status.workdir)
     try:
-      model = _LOAD[kind](status.workdir)
+      captions = kind in (CAPTIONER, VIDEO_CAPTIONER)
+      options = (self._decoding,) if captions else ()
+      model = _LOAD[kind](status.workdir, *options)
     except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(
         f'{status.workdir} was written by another version of this code: '
@@ -212,12 +217,16 @@ class Studio:
     )
 
 
-def model_kind(workdir: pathlib.Path) -> str:
+def model_kind(workdir: pathlib.Path, decoding: Sequence[str] = ()) -> str:
   """Returns the kind of the model of a workdir, from its config.
+
+  Args:
+    workdir: of the run.
+    decoding: changes of a captioner's, which are checked.
 
   Raises:
     FileNotFoundError: the workdir has no config.
-    ValueError: the page does not support the model.
+    ValueError: the page does not support the model, or `decoding` is wrong.
   """
   config = app.read_config(workdir)
   model = config.to_dict().get('model')
@@ -237,6 +246,10 @@ def model_kind(workdir: pathlib.Path) -> str:
       'classifier of clips or a tracker: pass the --workdir of one of these'
     )
   _SCHEMAS[kind].check(config, str(workdir / 'config.json'), training=False)
+  if kind in (CAPTIONER, VIDEO_CAPTIONER):
+    schema.check_decoding(
+      app.change_fields(config.decoding, decoding, name='decoding')
+    )
   return kind
 
 

@@ -208,6 +208,18 @@ def test_the_choices_are_those_of_the_code():
     (ucm, 'CAPTIONING', {'encoder_weights': ''}, 'needs a published encoder'),
     (ucm, 'CAPTIONING', {'regions': 'x'}, 'replace the encoder'),
     (
+      ucm,
+      'CAPTIONING',
+      {'data.data_dir': 'gs://bucket/data'},
+      "config.data.data_dir='gs://bucket/data' must be None or a directory",
+    ),
+    (
+      utd_mhad,
+      'VIDEO_CLASSIFY',
+      {'encoder_weights': 'resnet18.safetensors'},
+      'is for a ResNet or a VGG: pass an encoder with a depth',
+    ),
+    (
       scenes,
       'CAPTIONING',
       {'start_from': 'runs/x'},

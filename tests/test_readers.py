@@ -7,6 +7,7 @@ are fixed.
 import io
 import json
 import pickle
+import time
 import warnings
 import zipfile
 
@@ -36,6 +37,7 @@ from vision import pretrained
 from vision import torch_files
 
 MUTATIONS = 200
+MAX_SECONDS = 10  # Of a processor, for a file.
 # Written over some bytes, or between them.
 TOKENS = [
   b'\0',
@@ -356,7 +358,8 @@ def damaged_reads(name, folder, count, rng):
     rng: random numbers.
 
   Nothing is wrong, '', where the file is read or the documented error is
-  raised, of a readable length and with the name of the file.
+  raised, of a readable length and with the name of the file, within
+  `MAX_SECONDS`.
   """
   make, read = READERS[name]
   if read == 'sketch':
@@ -373,6 +376,7 @@ def damaged_reads(name, folder, count, rng):
   for _ in range(count):
     damaged, problem = mutated(contents, rng), ''
     path.write_bytes(damaged)
+    start = time.process_time()
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       try:
@@ -384,6 +388,8 @@ def damaged_reads(name, folder, count, rng):
           problem = f'{len(str(error))} characters'
       except Exception as error:
         problem = f'{type(error).__name__}: {error}'
+    if time.process_time() - start > MAX_SECONDS:
+      problem = f'{time.process_time() - start:.1f} s. {problem}'
     yield damaged, problem
 
 

@@ -1,6 +1,7 @@
 """The tables: their output, their commands, and running them."""
 
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -24,9 +25,11 @@ from configs import hand_gestures
 from configs import ordered_motion
 from sketch_rnn import model as sketch_model
 from tables import __main__
+from tables import flickr8k
 from tables import published as published_lib
 from tables import report as report_lib
 from tables import requirements
+from tables import rescored
 from tables import runs as runs_lib
 from training import optimizers
 from video import builders
@@ -236,6 +239,108 @@ def test_measured_is_the_mean_and_deviation_of_the_results(ucm, tmp_path):
   assert (tmp_path / 'out/ucm.md').read_text() == text
   picture = (tmp_path / 'out/ucm.png').read_bytes()
   assert picture.startswith(b'\x89PNG') and len(picture) > 10_000
+
+
+def test_each_score_has_its_scale_and_published_rows_their_spread(tmp_path):
+  table_runs = runs_lib.TableRuns(TABLES['flickr8k'], tmp_path / 'tables')
+  row = table_runs.table.row('merge')
+  scores = {'CIDEr': 0.47, 'caption_perplexity': 13.9}
+  for seed in (0, 1):
+    write_results(
+      *(table_runs, row, seed, scores),
+      num_images=1000,
+      cpu_seconds=90.0 * (seed + 1),
+    )
+  text = report_lib.report(table_runs, [0, 1], tmp_path / 'out', {})
+  cells = line_of(text, f'**{row.label}**')
+  assert cells[7:9] == ['47.00 ± 0.00', '13.90 ± 0.00']
+  assert cells[-1] == '20, 21 min (CPU 1.5, 3 min)'
+  published = line_of(text, 'published: Tanti et al. 2018, merge')
+  assert published[7:9] == ['46.9 ± 1.80', '13.96 ± 0.08']
+  assert 'scores times 100, not perplexity' in text
+  human = line_of(text, 'a human caption against the other four')
+  assert text.index('**pre-inject') < text.index('a human caption against')
+  assert human[4:6] == ['21.04', '21.92']
+
+
+def test_the_human_row_is_that_of_the_official_scorer(golden_file):
+  path = golden_file('captions/flickr8k_test_human.scores.json')
+  corpus = json.loads(path.read_text())['corpus']
+  names = [rescored.SCORES[name] for name in (*flickr8k.BLEU, 'METEOR')]
+  expected = [corpus[name] for name in (*names, 'ROUGE_L', 'CIDEr')]
+  np.testing.assert_allclose(
+    flickr8k.HUMAN, 100 * np.array(expected), atol=0.005
+  )
+
+
+def test_the_rows_of_tanti_are_the_means_of_their_runs(shared):
+  """And the scores of their captions by our scorer are the published ones."""
+  root = shared / 'data' / 'flickr8k_full' / 'published_where_image2'
+  if not root.exists():
+    pytest.skip(f'{root} is absent')
+  with (root / 'results.txt').open(newline='') as file:
+    lines = list(csv.DictReader(file, delimiter='\t'))
+  for row in TABLES['flickr8k'].rows[-4:]:
+    (published,) = row.published
+    name = row.name.removesuffix('_inject')
+    for score, mean in published.scores.items():
+      key = rescored.SCORES.get(score, 'geomean_pplx')
+      values = [
+        float(line[key]) * (1 if key == 'geomean_pplx' else 100)
+        for line in lines
+        if (line['dataset_name'], line['architecture']) == ('flickr8k', name)
+      ]
+      assert mean == pytest.approx(np.mean(values), abs=0.0051)
+      assert published.std[score] == pytest.approx(
+        np.std(values, ddof=1), abs=0.0051
+      )
+  references = shared / 'data' / 'flickr8k' / 'Flickr8k.token.txt'
+  rows = rescored.score(root, references, runs=[('merge', 3)], meteor=False)
+  differences = rescored.differences(rows)
+  assert differences.keys() == {*rescored.SCORES} - {'METEOR'}
+  assert max(differences.values()) < 0.002
+
+
+def test_published_captions_are_scored_by_the_command(
+  tmp_path, capsys, monkeypatch
+):
+  """Two images, and captions that are equal to one of theirs."""
+  monkeypatch.setenv('PATH', '')  # No Java: METEOR takes seconds.
+  root = tmp_path / 'published'
+  root.mkdir()
+  (root / 'imgs_flickr8k.txt').write_text('b.jpg\na.jpg\n')
+  human = {'a.jpg': 'a dog runs on the sand', 'b.jpg': 'two men sit and talk'}
+  references = tmp_path / 'token.txt'
+  references.write_text(
+    ''.join(f'{name}#0\t{caption} .\n' for name, caption in human.items())
+  )
+  keys = ['dataset_name', 'architecture', 'run', *rescored.SCORES.values()]
+  lines = ['\t'.join(keys)]
+  for name, run in rescored.RUNS:
+    path = root / f'{name}_{run}.txt'
+    path.write_text(f'{human["b.jpg"]}\n{human["a.jpg"]}\n')
+    lines.append('\t'.join(['flickr8k', name, str(run), *(['0.9'] * 7)]))
+  arguments = [
+    '--table=flickr8k_published',
+    f'--workdirs={tmp_path}',
+    f'--references={references}',
+  ]
+  with pytest.raises(SystemExit):
+    __main__.main([*arguments, f'--published={root}'])
+  assert 'has no results.txt: pass --published' in capsys.readouterr().err
+  (root / 'results.txt').write_text('\n'.join(lines) + '\n')
+  __main__.main([*arguments, f'--published={root}'])
+  text = capsys.readouterr().out
+  assert line_of(text, 'par 2')[1] == '1.0000 / 0.9000'
+  assert line_of(text, 'largest difference')[1] == '0.1000'
+  assert (tmp_path / 'flickr8k_published.md').exists()
+  (root / 'init_1.txt').write_text('one\n')
+  with pytest.raises(SystemExit):
+    __main__.main([*arguments, f'--published={root}'])
+  assert 'has 1 captions for 2 images' in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    __main__.main(arguments)
+  assert 'needs --published and --references' in capsys.readouterr().err
 
 
 def test_one_run_has_no_deviation(ucm):

@@ -26,6 +26,7 @@ from typing import Protocol
 
 import jax
 import ml_collections
+import numpy as np
 from absl import app
 from absl import flags
 from absl import logging
@@ -52,6 +53,7 @@ _TERMINATED = 128 + signal.SIGTERM
 _terminated = threading.Event()
 _interrupted = threading.Event()
 _at_once = threading.Event()  # See `stopping_at_once`.
+_together = threading.Event()  # See `stopping_together`.
 
 
 class Stopped(Exception):
@@ -190,13 +192,14 @@ def run(
         raise app.UsageError(str(error)) from error
       process = jax.process_index()
     if coordinator.value is None or jax.process_count() == 1:
-      # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, _terminate)
+    else:
+      hosts.on_sigterm(_terminate)
     signal.signal(signal.SIGINT, _interrupt)
     with contextlib.ExitStack() as stack:
       if not evaluates and process == 0:
         stack.enter_context(_leaving_nothing(directory))
-      stack.enter_context(hosts.watching())
+      stack.enter_context(hosts.watching(lambda: not _together.is_set()))
       _begin(stack, config, directory, trains=not evaluates)
       stack.enter_context(
         console.run(released.output(directory), process, jax.process_count())
@@ -211,11 +214,12 @@ def run(
       try:
         main(config, directory)
       except Stopped:
-        name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
-        console.notice(
-          'Stopped by %s; run the same command again to resume.', name
-        )
-        return errors.INTERRUPTED if _interrupted.is_set() else _TERMINATED
+        name, status = 'SIGTERM', _TERMINATED
+        if _interrupted.is_set():
+          name, status = 'Ctrl-C', errors.INTERRUPTED
+        hosts.stop_others(status)
+        console.notice(hosts.STOPPED, name)
+        return status
     return 0
 
   def start_or_fail(argv):
@@ -428,7 +432,8 @@ def stopping(step: int) -> bool:
 
   All hosts return the same for the same step, so that all save the same
   checkpoint. Orbax asks JAX with the number of the step, too: another count, of
-  the batches of an evaluation for example, would never be reached.
+  the batches of an evaluation for example, would never be reached. There
+  `raise_if_any_stops` is for.
   """
   if jax.process_count() > 1:
     return multihost_utils.reached_preemption_sync_point(step)
@@ -436,19 +441,41 @@ def stopping(step: int) -> bool:
 
 
 def raise_if_stopping():
-  """Stops long work between steps; on several hosts it is finished first.
+  """Stops long work that each host does by itself; the others stop, too.
 
   Raises:
-    Stopped: SIGTERM was received.
+    Stopped: SIGTERM was received, outside of `stopping_together`.
   """
   # In this order: commands that only prepare data need no devices.
-  if _terminated.is_set() and jax.process_count() == 1:
+  if _terminated.is_set() and not (
+    _together.is_set() and jax.process_count() > 1
+  ):
+    raise Stopped
+
+
+def raise_if_any_stops():
+  """Stops all hosts between two batches; each of them calls it for each.
+
+  Raises:
+    Stopped: one of them has received SIGTERM; all hosts raise it.
+  """
+  if parallel.gather(np.array([_terminated.is_set()])).any():
     raise Stopped
 
 
 @contextlib.contextmanager
+def stopping_together() -> Iterator[None]:
+  """A context in which no host stops alone: its state could not be saved."""
+  _together.set()
+  try:
+    yield
+  finally:
+    _together.clear()
+
+
+@contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-  """A context that a signal ends in the middle; on several hosts, at its end.
+  """A context that a signal ends in the middle.
 
   For work that is begun anew in any case, in the main thread.
 

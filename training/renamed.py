@@ -47,6 +47,7 @@ _ADDED: dict[str, dict[str, Any]] = {
   'num_steps': {'patience': 0},
   'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
+  'latent_samples': {'start_from': ''},
   # Of video.caption alone.
   'frame_labels': {
     'start_from': '',

@@ -55,6 +55,7 @@ from video.captioning import examples as examples_lib
 from video.captioning import inference
 from video.captioning import losses
 from video.captioning import model
+from vision import pretrained
 
 
 def initial_variables(
@@ -65,7 +66,8 @@ def initial_variables(
 ) -> Any:
   """The variables that training starts from.
 
-  Random ones, or those of the best checkpoint of the workdir `start_from`.
+  Random ones, with published ones of the encoder if `encoder_weights` names
+  some; or those of the best checkpoint of the workdir `start_from`.
 
   Raises:
     ValueError: the captioner labels frames, but the clips have no labels; or
@@ -94,7 +96,11 @@ def initial_variables(
     if vocabulary is not None:
       earlier.check_vocabulary(vocabulary, trained.vocabulary, path)
     return jax.device_get(trained.variables)
-  return jax.jit(init)(key)
+  if captioner.encoder is None or not config.encoder_weights:
+    return jax.jit(init)(key)
+  # Before the work: the file may be absent, or of another shape.
+  encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
+  return pretrained.put_encoder(jax.jit(init)(key), encoder)
 
 
 def train_and_evaluate(

@@ -73,13 +73,9 @@ def initial_variables(
   key = jax.random.key(config.seed)
   if not config.encoder_weights:
     return jax.jit(init)(key)
-  # Before the work: the file may be absent, or of another depth.
+  # Before the work: the file may be absent, or of another shape.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  variables = jax.jit(init)(key)
-  return {
-    name: {**tree, 'encoder': encoder[name]} if name in encoder else tree
-    for name, tree in variables.items()
-  }
+  return pretrained.put_encoder(jax.jit(init)(key), encoder)
 
 
 def train_and_evaluate(
