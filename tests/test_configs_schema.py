@@ -214,7 +214,7 @@ def test_the_choices_are_those_of_the_code():
       "config.data.data_dir='gs://bucket/data' must be None or a directory",
     ),
     (
-      utd_mhad,
+      skeletons,
       'VIDEO_CLASSIFY',
       {'encoder_weights': 'resnet18.safetensors'},
       'is for a ResNet or a VGG: pass an encoder with a depth',
