@@ -49,8 +49,9 @@ def read(args: argparse.Namespace) -> tuple[list, str]:
     return tracks.read(args.input, **skip)
   if kind == 'captioned_clips':
     return clips.captioned(args.input, args.captions, splits=args.lists, **skip)
-  if kind == 'skeletons' and args.layout:
-    return kinect.divisions(args.layout, args.input, **skip)
+  if kind == 'skeletons' and (args.layout or args.input.endswith('.npz')):
+    layout = args.layout or 'npz'
+    return kinect.divisions(layout, args.input, args.lists, **skip)
   if kind == 'skeletons' and args.input.endswith('.csv'):
     return fingertips.fingertips(args.input), ''
   if kind == 'skeletons':

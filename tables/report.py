@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
+from tables import confusions
 from tables import rows as rows_lib
 from tables import runs as runs_lib
 
@@ -389,7 +390,7 @@ def report(
   output: pathlib.Path,
   reasons: Reasons,
 ) -> str:
-  """Writes the Markdown, the JSON and the plot; returns the Markdown."""
+  """Writes the Markdown, the JSON and the plots; returns the Markdown."""
   measured = [measure(table_runs, row, seeds) for row in table_runs.table.rows]
   text = markdown(table_runs, measured, seeds, reasons)
   output.mkdir(parents=True, exist_ok=True)
@@ -399,4 +400,6 @@ def report(
     json.dumps(to_json(table_runs, measured, seeds, reasons), indent=2) + '\n'
   )
   plot(table_runs.table, measured, path.with_suffix('.png'))
+  if table_runs.table.module == 'video.classify':
+    confusions.write(table_runs, seeds, output)
   return text

@@ -1307,6 +1307,7 @@ def test_progress_is_told_until_the_models_are_ready(chromium, server):
       'sketchers': [],
       'captioners': [],
       'video_captioners': [],
+      'watchers': [],
       'progress': [
         {'name': 'kanji', 'what': 'compiling', 'step': 3, 'num_steps': 6},
         {'name': 'scenes', 'what': 'waiting', 'step': 0, 'num_steps': 0},

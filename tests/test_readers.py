@@ -319,6 +319,7 @@ READERS = {
     lambda _: _saved(scipy.io.savemat, {'s': np.zeros((5, 3, 2))}),
     skeletons.read_points,
   ),
+  'own_set.npz': (lambda _: _saved(np.savez, **UTD), _set('npz')),
   'msr_action3d.npz': (
     lambda _: _saved(np.savez, **UTD, in_cvpr12_list=np.array([True, True])),
     _set('msr_action3d'),

@@ -25,6 +25,7 @@ from configs import hand_gestures
 from configs import ordered_motion
 from sketch_rnn import model as sketch_model
 from tables import __main__
+from tables import confusions
 from tables import flickr8k
 from tables import published as published_lib
 from tables import report as report_lib
@@ -452,6 +453,18 @@ def test_the_mean_of_folds_is_a_row_without_runs(tmp_path):
   np.testing.assert_allclose(found.mean['accuracy'], 92.0)
   cells = line_of(reported(table_runs), f'**{mean.label}**')
   assert cells[1:] == ['92.0', '80.0', '1', '-']
+  # The confusions of the folds are added.
+  for index, name in enumerate(mean.mean_of):
+    directory = table_runs.workdir(table.row(name), 0) / 'results'
+    directory.mkdir()
+    confusion = {'classes': ['a', 'b'], 'rows_are_true': [[index, 1], [2, 0]]}
+    (directory / 'test.confusion.json').write_text(json.dumps(confusion))
+  total, classes = confusions.matrix(table_runs, mean, (0, 1))
+  np.testing.assert_array_equal(total, [[10, 5], [10, 0]])
+  assert classes == ['a', 'b']
+  confusions.write(table_runs, (0, 1), tmp_path)
+  assert (tmp_path / 'skeletons_sbu_ours_confusion.png').exists()
+  assert not (tmp_path / 'skeletons_msr_ours_confusion.png').exists()
   # Its folds are run for it, and nothing else.
   chosen = runs_lib.select([table_runs], ['sbu_ours'])
   assert [row.name for _, row in chosen] == [*mean.mean_of, 'sbu_ours']

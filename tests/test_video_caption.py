@@ -22,6 +22,7 @@ from training import loop
 from training import parallel
 from video import caption
 from video import data
+from video import frames as frames_lib
 from video.captioning import evaluation
 from video.captioning import examples as examples_lib
 from video.captioning import inference
@@ -252,6 +253,20 @@ def test_a_file_is_captioned_as_the_same_clip_of_the_data(runs, shell):
     found[0]['log_prob'], expected['log_prob'], rtol=1e-4
   )
   assert 'cannot decode' in found[1]['error']
+  # The words are those of the caption, at the same frames.
+  words = found[0]['words']
+  assert ' '.join(x['word'] for x in words) == found[0]['caption']
+  assert [x['word'] for x in expected['words']] == [x['word'] for x in words]
+  np.testing.assert_allclose(
+    [x['seconds'] * frames_lib.DEFAULT_RATE for x in words],
+    [x['frame'] for x in expected['words']],
+    atol=0.1,
+  )
+  np.testing.assert_allclose(
+    [x['weight'] for x in words],
+    [x['weight'] for x in expected['words']],
+    atol=1e-3,
+  )
 
 
 # Examples.

@@ -159,6 +159,19 @@ def test_lists_say_what_is_trained_on(mine):
   assert splits(items)['train'] == {'s1', 's2', 's3', 's4'}
 
 
+def test_lists_may_name_persons(mine):
+  write_lists(
+    mine / 'lists', train=['s1', 'S2', 's3'], test=['s5', 'wave/s4_2']
+  )
+  (items,) = skeletons.read(mine)[0].values()
+  assert splits(items) == {
+    'train': {'s1', 's2'},
+    'validation': {'s3'},
+    'test': {'s5', 's4'},
+  }
+  assert len(items) == 17
+
+
 def test_folders_of_lists_are_divisions(mine, tmp_path):
   lists = tmp_path / 'elsewhere'
   for fold in (1, 2):
@@ -301,6 +314,37 @@ def test_msr_is_cross_subject_in_its_action_sets(tmp_path):
     neighbours[:, 4].mean(axis=0),
     rtol=1e-5,
   )
+
+
+@pytest.mark.parametrize('named', [True, False])
+@pytest.mark.parametrize('persons', [(), (2,)])
+def test_other_sets_in_one_file(tmp_path, named, persons):
+  lengths = np.array([2, 3, 4, 2])
+  arrays = {
+    'joints': points(11, *persons, 5, 2),
+    'lengths': lengths,
+    'action': np.array([1, 2, 1, 2]),
+    'subject': np.array([1, 1, 2, 2]),
+  }
+  if named:
+    arrays |= {'action_names': np.array(['wave', 'a/b?'])}
+  else:
+    arrays |= {'trial': np.array([1, 1, 1, 1])}
+  np.savez(tmp_path / 'own.npz', **arrays)
+  write_lists(tmp_path / 'lists', train=['s1'], test=['s2'])
+  found, _ = kinect.divisions('npz', tmp_path / 'own.npz', tmp_path / 'lists')
+  (items,) = found.values()
+  names = {'wave', 'a_b_'} if named else {'action 01', 'action 02'}
+  assert {item.label for item in items} == names
+  assert sorted(len(item.features) for item in items) == [2, 2, 3, 4]
+  assert {item.group: item.split for item in items} == {
+    's1': 'validation',
+    's2': 'test',
+  }
+  arrays['lengths'] = lengths + 1
+  np.savez(tmp_path / 'own.npz', **arrays)
+  with pytest.raises(ValueError, match='do not fit together'):
+    kinect.divisions('npz', tmp_path / 'own.npz')
 
 
 @pytest.mark.parametrize(

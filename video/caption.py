@@ -19,6 +19,8 @@ one clip, .npy or .npz files) are captioned by the best checkpoint:
   python -m video.caption --pretrained=event_captions clip.mp4
 
 It prints a line for each caption: path, caption, log-probability (natural).
+--json also has the words of the best caption with the second of the clip that
+each attends to most, if the decoder attends.
 Files that cannot be read are reported on stderr and the rest are captioned; the
 exit status is then 1.
 """
@@ -47,6 +49,7 @@ from training import loop
 from training import optimizers
 from training import parallel
 from video import data
+from video import frames as frames_lib
 from video.captioning import evaluation as evaluation_lib
 from video.captioning import examples as examples_lib
 from video.captioning import inference
@@ -218,7 +221,12 @@ def caption_files(
     except (OSError, ValueError) as error:
       result['error'] = str(error)
     else:
-      (beams,) = captioner.caption([clip])
+      if as_json and captioner.network.decoder.attends:
+        rate = frames_lib.frame_rate(path, rate=captioner.rate)
+        (found,) = captioner.caption_with_attention([clip], [rate])
+        beams, result['words'] = found.captions, found.word_times()
+      else:
+        (beams,) = captioner.caption([clip])
       best = [
         {'caption': caption.text, 'log_prob': caption.log_prob}
         for caption in beams[:n_best]

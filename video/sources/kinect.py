@@ -1,21 +1,25 @@
-"""Published sets of skeletons, as recordings and lists of `skeletons`.
+"""Sets of skeletons in one file, as recordings and lists of `skeletons`.
 
   sbu_kinect    SBU Kinect Interaction (Yun et al. 2012): two persons, eight
                 interactions; the five folds of the data set
   msr_action3d  MSR Action3D (Li et al. 2010): 20 actions, the 557 recordings
                 that papers use; all of them, and the action sets AS1 to AS3
   utd_mhad      UTD-MHAD (Chen et al. 2015): see `utd_mhad`
+  npz           any other set
 
-The first two are read from an .npz of all recordings, concatenated in time:
-`joints` f32[sum of T, P, J, 3] or [sum of T, J, 3] with, for each recording,
-`lengths`, `action` (from 1), `trial`, and `pair` ('s01s02') or `subject`; of
-MSR Action3D also `in_cvpr12_list`.
+All but UTD-MHAD are read from an .npz of all recordings, concatenated in time:
+`joints` f32[sum of T, P, J, D] or [sum of T, J, D] with, for each recording,
+`lengths`, `action` (a number from 1), `trial`, and `pair` ('s01s02') or
+`subject` (a number); of MSR Action3D also `in_cvpr12_list`. Of other sets
+`trial` and the persons may be absent, and `action` may be a text, or a number
+with the names of all actions in `action_names`.
 
 Axes: T time, P persons, J joints.
 """
 
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Mapping
 
@@ -83,16 +87,21 @@ MSR_SETS = {
 
 
 def divisions(
-  layout: str, path: str | os.PathLike, *, skip_bad: bool = False
+  layout: str,
+  path: str | os.PathLike,
+  lists: str | os.PathLike | None = None,
+  *,
+  skip_bad: bool = False,
 ) -> tuple[dict[str, list[fingertips.Features]], str]:
   """Writes a set as a folder per class and reads it; see `skeletons.read`.
 
-  Arguments and errors are those of `read`.
+  Arguments and errors are those of `read`; `lists` are used in place of those
+  of the set.
   """
-  (recordings, lists), left_out = read(layout, path, skip_bad=skip_bad)
+  (recordings, own), left_out = read(layout, path, skip_bad=skip_bad)
   with tempfile.TemporaryDirectory() as directory:
-    skeletons.write(directory, recordings, lists)
-    return skeletons.read(directory)[0], left_out
+    skeletons.write(directory, recordings, own)
+    return skeletons.read(directory, lists)[0], left_out
 
 
 def read(
@@ -101,7 +110,7 @@ def read(
   """Reads a published set, and returns the problems of what was left out.
 
   Args:
-    layout: 'sbu_kinect', 'msr_action3d' or 'utd_mhad'.
+    layout: 'sbu_kinect', 'msr_action3d', 'utd_mhad' or 'npz'.
     path: the .npz, or its directory; of UTD-MHAD its directory.
     skip_bad: leave out bad recordings of UTD-MHAD's files.
 
@@ -113,7 +122,8 @@ def read(
   path = pathlib.Path(path)
   if path.is_dir():
     path = path / f'{layout}.npz'
-  return {'sbu_kinect': _sbu, 'msr_action3d': _msr}[layout](path), ''
+  readers = {'sbu_kinect': _sbu, 'msr_action3d': _msr, 'npz': _any}
+  return readers[layout](path), ''
 
 
 def _sbu(path: pathlib.Path) -> Set:
@@ -176,6 +186,59 @@ def _msr(path: pathlib.Path) -> Set:
     for name, actions in MSR_SETS.items()
   }
   return [recording for recording, _, _ in known], sets
+
+
+def _any(path: pathlib.Path) -> Set:
+  """A set without lists."""
+  fields = ('lengths', 'action', 'trial', 'subject', 'pair', 'action_names')
+  try:
+    arrays = array_files.read_npz(path, ('joints', *fields))
+    joints, lengths = arrays['joints'], arrays['lengths']
+    labels = arrays['action']
+    if labels.dtype.kind in 'iu' and 'action_names' in arrays:
+      if labels.size and labels.min() < 1:
+        raise ValueError('action must count from 1')
+      labels = arrays['action_names'][labels - 1]
+  except (ValueError, LookupError, OSError) as error:
+    raise ValueError(
+      f'cannot read {path}: {error}. It must hold joints, lengths and action'
+    ) from error
+  # The others are of the recordings.
+  names = [x for x in ('trial', 'subject', 'pair') if x in arrays]
+  if (
+    lengths.ndim != 1
+    or lengths.dtype.kind not in 'iu'
+    or labels.dtype.kind not in 'iuU'
+    or any(arrays[name].shape != lengths.shape for name in (*names, 'action'))
+    or not len(lengths)
+    or lengths.min() < 1
+    or joints.ndim not in (3, 4)
+    or sum(lengths.tolist()) != len(joints)
+  ):
+    raise ValueError(
+      f'{path}: its lengths, action and joints [time, joints, 2 or 3] do not '
+      'fit together'
+    )
+  recordings, used = [], set()
+  parts = np.split(joints, np.cumsum(lengths)[:-1])
+  for index, points in enumerate(parts):
+    label = str(labels[index])
+    if labels.dtype.kind != 'U':
+      label = f'action {int(labels[index]):02d}'
+    name = (
+      f'r{index:05d}' if 'trial' not in arrays else f't{arrays["trial"][index]}'
+    )
+    if 'subject' in arrays:
+      name = f's{arrays["subject"][index]}_{name}'
+    elif 'pair' in arrays:
+      name = f'{arrays["pair"][index]}_{name}'
+    label = re.sub(r'[^\w ().,+-]', '_', label).strip('. ') or '_'
+    name = re.sub(r'[^\w-]', '_', name)
+    if (label, name) in used:
+      name = f'{name}_{index:05d}'
+    used.add((label, name))
+    recordings.append(skeletons.Recording(name, label, points))
+  return recordings, {}
 
 
 def _utd_mhad(path: str | os.PathLike, skip_bad: bool) -> tuple[Set, str]:

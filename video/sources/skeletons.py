@@ -1,8 +1,8 @@
 """Reads skeletons of any sensor: a folder per class, and lists of splits.
 
   mine/wave/s01_1.npy           one recording, a .npy, .npz, .csv or .mat file
-  mine/lists/train.txt          'wave/s01_1.npy' in a line, for each recording
-  mine/lists/test.txt
+  mine/lists/train.txt          'wave/s01_1.npy' in a line, for each recording,
+  mine/lists/test.txt           or 's01' for all recordings of a person
   mine/lists/validation.txt     may be absent
 
 A recording is f32[T, J, D] or, of several persons, f32[T, P, J, D], with D 2 or
@@ -280,6 +280,10 @@ def _read_divisions(lists, found, problems) -> dict[str, dict[str, str]]:
   known = {}  # Without the ending, too.
   for name in found:
     known[name] = known[name.rpartition('.')[0]] = name
+  groups = collections.defaultdict(list)
+  for name, item in found.items():
+    if item.group != name:
+      groups[item.group].append(name)
   divisions = {}
   for division, folder in (named or {'': lists}).items():
     if division and not re.fullmatch(r'\w+', division, re.ASCII):
@@ -293,15 +297,16 @@ def _read_divisions(lists, found, problems) -> dict[str, dict[str, str]]:
         continue
       for number, line in text_files.lines(path):
         line = line.strip().replace('\\', '/')
-        name = known.get(line)
-        if name is None:
+        names = [known[line]] if line in known else groups.get(line.lower())
+        if not names:
           problems['listed, and not read'].append(
             f'{path}: line {number}: {line[:200]}'
           )
-        elif name in splits:
+          continue
+        if not splits.keys().isdisjoint(names):
           problems['listed twice'].append(f'{path}: {line[:200]}')
-        else:
-          splits[name] = split
+        for name in names:
+          splits.setdefault(name, split)
     if 'validation' not in splits.values():
       _hold_out(splits, found)
     divisions[division] = splits
