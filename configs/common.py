@@ -227,7 +227,8 @@ def optimizer(**changes: Any) -> dict[str, Any]:
       2013).
     learning_rate: the highest one. Always passed.
     schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase',
-      'exponential' or 'plateau' (after evaluations without a better score).
+      'exponential', 'published' (by Sketch-RNN's code, exponential to 1e-5 at
+      0.9999) or 'plateau' (after evaluations without a better score).
     decay_rate: factor of 'staircase', 'exponential' and 'plateau'.
     decay_steps: steps between two decays of 'staircase'.
     decay_evaluations: evaluations in a row without a better `best_metric`,

@@ -45,7 +45,8 @@ OPTIMIZER = Group(
     kind=choice('adam', 'sgd', 'rmsprop', 'rmsprop_graves'),
     learning_rate=number(above=0),
     schedule=choice(
-      'constant', 'cosine', 'staircase', 'exponential', 'plateau'
+      *('constant', 'cosine', 'staircase', 'exponential', 'published'),
+      'plateau',
     ),
     decay_rate=number(above=0, high=1),
     decay_steps=_COUNT,
