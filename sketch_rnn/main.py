@@ -19,6 +19,7 @@ from sketch_rnn import model as model_lib
 from sketch_rnn import quality
 from sketch_rnn import rendering
 from training import app
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -29,7 +30,8 @@ def initial_variables(
 ) -> Any:
   """Random parameters of the network."""
   keys = jax.random.split(jax.random.key(seed))
-  return jax.jit(model.init)(
+  return compilation.run_once(
+    model.init,
     {'params': keys[0], 'latent': keys[1]},
     jnp.asarray(example['strokes'])[None],
     jnp.asarray(example['length'])[None],

@@ -43,6 +43,7 @@ from configs import schema
 from training import app
 from training import batching
 from training import checkpoints
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -91,7 +92,7 @@ def initial_variables(
     if vocabulary is not None:
       earlier.check_vocabulary(vocabulary, trained.vocabulary, path)
     return jax.device_get(trained.variables)
-  return jax.jit(init)(key)
+  return compilation.run_once(init, key)
 
 
 def train_and_evaluate(

@@ -28,6 +28,7 @@ from absl import flags
 from configs import schema
 from training import app
 from training import batching
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -68,10 +69,10 @@ def initial_variables(
 
   key = jax.random.key(config.seed)
   if not config.encoder_weights:
-    return jax.jit(init)(key)
+    return compilation.run_once(init, key)
   # Before the work: the file may be absent, or of another depth.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  variables = jax.jit(init)(key)
+  variables = compilation.run_once(init, key)
   return {
     name: {**tree, 'encoder': encoder[name]} if name in encoder else tree
     for name, tree in variables.items()
