@@ -46,7 +46,7 @@ _ADDED: dict[str, dict[str, Any]] = {
   },
   'num_steps': {'patience': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
-  'latent_samples': {'start_from': ''},
+  'buckets': {'start_from': ''},
   # Of video.caption alone.
   'frame_labels': {
     'start_from': '',
