@@ -33,6 +33,9 @@ def captioning() -> ml_collections.ConfigDict:
     ema_decay: decay of the moving average of the parameters, which is then
       evaluated. 0 for none.
     microbatches: number of parts of a batch whose gradients are accumulated.
+    buckets: lengths to which batches of captions of similar lengths are cut, in
+      words, EOS included; the longest are as long as `data.max_length`. () pads
+      all to that. Not in self-critical training.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
     patience: the run ends after this many evaluations in a row without a better
@@ -50,6 +53,7 @@ def captioning() -> ml_collections.ConfigDict:
       self_critical=self_critical(),
       ema_decay=0.0,
       microbatches=1,
+      buckets=(10, 13, 16),
       best_metric='CIDEr',
       best_mode='max',
       patience=0,
@@ -494,6 +498,8 @@ def augmentation(**changes: Any) -> dict[str, Any]:
     brightness: of 255.
     rotation: of points, in degrees.
     scale: share of the size.
+    persons: number of persons of a skeleton, whose order is shuffled; 0 keeps
+      it.
     noise: standard deviation, of features.
   """
   return _group(
@@ -505,6 +511,7 @@ def augmentation(**changes: Any) -> dict[str, Any]:
       brightness=0.0,
       rotation=0.0,
       scale=0.0,
+      persons=0,
       noise=0.0,
     ),
     changes,

@@ -29,6 +29,7 @@ from demo import messages
 from demo import queues
 from demo import sketching
 from demo import studio as studio_lib
+from demo import watching
 from sketch_rnn import latent
 from sketch_rnn import strokes
 
@@ -85,6 +86,7 @@ def create(
       routing.Route('/api/caption', handlers.caption, methods=post),
       routing.Route('/api/caption_video', handlers.caption_video, methods=post),
       routing.WebSocketRoute('/api/draw', handlers.draw),
+      routing.WebSocketRoute('/api/watch', handlers.watch),
     ],
     exception_handlers={
       messages.Problem: _problem_response,
@@ -142,7 +144,7 @@ class _Handlers:
       for path in (sorted(page.iterdir()) if page.is_dir() else ())
       if path.suffix in _TYPES and path.is_file()
     }
-    self._uploads = 0
+    self._uploads = self._watching = 0
     self._decoding = asyncio.Semaphore(2)
 
   # The page.
@@ -194,6 +196,14 @@ class _Handlers:
         ],
         'video_captioners': [
           {'name': name} for name in list(studio.video_captioners)
+        ],
+        'watchers': [
+          {
+            'name': name,
+            'kind': it.model.kind,
+            'rate': round(it.model.rate, 3),
+          }
+          for name, it in list(studio.watchers.items())
         ],
         'limits': {
           'points': limits.points,
@@ -444,6 +454,22 @@ class _Handlers:
     """WebSocket /api/draw: continues drawings, point by point."""
     await socket.accept()
     await conversation.Conversation(socket, self._studio, self._limits).run()
+
+  # Frames of a camera.
+
+  async def watch(self, socket: websockets.WebSocket):
+    """WebSocket /api/watch: gestures, or the box of a target, by frame."""
+    await socket.accept()
+    if self._watching >= watching.MAX_SESSIONS:
+      busy = f'busy: {self._watching} cameras are watched: try again later'
+      await socket.send_json({'error': busy, 'busy': True})
+      await socket.close()
+      return
+    self._watching += 1
+    try:
+      await watching.watch(socket, self._studio, self._limits)
+    finally:
+      self._watching -= 1
 
 
 def _check_type(request: requests.Request, known: Collection[str]):

@@ -65,6 +65,8 @@ def server(tmp_path_factory):
     command = shell.start(
       'demo',
       *[f'--workdir={workdir}' for workdir in workdirs],
+      '--pretrained=gesture_stream',
+      '--pretrained=occlusion_track',
       '--port=0',
       '--no_browser',
     )
@@ -276,6 +278,8 @@ def test_drawing_by_keyboard(chromium, server, tmp_path):
     page.keyboard.press('ArrowRight')
     assert page.locator('#caption').is_visible()
     assert page.locator('#draw').is_hidden()
+    page.keyboard.press('ArrowRight')
+    assert page.locator('#watch').is_visible()
     page.keyboard.press('ArrowRight')
     assert page.locator('#draw').is_visible()
 
@@ -743,21 +747,66 @@ def test_what_is_too_large_is_not_sent(chromium, server):
     assert 'large.png is larger than 20 MB' in alert.inner_text()
 
 
+# A camera that sees a changing grey, since there is none here.
+CAMERA = """(side) => {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = side;
+  const context = canvas.getContext('2d');
+  let grey = 0;
+  setInterval(() => {
+    context.fillStyle = `rgb(${grey} ${grey++ % 256} 99)`;
+    context.fillRect(0, 0, side, side);
+  }, 20);
+  navigator.mediaDevices.getUserMedia = async () =>
+    window.stream = canvas.captureStream();
+}"""
+
+
+def test_the_camera_is_watched_frame_by_frame(chromium, server):
+  with visit(chromium, server, 'watch') as page:
+    page.evaluate(CAMERA, 120)
+    models = page.locator('#watcher')
+    assert models.locator('option').all_inner_texts() == [
+      'gesture_stream',
+      'occlusion_track',
+      'photographs',
+    ]
+    assert page.locator('#watch .watched').is_hidden()
+    page.get_by_role('button', name='Start the camera').click()
+    classes = page.locator('#watch-classes li')
+    classes.nth(4).wait_for()
+
+    # A target, whose box is drawn with the mouse.
+    models.select_option('occlusion_track')
+    assert classes.count() == 0
+    area = page.locator('#watch canvas').bounding_box()
+    side = min(area['width'], area['height'])
+    x = area['x'] + area['width'] / 2
+    y = area['y'] + area['height'] / 2
+    page.mouse.move(x - side / 4, y - side / 4)
+    page.mouse.down()
+    page.mouse.move(x, y)
+    page.mouse.move(x + side / 4, y + side / 4)
+    page.mouse.up()
+    seen = page.locator('#watch-seen')
+    seen.filter(has_text='pixels').wait_for()
+    # Of the first frame, or one of the next: near what was drawn.
+    numbers = [int(n) for n in re.findall(r'-?\d+', seen.inner_text())]
+    assert len(numbers) == 4 and all(abs(n) < 120 for n in numbers)
+
+    models.select_option('photographs')
+    seen.filter(has_text=re.compile('[a-z]')).wait_for()
+    assert 'pixels' not in seen.inner_text()
+    page.get_by_role('tab', name='Draw').click()
+    assert page.evaluate(
+      'stream.getTracks().every(it => it.readyState == "ended")'
+    )
+    assert page.locator('#alerts').inner_text() == ''
+
+
 def test_the_camera_is_on_only_when_asked_for(chromium, server):
   with visit(chromium, server, 'caption') as page:
-    # A camera that sees a changing grey, since there is none here.
-    page.evaluate("""() => {
-      const canvas = document.createElement('canvas');
-      canvas.width = canvas.height = 36;
-      const context = canvas.getContext('2d');
-      let grey = 0;
-      setInterval(() => {
-        context.fillStyle = `rgb(${grey} ${grey++ % 256} 99)`;
-        context.fillRect(0, 0, 36, 36);
-      }, 20);
-      navigator.mediaDevices.getUserMedia = async () =>
-        window.stream = canvas.captureStream();
-    }""")
+    page.evaluate(CAMERA, 36)
     page.get_by_role('button', name='Camera').click()
     page.get_by_role('button', name='Take the picture').click()
     page.locator('.alternatives li').first.wait_for()
@@ -1061,7 +1110,7 @@ def test_a_lost_server_is_waited_for(chromium, relay, tmp_path):
 
     # It is started again, and has no models yet.
     answer = {'ready': False, 'progress': []}
-    lists = ('sketchers', 'captioners', 'video_captioners')
+    lists = ('sketchers', 'captioners', 'video_captioners', 'watchers')
     page.route(
       '**/api/models',
       lambda route: route.fulfill(json={**answer, **dict.fromkeys(lists, [])}),
@@ -1258,6 +1307,7 @@ def test_progress_is_told_until_the_models_are_ready(chromium, server):
       'sketchers': [],
       'captioners': [],
       'video_captioners': [],
+      'watchers': [],
       'progress': [
         {'name': 'kanji', 'what': 'compiling', 'step': 3, 'num_steps': 6},
         {'name': 'scenes', 'what': 'waiting', 'step': 0, 'num_steps': 0},

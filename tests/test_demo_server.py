@@ -966,6 +966,7 @@ def test_models_are_listed(client):
     ],
     'captioners': [{'name': 'photos', 'attends': True}],
     'video_captioners': [{'name': 'clips'}],
+    'watchers': [],
     'limits': {
       'points': 400,
       'lines': 9,

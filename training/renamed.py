@@ -45,8 +45,10 @@ _ADDED: dict[str, dict[str, Any]] = {
     'no_repeat_content': False,
   },
   'num_steps': {'patience': 0},
+  'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
-  'buckets': {'start_from': ''},
+  'buckets': {'start_from': ''},  # Of sketch_rnn.main.
+  'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {
     'start_from': '',
