@@ -45,7 +45,8 @@ OPTIMIZER = Group(
     kind=choice('adam', 'sgd', 'rmsprop', 'rmsprop_graves'),
     learning_rate=number(above=0),
     schedule=choice(
-      'constant', 'cosine', 'staircase', 'exponential', 'plateau'
+      *('constant', 'cosine', 'staircase', 'exponential', 'published'),
+      'plateau',
     ),
     decay_rate=number(above=0, high=1),
     decay_steps=_COUNT,
@@ -401,6 +402,7 @@ CAPTIONING = Schema(
     dtype=_DTYPE,
     ema_decay=_DECAY,
     microbatches=_COUNT,
+    buckets=sequence(_COUNT),
     model=choice(*DECODERS),
     encoder=_image_encoder,
     encoder_weights=text(),
@@ -445,7 +447,7 @@ CAPTIONING = Schema(
     _check_captioning,
     _check_self_critical,
   ),
-  of_training=_OF_TRAINING,
+  of_training=_OF_TRAINING | {'buckets'},
 )
 
 # Sketch-RNN.

@@ -48,6 +48,7 @@ _ADDED: dict[str, dict[str, Any]] = {
   'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
   'latent_samples': {'start_from': ''},
+  'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {
     'start_from': '',

@@ -37,6 +37,7 @@ from absl import flags
 from configs import schema
 from training import app
 from training import batching
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -57,7 +58,8 @@ def initial_variables(
   tracker: model.Tracker, example: batching.Example, seed: int
 ) -> Any:
   """Initial parameters."""
-  return jax.jit(tracker.init)(
+  return compilation.run_once(
+    tracker.init,
     jax.random.key(seed),
     example['frames'][None, :2],
     example['boxes'][None, :2],

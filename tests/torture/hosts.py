@@ -13,7 +13,7 @@ from torture import runs
 from torture import table
 from training import hosts
 
-_PATIENCE = 300  # Seconds until the other host must have ended.
+_PATIENCE = 500  # Seconds until the other host must have ended.
 
 
 def start(run: runs.Run, other: tuple[str, ...] = ()) -> list[commands.Command]:
