@@ -69,7 +69,13 @@ class Shell(commands.Shell):
     self, workdir: pathlib.Path, *flags: str, **kwargs
   ) -> commands.Command:
     """Starts a run; `flags` come after those of the small experiment."""
-    small = [f'--config.{name}={value}' for name, value in SMALL.items()]
+    # A tuple that is given twice is the sum of both.
+    given = {flag.partition('=')[0] for flag in flags}
+    small = [
+      f'--config.{name}={value}'
+      for name, value in SMALL.items()
+      if f'--config.{name}' not in given
+    ]
     return self.start(
       'captioning.main',
       f'--workdir={workdir}',
