@@ -86,9 +86,9 @@ def initial_variables(
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return compilation.run_once(init, key)
-  # Before the work: the file may be absent, or of another depth.
+  # Before the work: the file may be absent, or of another shape.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  return inference.put_encoder(compilation.run_once(init, key), encoder)
+  return pretrained.put_encoder(compilation.run_once(init, key), encoder)
 
 
 def show(

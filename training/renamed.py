@@ -45,7 +45,9 @@ _ADDED: dict[str, dict[str, Any]] = {
     'no_repeat_content': False,
   },
   'num_steps': {'patience': 0},
+  'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
+  'latent_samples': {'start_from': ''},
   'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {

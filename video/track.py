@@ -16,10 +16,16 @@ data set:
   python -m video.track --workdir=runs/track otb/
   python -m video.track --workdir=runs/track davis
 
+With --camera it follows what is in the box in the first frame of a camera, and
+prints a line for each frame: the seconds, x, y, width and height.
+
+  python -m video.track --workdir=runs/track --box=205,151,17,50 --camera
+
 --pretrained=occlusion_track in place of the workdir takes the released tracker,
 which has seen SYNTHETIC clips alone.
 """
 
+import collections
 import pathlib
 import time
 from typing import Any
@@ -36,6 +42,9 @@ from training import loop
 from training import optimizers
 from training import parallel
 from training import released
+from video import figures
+from video import frames as frames_lib
+from video.sources import camera
 from video.tracking import clips
 from video.tracking import evaluation
 from video.tracking import examples
@@ -142,8 +151,43 @@ _BOXES = flags.DEFINE_string(
 )
 
 
+flags.declare_key_flag('camera')
+
+
+def _watch(workdir: pathlib.Path, name: str, output: pathlib.Path | None):
+  """Follows the target before a camera, and prints its boxes."""
+  box = clips.read_box(_BOX.value)
+  tracker = inference.load(workdir)
+
+  def followed():
+    nonlocal box
+    state = None
+    for moment, frame in camera.frames(name):
+      if state is None:
+        state = tracker.start(frame, box)
+      else:
+        state, box = tracker.step(state, frame)
+      print(f'{moment:.2f}\t' + '\t'.join(f'{x:.1f}' for x in box), flush=True)
+      yield figures.draw_boxes(frame, {evaluation.TRACKER: box})
+
+  if output is None:
+    collections.deque(followed(), maxlen=0)
+  else:
+    frames_lib.write(output, followed())
+
+
 def use(workdir: pathlib.Path, paths: list[str]) -> int:
   """Follows a clip, or scores sequences; returns the exit status."""
+  if camera.FLAG.value is not None:
+    if paths or _BOX.value is None:
+      raise ValueError(
+        '--camera follows what is in --box=x,y,width,height, without a clip'
+      )
+    output = _OUTPUT.value and clips.check_output(
+      'output', _OUTPUT.value, ('.mp4',)
+    )
+    _watch(workdir, camera.FLAG.value, output)
+    return 0
   if len(paths) != 1:
     raise ValueError(f'pass one clip or one folder, not {", ".join(paths)}')
   (path,) = map(pathlib.Path, paths)
@@ -173,4 +217,9 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate, schema=schema.VIDEO_TRACK, use=use)
+  app.run(
+    train_and_evaluate,
+    schema=schema.VIDEO_TRACK,
+    use=use,
+    without_files=lambda: camera.FLAG.value is not None,
+  )

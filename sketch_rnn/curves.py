@@ -1,22 +1,19 @@
-r"""Plots validation curves of runs over those of the published code.
-
-  python scripts/plot_sketch_curves.py --published=DIR --output=curves.png \
-      --runs layer_norm=runs/curve_0 layer_norm=runs/curve_1
+"""Learning curves of runs, over those of the published code.
 
 The published curves are `curve_DECODER_seedN.json`, each with `valid`: rows of
-step, L_R, L_KL and L_R without padding. A run is DECODER=WORKDIR.
+step, L_R, L_KL and L_R without padding.
 """
 
-import collections
 import json
 import pathlib
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
-from training import errors
-from training import paths
-
+# Heading -> the metric of a run, and the column of a published curve.
 _PANELS = {
   'L_R, validation': ('validation/reconstruction', 1),
   'L_KL, validation': ('validation/kl', 2),
@@ -32,47 +29,39 @@ def read_run(workdir: pathlib.Path) -> list[dict[str, float]]:
   return [row for row in rows if 'validation/reconstruction' in row]
 
 
-def main():
-  """Writes the plot and prints the last values."""
-  parser = errors.Parser(description=__doc__)
-  parser.add_argument(
-    '--published',
-    type=pathlib.Path,
-    required=True,
-    metavar='DIR',
-    help='directory of the published curves',
-  )
-  parser.add_argument(
-    '--runs',
-    nargs='+',
-    required=True,
-    metavar='DECODER=WORKDIR',
-    help='runs to plot',
-  )
-  parser.add_argument(
-    '--output',
-    type=pathlib.Path,
-    required=True,
-    metavar='F.png',
-    help='file to write',
-  )
-  args = parser.parse_args(paths.arguments(parser))
+def read_published(
+  directory: pathlib.Path, decoder: str
+) -> list[list[list[float]]]:
+  """Reads the curves of a decoder: rows of numbers, for each seed.
 
-  runs = collections.defaultdict(list)
-  for run in args.runs:
-    decoder, _, workdir = run.partition('=')
-    runs[decoder].append(read_run(pathlib.Path(workdir)))
+  Raises:
+    FileNotFoundError: there are none.
+  """
+  files = sorted(directory.glob(f'curve_{decoder}_seed*.json'))
+  if not files:
+    raise FileNotFoundError(f'{directory} has no curve_{decoder}_seed*.json')
+  return [json.loads(file.read_text())['valid'] for file in files]
 
+
+def plot(
+  path: pathlib.Path,
+  runs: Mapping[str, Sequence[list[dict[str, float]]]],
+  published: Mapping[str, Sequence[list[list[float]]]],
+) -> Iterator[str]:
+  """Writes a plot of the curves by decoder; yields a line on each panel.
+
+  Args:
+    path: of the PNG file, which is written last.
+    runs: results of `read_run` by decoder.
+    published: results of `read_published` by decoder.
+  """
   sheet = figure.Figure(figsize=(4 * len(_PANELS), 3.2 * len(runs)), dpi=100)
   canvas = backend_agg.FigureCanvasAgg(sheet)
   axes = sheet.subplots(len(runs), len(_PANELS), squeeze=False)
   for row, (decoder, ours) in zip(axes, runs.items(), strict=True):
-    files = sorted(args.published.glob(f'curve_{decoder}_seed*.json'))
-    if not files:
-      parser.error(f'{args.published} has no curve_{decoder}_seed*.json')
-    published = [json.loads(file.read_text())['valid'] for file in files]
+    theirs = published[decoder]
     for axis, (title, (name, column)) in zip(row, _PANELS.items(), strict=True):
-      for i, curve in enumerate(published):
+      for i, curve in enumerate(theirs):
         axis.plot(
           [point[0] for point in curve[1:]],
           [point[column] for point in curve[1:]],
@@ -91,14 +80,10 @@ def main():
       axis.set(title=f'{decoder}: {title}', xlabel='step')
       axis.legend()
       last = [f'{curve[-1][name]:.3f}' for curve in ours]
-      theirs = [f'{curve[-1][column]:.3f}' for curve in published]
-      print(
+      known = [f'{curve[-1][column]:.3f}' for curve in theirs]
+      yield (
         f'{decoder}, {title}, step {ours[0][-1]["step"]}: '
-        f'ours {" ".join(last)}; published {" ".join(theirs)}'
+        f'ours {" ".join(last)}; published {" ".join(known)}'
       )
   sheet.tight_layout()
-  canvas.print_png(args.output)
-
-
-if __name__ == '__main__':
-  errors.run(main)
+  canvas.print_png(path)
