@@ -16,6 +16,7 @@ import grain
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 
 from captioning import examples as examples_lib
 from captioning import vocabulary as vocabulary_lib
@@ -104,6 +105,9 @@ def training_batches(
   )
   order = buckets.Order(
     shown.lengths, tuple(config.buckets), longest, **options
+  )
+  logging.info(
+    'Batches of %s words, each compiled once.', ', '.join(map(str, order.sizes))
   )
   return buckets.training_batches(
     _Shown(training, shown), examples.training, _cut, order, **options

@@ -21,6 +21,7 @@ from captioning import model
 from captioning import vocabulary
 from recurrent import decoder
 from recurrent import search
+from recurrent import unroll
 from training import parallel
 
 FORBID = (vocabulary.PAD_ID, vocabulary.BOS_ID, vocabulary.UNK_ID)
@@ -672,6 +673,24 @@ def test_gradient_equals_finite_differences_of_the_equations(
     np.testing.assert_allclose(
       np.sum(got * direction), slope, rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_gradients_of_large_kernels_equal_sums_over_the_steps(
+  name, features, tokens, monkeypatch
+):
+  """With every kernel large, and hard attention that samples."""
+  config = captioners.small_config(name)
+  captioner, variables = captioners.create(config)
+  (loss, _), summed = value_and_grad(
+    captioner, config, variables, features=features, tokens=tokens
+  )
+  monkeypatch.setattr(unroll, '_is_large', lambda *_: True)
+  (found_loss, _), found = jax.jit(
+    jax.value_and_grad(make_loss(captioner, config.loss), has_aux=True)
+  )(variables, features=features, tokens=tokens)
+  np.testing.assert_allclose(found_loss, loss, rtol=1e-6)
+  captioners.assert_trees_close(found, summed, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', captioners.DETERMINISTIC)

@@ -76,3 +76,13 @@ def test_what_runs_once_is_equal_up_to_rounding():
     compilation.run_once(model.init, key, x),
     model.init(key, x),
   )
+
+
+def test_what_runs_once_has_shapes_without_running():
+  model, x = nn.Dense(4), jnp.ones((1, 3))
+
+  def init():
+    return compilation.run_once(model.init, jax.random.key(0), x)
+
+  shapes = jax.eval_shape(init)
+  assert shapes == jax.eval_shape(model.init, jax.random.key(0), x)

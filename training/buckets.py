@@ -65,6 +65,9 @@ class Order:
 
   Records that do not fill a batch of their bucket go to the next longer one, so
   that an epoch leaves out less than one batch in all.
+
+  Attributes:
+    sizes: the lengths of batches, the shortest first.
   """
 
   def __init__(
@@ -88,7 +91,7 @@ class Order:
       ValueError: all records together do not fill one batch.
     """
     self._lengths = lengths
-    self._buckets = [*sorted({b for b in buckets if b < longest}), longest]
+    self.sizes = [*sorted({b for b in buckets if b < longest}), longest]
     self._batch_size = batch_size
     self._seed = seed
     count = len(lengths(0))
@@ -107,9 +110,9 @@ class Order:
 
   def _make_epoch(self, epoch: int) -> list[tuple[np.ndarray, int]]:
     rng = np.random.default_rng((self._seed, epoch))
-    buckets = np.searchsorted(self._buckets[:-1], self._lengths(epoch))
+    buckets = np.searchsorted(self.sizes[:-1], self._lengths(epoch))
     made, left = [], np.zeros(0, np.int64)
-    for i, bucket in enumerate(self._buckets):
+    for i, bucket in enumerate(self.sizes):
       members = np.flatnonzero(buckets == i)
       pool = rng.permutation(np.concatenate([left, members]))
       count = len(pool) // self._batch_size

@@ -40,6 +40,9 @@ def run_once(function: Callable[..., Any], *args: Any) -> Any:
   For initialisers: to optimise them takes several times as long as to run them.
   The numbers may differ from those of `jax.jit` in the last digits.
   """
+  leaves = jax.tree.leaves(args)
+  if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    return function(*args)  # For shapes alone: nothing is compiled.
   options = None
   if jax.default_backend() == 'cpu':
     options = {'xla_backend_optimization_level': 0}
