@@ -1,4 +1,6 @@
+import csv
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -162,6 +164,7 @@ def test_one_pass_is_the_mean_over_sequences():
   assert scores.numbers() == pytest.approx(
     {
       'success_auc': (1 / 2 + 1) / 2 * 20 / 21,
+      'mean_overlap': (1 / 2 + 1) / 2,
       'success_rate_50': (1 / 2 + 1) / 2,
       'precision_20px': (1 / 2 + 1) / 2,
     }
@@ -172,13 +175,14 @@ def test_one_pass_is_the_mean_over_sequences():
   )
 
 
-def test_the_three_numbers_differ():
+def test_the_four_numbers_differ():
   """Each is what its name says: IoU is 1/3 at 5 pixels, 3/7 at 4."""
   numbers = metrics.one_pass([track(0, 4, 5)], [track(0, 0, 0)]).numbers()
   assert numbers['precision_20px'] == 1
   assert numbers['success_rate_50'] == 0
   # More than 0, 0.05 .. 0.40, and 0, 0.05 .. 0.30: nine and seven thresholds.
   assert numbers['success_auc'] == pytest.approx((9 + 7) / 2 / 21)
+  assert numbers['mean_overlap'] == pytest.approx((3 / 7 + 1 / 3) / 2)
 
 
 def test_frames_without_truth_do_not_count():
@@ -294,3 +298,28 @@ def test_a_tracker_starts_only_where_it_may():
     may_start=np.array([False, False, True, True]),
   )
   assert started == [2] and run.starts == (2,)
+
+
+def test_scores_of_struck_are_those_that_the_benchmark_published(shared):
+  """Its own boxes on OTB's sequences; the given first box counts."""
+  folder = shared / 'data' / 'tracking'
+  if not folder.is_dir():
+    pytest.skip(f'{folder} is absent: the boxes of STRUCK are there')
+  with (folder / 'published_otb_overlap.csv').open(newline='') as file:
+    published = {row['tracker']: row for row in csv.DictReader(file)}
+  means = []
+  with np.load(folder / 'struck_rectangles.npz') as found:
+    # The benchmark scored Tiger1 five frames shifted.
+    for name in sorted(set(found.files) - {'Tiger1'}):
+      lines = (folder / f'otb/{name}/groundtruth_rect.txt').read_text()
+      rows = [re.split(r'[,\s]+', line.strip()) for line in lines.splitlines()]
+      truth = np.array(rows, float)
+      # STRUCK rounds the first box; the benchmark puts in the given one.
+      boxes = np.concatenate([truth[:1], found[name][1:]])
+      run = metrics.one_pass([boxes], [truth], count_first=True)
+      means.append(run.mean_overlap)
+      expected = float(published['STRUCK'][name])
+      assert run.mean_overlap == pytest.approx(expected, abs=1e-4), name
+  expected = float(published['STRUCK']['these_15_without_Tiger1'])
+  assert len(means) == 14
+  assert np.mean(means) == pytest.approx(expected, abs=1e-4)

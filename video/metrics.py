@@ -146,17 +146,22 @@ class OnePass:
   Attributes:
     success: f64[21], the success curve.
     precision: f64[51], the precision curve.
+    mean_overlap: the mean overlap, the exact area under a success curve of all
+      thresholds. The scores that the benchmark OTB publishes by sequence are
+      these, with the first frame counted.
     num_sequences: number of sequences with a frame that counts.
   """
 
   success: np.ndarray
   precision: np.ndarray
+  mean_overlap: float
   num_sequences: int
 
   def numbers(self) -> dict[str, float]:
-    """The area under the success curve, and a value of each curve."""
+    """The area under the success curve, the mean overlap and two values."""
     return {
       'success_auc': float(self.success.mean()),
+      'mean_overlap': self.mean_overlap,
       'success_rate_50': float(self.success[_SUCCESS_AT]),
       'precision_20px': float(self.precision[_PRECISION_AT]),
     }
@@ -180,7 +185,7 @@ def one_pass(
   """
   if counted is None:
     counted = [np.ones(len(truth), bool) for truth in truths]
-  successes, precisions = [], []
+  successes, precisions, means = [], [], []
   for boxes, truth, mask in zip(predictions, truths, counted, strict=True):
     if not len(boxes) == len(truth) == len(mask):
       raise ValueError(
@@ -190,12 +195,17 @@ def one_pass(
     mask = mask & (_area(np.asarray(truth, float)) > 0)
     mask[0] &= count_first
     if mask.any():
-      successes.append(success_curve(overlap(boxes, truth)[mask]))
+      overlaps = overlap(boxes, truth)[mask]
+      successes.append(success_curve(overlaps))
+      means.append(overlaps.mean())
       precisions.append(precision_curve(centre_distance(boxes, truth)[mask]))
   if not successes:
     raise ValueError('no frame counts: pass sequences of at least two frames')
   return OnePass(
-    np.mean(successes, axis=0), np.mean(precisions, axis=0), len(successes)
+    np.mean(successes, axis=0),
+    np.mean(precisions, axis=0),
+    float(np.mean(means)),
+    len(successes),
   )
 
 
