@@ -66,7 +66,8 @@ def scan(
     body = nn.remat(body, prevent_cse=False, policy=_is_saved)
   run = nn.scan(
     body,
-    variable_broadcast='params',
+    # The statistics of a frozen encoder are read at every step, not updated.
+    variable_broadcast=('params', 'batch_stats'),
     split_rngs={'params': False, nn.DenyList('params'): True},
     in_axes=time_axis,
     out_axes=time_axis,

@@ -128,6 +128,10 @@ class Tracker(nn.Module):
 
   # One frame.
 
+  def searched(self, box: Any) -> tuple[Any, float]:
+    """The box whose surroundings a step reads, and the factor of its sides."""
+    return box, self.context
+
   def start(self, frame: jax.Array, box: jax.Array) -> State:
     """The state after the first frame, in which the box is given.
 
