@@ -181,7 +181,7 @@ def test_what_is_shifted_is_in_the_centre():
   np.testing.assert_array_equal(moved[:, 4, 0], moved[:, 3, 0])
 
 
-@pytest.mark.parametrize("growth", [1.0])
+@pytest.mark.parametrize('growth', [1.0])
 def test_it_follows_what_moves_and_grows(growth):
   """Even with random weights."""
   tracker, variables = prepared(levels=9, level_side=32, bump=0.07)

@@ -295,6 +295,80 @@ def with_restarts(
   return Restarted(boxes, overlaps, tuple(starts), tuple(failures))
 
 
+def ranking_quality(scores: np.ndarray, labels: np.ndarray) -> float:
+  """The area under the receiver operating characteristic (AUROC).
+
+  The probability that a random positive has a larger score than a random
+  negative; a tie counts half.
+
+  Args:
+    scores: f64[N].
+    labels: bool[N]. NaN unless there are both kinds.
+  """
+  scores, labels = np.asarray(scores, float), np.asarray(labels, bool)
+  positives, negatives = scores[labels], np.sort(scores[~labels])
+  if not len(positives) or not len(negatives):
+    return float('nan')
+  below = np.searchsorted(negatives, positives, side='left')
+  up_to = np.searchsorted(negatives, positives, side='right')
+  return float((below + up_to).mean() / 2 / len(negatives))
+
+
+def calibration_error(
+  probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> float:
+  """The expected calibration error (Guo et al. 2017), bins of equal width.
+
+  The mean difference between the probability that is stated and the share of
+  positives, over the bins, weighted by their number of examples.
+
+  Args:
+    probabilities: f64[N], from 0 to 1.
+    labels: bool[N].
+    bins: number of bins.
+  """
+  probabilities = np.asarray(probabilities, float)
+  index = np.minimum((probabilities * bins).astype(int), bins - 1)
+  counts = np.bincount(index, minlength=bins)
+  stated = np.bincount(index, probabilities, minlength=bins)
+  true = np.bincount(index, np.asarray(labels, float), minlength=bins)
+  return float(np.abs(stated - true).sum() / counts.sum())
+
+
+def certainty_scores(
+  probabilities: Sequence[np.ndarray],
+  overlaps: Sequence[np.ndarray],
+  hidden: Sequence[np.ndarray],
+  on_target: float,
+) -> dict[str, float]:
+  """Scores of the probabilities that boxes are on their targets.
+
+  The first frames, in which the box is given, do not count.
+
+  Args:
+    probabilities: for each sequence f64[T].
+    overlaps: for each sequence f64[T], of the box with the true one.
+    hidden: for each sequence bool[T], the target is not visible.
+    on_target: a box with a larger overlap is on a visible target.
+
+  Returns:
+    'certainty/auroc' (of boxes on the target), 'certainty/auroc_hidden' (of
+    visible targets, wherever the box is), 'certainty/calibration_error' and
+    'certainty/brier', the mean squared error.
+  """
+  stated, overlaps, hidden = (
+    np.concatenate([np.asarray(x)[1:] for x in parts])
+    for parts in (probabilities, overlaps, hidden)
+  )
+  right = (overlaps > on_target) & ~hidden
+  return {
+    'certainty/auroc': ranking_quality(stated, right),
+    'certainty/auroc_hidden': ranking_quality(stated, ~hidden),
+    'certainty/calibration_error': calibration_error(stated, right),
+    'certainty/brier': float(((stated - right) ** 2).mean()),
+  }
+
+
 def _area(boxes: np.ndarray) -> np.ndarray:
   """Areas of boxes f64[..., 4] -> f64[...]; 0 if empty or NaN."""
   sides = np.where(np.isfinite(boxes).all(axis=-1)[..., None], boxes, 0)

@@ -22,6 +22,7 @@ which has seen SYNTHETIC clips alone.
 
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -36,23 +37,44 @@ from training import optimizers
 from training import parallel
 from training import released
 from video.tracking import clips
+from video.tracking import correlation
 from video.tracking import evaluation
 from video.tracking import examples
 from video.tracking import inference
 from video.tracking import losses
-from video.tracking import model
 from video.tracking import sequences
+from vision import pretrained
 
 
 def initial_variables(
-  tracker: model.Tracker, example: batching.Example, seed: int
+  tracker: inference.Network,
+  example: batching.Example,
+  config: ml_collections.ConfigDict,
 ) -> Any:
-  """Initial parameters."""
-  return jax.jit(tracker.init)(
-    jax.random.key(seed),
-    example['frames'][None, :2],
-    example['boxes'][None, :2],
+  """Initial variables, with those of `encoder_weights` if it is set."""
+  boxes = example['boxes'][None, :2]
+  if isinstance(tracker, correlation.Tracker):
+    boxes = boxes[:, 0]
+  encoder = {}
+  if config.encoder_weights:
+    # Before the work: the file may be absent, or of another depth.
+    encoder = pretrained.load(config.encoder_weights, tracker.depth)
+  variables = jax.jit(tracker.init)(
+    jax.random.key(config.seed), example['frames'][None, :2], boxes
   )
+  return {
+    name: {**tree, 'encoder': _part(encoder[name], tree['encoder'])}
+    if name in encoder
+    else tree
+    for name, tree in variables.items()
+  }
+
+
+def _part(tree: Any, like: Any) -> Any:
+  """The part of nested variables that another tree has, too."""
+  if not isinstance(like, Mapping):
+    return tree
+  return {name: _part(tree[name], branch) for name, branch in like.items()}
 
 
 def train_and_evaluate(
@@ -82,10 +104,15 @@ def train_and_evaluate(
   )
   example = examples.evaluation(training[0])
   state = parallel.create_state(
-    initial_variables(tracker, example, config.seed), optimizer
+    initial_variables(tracker, example, config),
+    optimizer,
+    frozen=tracker.frozen,
   )
   train_step = parallel.train_step(
-    losses.create(tracker, config), losses.counts, optimizer
+    losses.create(tracker, config),
+    losses.counts,
+    optimizer,
+    frozen=tracker.frozen,
   )
   evaluate = evaluation.Evaluator(
     validation, tracker, batch_size=config.eval_batch_size

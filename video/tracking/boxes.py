@@ -52,6 +52,17 @@ def keep_inside(box: jax.Array, height: int, width: int) -> jax.Array:
   return jnp.concatenate([centre - size / 2, size], axis=-1)
 
 
+def overlap(first: jax.Array, second: jax.Array) -> jax.Array:
+  """Intersection over union: f32[..., 4] twice -> f32[...]; 0 if empty."""
+  low = jnp.maximum(first[..., :2], second[..., :2])
+  high = jnp.minimum(
+    first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:]
+  )
+  common = jnp.prod(jnp.maximum(high - low, 0.0), axis=-1)
+  areas = [jnp.prod(box[..., 2:], axis=-1) for box in (first, second)]
+  return common / jnp.maximum(sum(areas) - common, 1e-6)
+
+
 def search_boxes(boxes: jax.Array) -> jax.Array:
   """The search box of each frame: f32[B, T, 4] -> f32[B, T, 4].
 

@@ -34,6 +34,7 @@ the pyramid.
 
 import math
 from typing import Any
+from typing import ClassVar
 
 import flax
 import jax
@@ -136,6 +137,7 @@ class Tracker(nn.Module):
   size_rate: float = 0.02
   features: int = 32
   dtype: Any = jnp.float32
+  frozen: ClassVar[tuple[str, ...]] = ('encoder/',)  # Not trained further.
 
   def setup(self):
     """Declares the layers."""

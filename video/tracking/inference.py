@@ -31,7 +31,7 @@ from video.tracking import windows
 Network = model.Tracker | correlation.Tracker
 
 # Name -> network.
-KINDS = {'regression': model.Tracker, 'correlation': correlation.Tracker}
+TRACKERS = {'regression': model.Tracker, 'correlation': correlation.Tracker}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Trained:
 
 
 def create(config: ml_collections.ConfigDict) -> Network:
-  """The network of a config: `model.kind`, or without it a regression."""
+  """The network of a config."""
   fields = {
     # JSON has no tuples.
     name: tuple(value) if isinstance(value, list) else value
     for name, value in config.model.to_dict().items()
   }
-  return KINDS[fields.pop('kind', 'regression')](**fields)
+  return TRACKERS[config.tracker](**fields)
 
 
 def restore(workdir: str | os.PathLike) -> Trained:

@@ -11,6 +11,7 @@ crop, D features of a pair.
 
 import functools
 from typing import Any
+from typing import ClassVar
 
 import flax
 import jax
@@ -73,6 +74,7 @@ class Tracker(nn.Module):
   reset_every: int = 0
   zero_state: bool = False
   dtype: Any = jnp.float32
+  frozen: ClassVar[tuple[str, ...]] = ()  # Parameters that are not trained.
 
   def setup(self):
     """Declares the layers."""
