@@ -70,7 +70,7 @@ def filtered(tracker, variables, firsts, second, box=BOX):
   def run(tracker, firsts, second):
     targets = tracker._spectrum(firsts)[None]
     filters = tracker._solve(
-      jnp.zeros_like(second),
+      jnp.zeros(jnp.moveaxis(second, 3, 1).shape),
       targets,
       jnp.asarray(box)[None],
       tracker.first_iterations,

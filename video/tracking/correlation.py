@@ -87,8 +87,8 @@ class State:
 class Carry:
   """The recurrent part of a state."""
 
-  targets: jax.Array  # c64[B, K, N, M, C], spectra of the target.
-  filter: jax.Array  # f32[B, N, N, C].
+  targets: jax.Array  # c64[B, K, C, N, M], spectra of the target.
+  filter: jax.Array  # f32[B, C, N, N].
   size: Filter  # c64[B, L // 2 + 1, D], D features of a level.
   offset: jax.Array  # f32[B, C], subtracted from the features.
   factor: jax.Array  # f32[B, C], multiplies the features.
@@ -208,7 +208,10 @@ class Tracker(nn.Module):
     )
     targets = jnp.repeat(target[:, None], len(self.rates), axis=1)
     filters = self._solve(
-      jnp.zeros_like(raw), targets, box, self.first_iterations
+      jnp.zeros(jnp.moveaxis(raw, 3, 1).shape),
+      targets,
+      box,
+      self.first_iterations,
     )
     zero = jnp.zeros((batch, 2))
     levels = self._levels(crop, zero, box)
@@ -340,18 +343,18 @@ class Tracker(nn.Module):
     return jax.lax.stop_gradient(maps)
 
   def _spectrum(self, maps: jax.Array) -> jax.Array:
-    """Windowed and transformed: f32[B, N, N, C] -> c64[B, N, N // 2 + 1, C]."""
+    """Windowed and transformed: f32[B, N, N, C] -> c64[B, C, N, M]."""
     window = np.hanning(maps.shape[1] + 2)[1:-1].astype(np.float32)
     window = window[:, None] * window / math.sqrt(maps.shape[3])
-    return jnp.fft.rfft2(maps * window[..., None], axes=(1, 2))
+    return jnp.fft.rfft2(jnp.moveaxis(maps, 3, 1) * window)
 
   # The filter of positions.
 
   def _wanted(self, side: int) -> jax.Array:
-    """The spectrum of the wanted answer, a bump: f32[N, N // 2 + 1, 1]."""
+    """The spectrum of the wanted answer, a bump: f32[N, M]."""
     deviation = self.bump * side / self.context
     line = _bump(side, jnp.zeros(1), deviation)[0]
-    return jnp.fft.rfft2(line[:, None] * line).real[..., None]
+    return jnp.fft.rfft2(line[:, None] * line).real
 
   def _solve(
     self, filters: jax.Array, targets: jax.Array, box: jax.Array, count: int
@@ -359,24 +362,23 @@ class Tracker(nn.Module):
     """Leads the filter on, by `count` steps of conjugate gradients.
 
     Args:
-      filters: f32[B, N, N, C], from which it starts.
-      targets: c64[B, K, N, M, C], spectra of the region around the target.
+      filters: f32[B, C, N, N], from which it starts.
+      targets: c64[B, K, C, N, M], spectra of the region around the target.
       box: f32[B, 4], of the target in that region.
       count: number of steps.
 
     Returns:
-      f32[B, N, N, C], zero outside of the box.
+      f32[B, C, N, N], zero outside of the box.
     """
-    side = filters.shape[1]
-    support = self._support(side, box)[..., None]
+    side = filters.shape[-1]
+    support = self._support(side, box)[:, None]
 
     def back(spectrum):
-      maps = jnp.fft.irfft2(spectrum, (side, side), axes=(1, 2))
-      return support * maps
+      return support * jnp.fft.irfft2(spectrum, (side, side))
 
     def normal(filters):
-      spectrum = jnp.fft.rfft2(filters, axes=(1, 2))[:, None]
-      answers = jnp.sum(jnp.conj(targets) * spectrum, axis=-1, keepdims=True)
+      spectrum = jnp.fft.rfft2(filters)[:, None]
+      answers = jnp.sum(jnp.conj(targets) * spectrum, axis=2, keepdims=True)
       return back(jnp.mean(targets * answers, axis=1)) + self.ridge * filters
 
     def product(x, y):
@@ -410,12 +412,10 @@ class Tracker(nn.Module):
   def _answer(self, filters: jax.Array, spectrum: jax.Array) -> jax.Array:
     """The filter's answer at every shift: f32[B, N, N], 0 in front.
 
-    f32[B, N, N, C], c64[B, N, M, C].
+    f32[B, C, N, N], c64[B, C, N, M].
     """
-    filters = jnp.fft.rfft2(filters, axes=(1, 2))
-    return jnp.fft.irfft2(
-      jnp.sum(jnp.conj(filters) * spectrum, axis=-1), (filters.shape[1],) * 2
-    )
+    product = jnp.conj(jnp.fft.rfft2(filters)) * spectrum
+    return jnp.fft.irfft2(product.sum(axis=1), filters.shape[2:])
 
   # The filter of sizes.
 
@@ -561,11 +561,11 @@ def _peak(answer: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _delay(spectrum: jax.Array, shift: jax.Array) -> jax.Array:
   """Moves maps by `shift` f32[B, 2] (x, y) cells on a circle, smoothly."""
-  side = spectrum.shape[1]
+  side = spectrum.shape[2]
   rows = np.fft.fftfreq(side)[:, None].astype(np.float32)
   columns = np.fft.rfftfreq(side).astype(np.float32)
   cycles = rows * shift[:, 1, None, None] + columns * shift[:, 0, None, None]
-  return spectrum * jnp.exp(-2j * np.pi * cycles)[..., None]
+  return spectrum * jnp.exp(-2j * np.pi * cycles)[:, None]
 
 
 def _shift(maps: jax.Array, shift: jax.Array) -> jax.Array:
