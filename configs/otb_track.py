@@ -36,7 +36,7 @@ from configs import common
 def _correlation(config):
   config.data.tracks = ml_collections.config_dict.placeholder(str)
   config.data.recorded = 0.25
-  config.data.sequences = dict(train=20000, validation=48, test=48)
+  config.data.sequences = dict(train=20000, validation=32, test=48)
   config.data.num_frames = 24
   config.data.height = 160
   config.data.width = 224
@@ -46,20 +46,23 @@ def _correlation(config):
     strides=(1,),
     side=128,
     context=4.0,
-    rates=(0.0, 0.02),
+    iterations=2,
+    rates=(0.0, 0.02, 0.1),
+    levels=7,
+    ratio=1.03,
     features=32,
   )
   config.self_feeding = dict(start=0, ramp=0, max_share=0.0)
   config.optimizer = common.optimizer(
-    learning_rate=3e-3, warmup_steps=20, weight_decay=1e-4, clip_norm=1.0
+    learning_rate=1e-2, warmup_steps=10, weight_decay=1e-4, clip_norm=1.0
   )
   config.best_metric = 'certainty/auroc'
-  config.batch_size = 8
-  config.num_steps = 400
+  config.batch_size = 4
+  config.num_steps = 150
   config.eval_batch_size = 8
   config.log_every = 10
   config.eval_every = 50
-  config.checkpoint_every = 25
+  config.checkpoint_every = 10
 
 
 def _re3(config):

@@ -9,42 +9,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from video import metrics
 from video.tracking import baselines
 from video.tracking import correlation
 from video.tracking import inference
 
-SMALL = dict(depth=10, side=64, level_side=16, levels=5, features=4)
+SMALL = dict(depth=10, side=64, level_side=16, context=3.0, features=4)
 HEIGHT, WIDTH = 90, 120
 BOX = np.array([40, 30, 20, 16], np.float32)
 
 
-def clip(num_frames=8, seed=0, step=(3, 2), growth=1.0):
-  """Noise of large grains that moves over another: frames, true boxes."""
+def clip(num_frames=8, seed=0, step=(3, 2)):
+  """A bright patch moves over a dim background: frames, true boxes."""
   rng = np.random.default_rng(seed)
 
-  def grains(height, width):
-    coarse = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3))
-    return coarse.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
+  def smooth(height, width, low, high):
+    coarse = rng.integers(low, high, (height // 6 + 2, width // 6 + 2, 3))
+    image = Image.fromarray(coarse.astype(np.uint8))
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
-  background = grains(HEIGHT, WIDTH)
-  patch = grains(64, 80)
+  background = smooth(HEIGHT, WIDTH, 90, 150)
+  patch = smooth(*map(int, BOX[:1:-1]), 0, 256)
   frames, boxes = [], []
   for t in range(num_frames):
-    x, y, w, h = BOX
-    box = np.array([x + step[0] * t, y + step[1] * t, w, h])
-    box[2:] *= growth**t
+    corner = tuple(int(x) for x in BOX[:2] + t * np.array(step))
     frame = background.copy()
-    left, top, width, height = np.rint(box).astype(int)
-    rows = np.arange(height) * 64 // height
-    columns = np.arange(width) * 80 // width
-    seen = patch[rows][:, columns]
-    view = frame[top : top + height, left : left + width]
-    view[:] = seen[: len(view), : view.shape[1]]
-    frames.append(frame)
-    boxes.append((left, top, width, height))
-  return np.stack(frames).astype(np.uint8), np.array(boxes, np.float32)
+    frame.paste(patch, corner)
+    frames.append(np.asarray(frame))
+    boxes.append((*corner, *BOX[2:]))
+  return np.stack(frames), np.array(boxes, np.float32)
 
 
 @functools.cache
@@ -58,10 +53,10 @@ def prepared(**changes):
   return tracker, variables
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames='method')
 def apply(tracker, variables, *args, method):
-  return jax.jit(functools.partial(tracker.apply, method=method))(
-    variables, *args
-  )
+  """Compiled once for equal trackers."""
+  return tracker.apply(variables, *args, method=method)
 
 
 def filtered(tracker, variables, firsts, second, box=BOX):
@@ -181,61 +176,43 @@ def test_what_is_shifted_is_in_the_centre():
   np.testing.assert_array_equal(moved[:, 4, 0], moved[:, 3, 0])
 
 
-@pytest.mark.parametrize('growth', [1.0])
-def test_it_follows_what_moves_and_grows(growth):
+def test_it_follows_what_moves():
   """Even with random weights."""
-  tracker, variables = prepared(levels=9, level_side=32, bump=0.07)
-  frames, truth = clip(12, step=(2, 1), growth=growth)
-  boxes = apply(
-    tracker, variables, frames[None], truth[None, 0], method='follow'
-  )[0]
+  tracker, variables = prepared()
+  pairs = zip(clip(8), clip(8, 1, (-2, 1)), strict=True)
+  frames, truth = (np.stack(x) for x in pairs)
+  boxes, _ = apply(
+    tracker, variables, frames, truth[:, 0], method='follow_with_certainty'
+  )
   overlaps = metrics.overlap(boxes, truth)
-  assert overlaps.mean() > 0.7, overlaps
-  still = metrics.overlap(np.broadcast_to(truth[0], truth.shape), truth)
-  assert overlaps[-1] > still[-1] + 0.2
+  assert overlaps.min() > 0.8, overlaps
 
 
 def test_streams_equal_clips():
-  """Window by window, as frame by frame, as all frames in one program."""
+  """Window by window, as frame by frame, as all frames in one program.
+
+  Targets that are followed together do not depend on one another.
+  """
   tracker, variables = prepared()
-  frames, truth = clip(8)
+  frames, truth = (
+    np.stack(x) for x in zip(clip(8), clip(8, 1, (-2, 1)), strict=True)
+  )
   boxes, logits = apply(
-    tracker,
-    variables,
-    frames[None],
-    truth[None, 0],
-    method='follow_with_certainty',
+    tracker, variables, frames, truth[:, 0], method='follow_with_certainty'
   )
-  state = apply(
-    tracker, variables, frames[None, 0], truth[None, 0], method='start'
-  )
+  state = apply(tracker, variables, frames[:, 0], truth[:, 0], method='start')
   for t in range(1, 8):
-    state, box = apply(
-      tracker, variables, state, frames[None, t], method='step'
-    )
-    np.testing.assert_allclose(box[0], boxes[0, t], rtol=1e-4, atol=1e-2)
+    state, box = apply(tracker, variables, state, frames[:, t], method='step')
+    np.testing.assert_allclose(box, boxes[:, t], rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(state.certainty, logits[:, t], atol=1e-2)
   live = inference.Tracker(tracker, variables, longest_side=WIDTH)
-  stream = live.start(frames[0], truth[0])
-  for t in range(1, 8):
-    stream, box = live.step(stream, frames[t])
-    np.testing.assert_allclose(box, boxes[0, t], rtol=1e-4, atol=1e-2)
-    expected = 1 / (1 + np.exp(-logits[0, t]))
-    assert stream.certainty == pytest.approx(expected, abs=1e-3)
-
-
-def test_targets_do_not_depend_on_those_beside_them():
-  tracker, variables = prepared()
-  frames, truth = (np.stack(x) for x in zip(clip(5), clip(5, 1), strict=True))
-  together = apply(tracker, variables, frames, truth[:, 0], method='follow')
   for i in range(2):
-    alone = apply(
-      tracker,
-      variables,
-      frames[i : i + 1],
-      truth[i : i + 1, 0],
-      method='follow',
-    )
-    np.testing.assert_allclose(together[i], alone[0], rtol=1e-4, atol=1e-2)
+    stream = live.start(frames[i, 0], truth[i, 0])
+    for t in range(1, 8):
+      stream, box = live.step(stream, frames[i, t])
+      np.testing.assert_allclose(box, boxes[i, t], rtol=1e-4, atol=1e-2)
+      expected = 1 / (1 + np.exp(-logits[i, t]))
+      assert stream.certainty == pytest.approx(expected, abs=1e-3)
 
 
 def test_doubt_slows_the_filters_down():
@@ -276,4 +253,4 @@ def test_the_live_tracker_follows_frames_of_any_size():
   live = inference.Tracker(tracker, variables, longest_side=WIDTH)
   boxes = baselines.follow(live, large, truth[0] * 2)
   expected = baselines.follow(live, frames, truth[0])
-  np.testing.assert_allclose(boxes, expected * 2, rtol=1e-3, atol=0.1)
+  np.testing.assert_allclose(boxes, expected * 2, atol=1.0)
