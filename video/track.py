@@ -190,8 +190,8 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
   output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
   boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
   boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
-  boxes = clips.follow(inference.load(workdir), path, box, output)
-  clips.write_boxes(boxes_path, path, boxes)
+  found = clips.follow(inference.load(workdir), path, box, output)
+  clips.write_boxes(boxes_path, path, found)
   print(output)
   print(boxes_path)
   return 0
