@@ -323,3 +323,47 @@ def test_scores_of_struck_are_those_that_the_benchmark_published(shared):
   expected = float(published['STRUCK']['these_15_without_Tiger1'])
   assert len(means) == 14
   assert np.mean(means) == pytest.approx(expected, abs=1e-4)
+
+
+# Certainty of a tracker.
+
+
+def test_ranking_quality_counts_pairs_in_order():
+  scores = [0.1, 0.4, 0.4, 0.8]
+  labels = [False, False, True, True]
+  # Pairs: (0.4, 0.1), (0.8, 0.1), (0.8, 0.4) in order; (0.4, 0.4) a tie.
+  assert metrics.ranking_quality(scores, labels) == 3.5 / 4
+  assert metrics.ranking_quality(np.negative(scores), labels) == 0.5 / 4
+  assert np.isnan(metrics.ranking_quality(scores, [True] * 4))
+  rng = np.random.default_rng(0)
+  scores, labels = rng.integers(0, 9, 50), rng.random(50) < 0.4
+  pairs = [
+    (x > y) + (x == y) / 2 for x in scores[labels] for y in scores[~labels]
+  ]
+  assert metrics.ranking_quality(scores, labels) == pytest.approx(
+    np.mean(pairs)
+  )
+
+
+def test_the_calibration_error_is_a_mean_over_bins():
+  stated = [0.05, 0.05, 0.92, 0.98, 1.0]
+  labels = [False, True, True, True, False]
+  expected = (abs(0.1 - 1) + abs(2.9 - 2)) / 5
+  assert metrics.calibration_error(stated, labels) == pytest.approx(expected)
+  rng = np.random.default_rng(0)
+  stated = rng.random(20_000)
+  right = rng.random(20_000) < stated
+  assert metrics.calibration_error(stated, right) < 0.02
+  assert metrics.calibration_error(stated**4, right) > 0.2
+
+
+def test_certainty_is_scored_without_the_first_frames():
+  stated = [np.array([0.0, 0.9, 0.2]), np.array([0.0, 0.6])]
+  overlaps = [np.array([1.0, 0.8, 0.7]), np.array([1.0, 0.1])]
+  hidden = [np.array([False, False, True]), np.array([False, False])]
+  found = metrics.certainty_scores(stated, overlaps, hidden, 0.3)
+  # On the target: 0.9 alone. Visible: 0.9 and 0.6.
+  assert found['certainty/auroc'] == 1
+  assert found['certainty/auroc_hidden'] == 1
+  expected = (0.1**2 + 0.2**2 + 0.6**2) / 3
+  assert found['certainty/brier'] == pytest.approx(expected)

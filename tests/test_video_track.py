@@ -129,6 +129,7 @@ def results(workdir):
   entries = json.loads((workdir / 'results.json').read_text())
   for entry in entries.values():
     del entry['evaluation_seconds'], entry['training_seconds']
+    entry.pop('frames_per_cpu_second', None)
   return entries
 
 

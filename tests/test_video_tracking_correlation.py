@@ -1,20 +1,29 @@
 """The tracker on correlation filters: filters, state, streaming.
 
-The encoder's weights are random; what is equal is equal for all.
+The encoder's weights are random; what is equal is equal for all. A small config
+is trained for a few steps.
 """
 
+import csv
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from PIL import Image
 
+from configs import otb_track
 from video import metrics
+from video import track
 from video.tracking import baselines
 from video.tracking import correlation
+from video.tracking import examples
 from video.tracking import inference
+from video.tracking import recorded
 
 SMALL = dict(depth=10, side=64, level_side=16, context=3.0, features=4)
 HEIGHT, WIDTH = 90, 120
@@ -254,3 +263,138 @@ def test_the_live_tracker_follows_frames_of_any_size():
   boxes = baselines.follow(live, large, truth[0] * 2)
   expected = baselines.follow(live, frames, truth[0])
   np.testing.assert_allclose(boxes, expected * 2, atol=1.0)
+
+
+# Training of the certainty.
+
+
+def write_sequences(directory, count=4, length=9):
+  for i in range(count):
+    frames, boxes = clip(length, i, (2 - i, 1))
+    folder = directory / f'S{i}' / 'img'
+    folder.mkdir(parents=True)
+    for t, frame in enumerate(frames, 1):
+      Image.fromarray(frame).save(folder / f'{t:04d}.png')
+    boxes[3] = 0  # Hidden.
+    lines = (','.join(map(str, box + (1, 1, 0, 0))) for box in boxes)
+    lines = ['0,0,0,0' if t == 3 else line for t, line in enumerate(lines)]
+    (folder.parent / 'groundtruth_rect.txt').write_text('\n'.join(lines))
+  return directory
+
+
+def small(directory, **fields):
+  config = otb_track.get_config()
+  config.update_from_flattened_dict(
+    {
+      'data.tracks': str(directory),
+      'data.recorded': 0.5,
+      'data.sequences': dict(train=8, validation=4, test=2),
+      'data.num_frames': 5,
+      'data.height': 48,
+      'data.width': 64,
+      'model': SMALL,
+      'batch_size': 2,
+      'num_steps': 4,
+      'eval_batch_size': 4,
+      'log_every': 2,
+      'checkpoint_every': 2,
+      'eval_every': 2,
+      'best_metric': 'success_auc',  # All may be on the target.
+      **fields,
+    }
+  )
+  return config
+
+
+def test_recorded_clips_show_what_the_sequences_do(tmp_path):
+  """The target is where the boxes say, in a part of the frames, resized."""
+  directory = write_sequences(tmp_path)
+  shape = dict(num_frames=4, height=60, width=80)
+  clips = recorded.RecordedClips(directory, 'train', **shape)
+  seen = set()
+  for index in range(12):
+    record = clips.read(index)
+    again = recorded.RecordedClips(directory, 'train', **shape).read(index)
+    np.testing.assert_array_equal(record['frames'], again['frames'])
+    assert record['frames'].shape == (4, 60, 80, 3)
+    name = record['id'].split('-')[-1]
+    seen.add(name)
+    assert not record['hidden'][0]
+    np.testing.assert_array_equal(record['boxes'][record['hidden']], 0)
+    # The patch looks the same wherever it is.
+    patches = []
+    for box, frame in zip(
+      record['boxes'][~record['hidden']],
+      record['frames'][~record['hidden']],
+      strict=True,
+    ):
+      x, y, width, height = box
+      assert -1 <= x and x + width <= 81 and -1 <= y and y + height <= 61
+      image = Image.fromarray(frame).resize(
+        (8, 8), Image.Resampling.BILINEAR, box=(x, y, x + width, y + height)
+      )
+      patches.append(np.asarray(image, float))
+    for patch in patches[1:]:
+      assert np.abs(patch - patches[0]).mean() < 12
+  # One of four is held out.
+  assert seen == {'S0', 'S1', 'S2'}
+  held_out = recorded.RecordedClips(directory, 'validation', **shape)
+  assert {held_out.read(i)['id'].split('-')[-1] for i in range(4)} == {'S3'}
+
+
+def test_some_generated_sequences_are_replaced(tmp_path):
+  config = small(write_sequences(tmp_path))
+  ids = [record['id'] for record in examples.open_split(config, 'train')]
+  assert len(ids) == 8
+  assert [i for i, name in enumerate(ids) if name.count('-') > 1] == [
+    1,
+    3,
+    5,
+    7,
+  ]
+  ids = [record['id'] for record in examples.open_split(config, 'test')]
+  assert ids == ['test-000000', 'test-000001']
+
+
+def test_a_tracker_is_trained_scored_and_used(tmp_path, capsys):
+  """Only its certainty changes. A clip has its certainty beside its boxes."""
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+  directory = write_sequences(tmp_path / 'tracks')
+  config = small(directory, sequences=str(directory / 'S1'))
+  workdir = tmp_path / 'run'
+  track.train_and_evaluate(config, workdir)
+  entries = json.loads((workdir / 'results.json').read_text())
+  assert 'first_frame_kept' in entries['test']['others']
+  entry = entries['sequences']
+  assert set(entry['certainty']) == {
+    *('certainty/auroc', 'certainty/auroc_hidden'),
+    *('certainty/calibration_error', 'certainty/brier'),
+  }
+  saved = (workdir / 'results/sequences/S1.json').read_text()
+  assert len(json.loads(saved)['certainty']) == 9
+  assert entry['frames_per_cpu_second'] > 0
+  trained = inference.restore(workdir)
+  example = examples.evaluation(examples.open_split(config, 'train')[0])
+  start = track.initial_variables(trained.network, example, config)
+  changed = jax.tree.map(
+    lambda x, y: not np.array_equal(x, y), start, trained.variables
+  )
+  assert not any(jax.tree.leaves(changed['params'].pop('encoder')))
+  assert not any(jax.tree.leaves(changed['batch_stats']))
+  assert all(jax.tree.leaves(changed['params']['certainty']))
+  frames, boxes = clip(5, 1, (1, 1))
+  np.save(tmp_path / 'clip.npy', frames)
+  box = ','.join(str(x) for x in boxes[0])
+  with flagsaver.flagsaver(
+    (track._BOX, box), (track._OUTPUT, str(tmp_path / 'out.png'))
+  ):
+    assert track.use(workdir, [str(tmp_path / 'clip.npy')]) == 0
+  with (tmp_path / 'out.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  live = inference.load(workdir)
+  state = live.start(frames[0], boxes[0])
+  for t, row in enumerate(rows):
+    if t:
+      state, _ = live.step(state, frames[t])
+    assert float(row['certainty']) == pytest.approx(state.certainty, abs=1e-3)
