@@ -11,6 +11,12 @@ BIN := $(VENV)/bin
 DEMO ?= runs/demo
 DEMO_SKETCH ?= runs/demo-sketch
 STUDIO ?=
+# Of `make flickr8k`: a directory with images/, Flickr8k.token.txt and the three
+# lists, weights of a ResNet-50, a model of configs/flickr8k.py.
+FLICKR8K ?= Flickr8k
+RESNET50 ?= resnet50.safetensors
+CAPTIONER ?= soft
+FLICKR8K_RUNS ?= runs/flickr8k
 TABLES ?= runs/tables
 # The longest first, so that both cores end at about the same time. Leave
 # VIDEO_ROWS empty to train all rows of the tables.
@@ -23,10 +29,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-sketch studio video test test-quick test-slow torture lint bench
+.PHONY: help demo demo-sketch flickr8k studio video test test-quick test-slow torture lint bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' \
 	  $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "For another model: make studio STUDIO='--workdir=runs/dog'"
@@ -55,6 +61,34 @@ demo-sketch: $(VENV)/current ## Train Sketch-RNN on Kanji; draw with it
 	@echo '  $(BIN)/python -m sketch_rnn.sample sample --count=40' \
 	  '--workdir=$(DEMO_SKETCH) --output=$(DEMO_SKETCH)/samples'
 	@echo "  make studio STUDIO='--workdir=$(DEMO_SKETCH)'"
+
+# By cross-entropy, then self-critically. The data set is prepared once, and a
+# training that was stopped goes on.
+FLICKR8K_DATA := $(FLICKR8K_RUNS)/data
+FLICKR8K_PREPARED := $(FLICKR8K_DATA)/captioned_images/flickr8k/1.0.0/dataset_info.json
+FLICKR8K_SETTINGS = --config.data.data_dir=$(FLICKR8K_DATA) \
+  --config.encoder_weights=$(RESNET50)
+
+$(FLICKR8K_PREPARED): | $(VENV)/current
+	@test -e $(FLICKR8K)/Flickr8k.token.txt && test -d $(FLICKR8K)/images \
+	  && test -e $(RESNET50) || { printf '%s\n' \
+	  'FLICKR8K=$(FLICKR8K) must have images/, Flickr8k.token.txt and' \
+	  'Flickr_8k.{train,dev,test}Images.txt: its authors give them on request,' \
+	  'see docs/data.md. RESNET50=$(RESNET50) must be a ResNet-50 in' \
+	  "torchvision's naming, such as timm/resnet50.tv_in1k of the Hugging Face" \
+	  'hub: make flickr8k FLICKR8K=DIR RESNET50=FILE'; exit 1; }
+	$(BIN)/python scripts/prepare_captions.py --name=flickr8k --skip_bad \
+	  --images=$(FLICKR8K)/images --captions=$(FLICKR8K)/Flickr8k.token.txt \
+	  --splits=$(FLICKR8K) --data_dir=$(FLICKR8K_DATA)
+
+flickr8k: $(VENV)/current $(FLICKR8K_PREPARED) ## Train a captioner of photographs on Flickr8k, open the page
+	$(BIN)/python -m captioning.main --config=configs/flickr8k.py:$(CAPTIONER) \
+	  --workdir=$(FLICKR8K_RUNS)/cross_entropy $(FLICKR8K_SETTINGS)
+	$(BIN)/python -m captioning.main \
+	  --config=configs/flickr8k.py:$(CAPTIONER)/self_critical \
+	  --config.start_from=$(FLICKR8K_RUNS)/cross_entropy \
+	  --workdir=$(FLICKR8K_RUNS)/self_critical $(FLICKR8K_SETTINGS)
+	$(BIN)/python -m demo --workdir=$(FLICKR8K_RUNS)/self_critical
 
 # What was compiled is kept: the second start is faster.
 studio: $(VENV)/current ## Serve a web page for drawing and captioning with released models

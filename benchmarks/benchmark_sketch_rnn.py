@@ -120,13 +120,13 @@ def make_ours() -> side_by_side.Side:
   import numpy as np
 
   from configs import sketch_sheep
-  from sketch_rnn import buckets
   from sketch_rnn import examples as examples_lib
   from sketch_rnn import generation
   from sketch_rnn import inference
   from sketch_rnn import losses
   from sketch_rnn import main
   from sketch_rnn import model as model_lib
+  from training import buckets
   from training import optimizers
   from training import parallel
 

@@ -4,7 +4,7 @@
 
 The tracker of configs/otb_track.py:re3 on frames of 360 x 240 and of 1280 x 720
 pixels, that of configs/occlusion_track.py on 64 x 64; the recogniser of
-configs/gesture_stream.py, and that of configs/utd_mhad.py, made to read
+configs/gesture_stream.py, and that of configs/skeletons.py, made to read
 forwards alone, on skeletons. One target or stream, frame by frame: from a frame
 on the host to a box, or to probabilities, on the host. Frames are noise and
 parameters random; the speed does not depend on them.
@@ -159,8 +159,9 @@ def make_ours() -> side_by_side.Side:
     return recogniser(GESTURES, config, images[0], images)
 
   def skeletons():
-    config = load('utd_mhad')
+    config = load('skeletons')
     config.model.bidirectional = False
+    config.model.distances = 0  # PyTorch's side has none.
     features = [
       (pixels / 127.5 - 1).astype(np.float32)
       for pixels in frames(SKELETONS, 3 * JOINTS)

@@ -30,7 +30,7 @@ def read(path: str | os.PathLike) -> dict[str, list[str]]:
   - .txt: lines `image<TAB>caption` or `image#0<TAB>caption`, or one caption a
     line, whose images are the numbers of their lines from 0.
 
-  Ids are text: 1 and "1" are one image.
+  Ids are text: 1, 1.0 and "1" are one image.
 
   Raises:
     OSError: the file cannot be read.
@@ -72,6 +72,8 @@ def _from_json(content: Any) -> Iterable[tuple[str, str]]:
       captions = [captions]
     if not isinstance(captions, list):
       raise ValueError(f'the captions of {key!r} are {captions!r}; {_FORMS}')
+    if not captions:
+      raise ValueError(f'image {str(key)!r} has no captions: leave it out')
     for caption in captions:
       yield str(key), _caption(caption)
 
@@ -91,8 +93,11 @@ def _caption(item: Any) -> str:
 
 def _field(item: dict[str, Any], names: Iterable[str]) -> str:
   for name in names:
-    if item.get(name) is not None:
-      return str(item[name])
+    value = item.get(name)
+    if isinstance(value, float) and value.is_integer():
+      value = int(value)  # As some programs write ids.
+    if value is not None:
+      return str(value)
   raise ValueError(
     f'{item!r} has none of the fields {", ".join(names)}; {_FORMS}'
   )
@@ -102,14 +107,15 @@ def _table(
   rows: list[tuple[int, list[str]]], delimiter: str
 ) -> Iterable[tuple[str, str]]:
   _, header = rows[0] if rows else (1, [])
-  names = [name.strip() for name in header]
+  names = [name.strip().lower() for name in header]
   columns = []
   for known in (_IDS, _CAPTIONS):
     column = next((name for name in known if name in names), None)
     if column is None:
       raise ValueError(
         f'the first line must name the columns, such as image_id{delimiter}'
-        f'caption, one of {", ".join(known)} among them, not {", ".join(names)}'
+        f'caption, one of {", ".join(known)} among them, not '
+        f'{", ".join(header)}'
       )
     columns.append(names.index(column))
   for number, row in rows[1:]:
@@ -119,11 +125,12 @@ def _table(
         ': put captions with commas between quotes'
       )
     key, caption = (row[column] for column in columns)
-    yield _NUMBER.sub('', key), caption
+    yield _NUMBER.sub('', key.strip()), caption
 
 
 def _lines(text: str) -> Iterable[tuple[str, str]]:
-  lines = text.splitlines()
+  # Unlike `splitlines` this leaves odd characters inside captions alone.
+  lines = text.removesuffix('\n').split('\n') if text else []
   tabs = {'\t' in line for line in lines if line.strip()}
   if len(tabs) > 1:
     raise ValueError(

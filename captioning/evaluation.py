@@ -60,7 +60,7 @@ def check_metric(config: ml_collections.ConfigDict):
 class Evaluation:
   """The scores and captions of one pass over a split."""
 
-  scores: dict[str, float]  # Corpus scores, `loss` and `perplexity`.
+  scores: dict[str, float]  # Corpus scores, `loss` and perplexities.
   captions: dict[str, list[vocabulary_lib.Caption]]  # By image, best first.
   per_image: dict[str, dict[str, float]]  # Scores of the best captions.
   absent: dict[str, str]  # Reasons of the scores that are missing.
@@ -114,7 +114,9 @@ class Evaluator:
       mask = tokens != vocabulary_lib.PAD_ID
       mask &= batch['mask'][:, None, None]
       costs = likelihood.cross_entropy(logits, tokens)
-      return likelihood.token_metrics(costs, logits, tokens, mask)
+      return likelihood.token_metrics(
+        costs, logits, tokens, mask, likelihood.SequenceMetrics
+      )
 
     self._measure = parallel.eval_step(measure)
     self._attend = inference.attention_step(captioners[0])
@@ -149,6 +151,9 @@ class Evaluator:
         strict=True,
       )
     )
+    # The geometric mean over captions of their perplexities (Tanti et al. 2018,
+    # section 4.3), where `perplexity` is that of all words.
+    caption_loss = tokens.pop('sequence_loss')
     texts = {i: found[0].text for i, found in captions.items()}
     result = metrics.score(
       self.references,
@@ -162,6 +167,7 @@ class Evaluator:
       **self._judged(texts),
       **tokens,
       'perplexity': float(jnp.exp(tokens['loss'])),
+      'caption_perplexity': float(np.exp(caption_loss)),
     }
     return Evaluation(
       scores,

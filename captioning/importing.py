@@ -49,7 +49,7 @@ _SEQUENCE = {
 }
 # Their decoders read the mean of all locations, before the map is pooled.
 _OF_THE_MEAN = ('show_tell', 'fc', 'newfc')
-_OF_REGIONS = ('updown', 'adaatt')
+_OF_REGIONS = ('updown', 'adaatt', 'adaattmo', 'show_attend_tell')
 _GRID = 14
 _TRAINING = '''"""Trains the captioner of this workdir on.
 
@@ -122,8 +122,9 @@ def load(
   try:
     decoder, inside = _split(contents)
     arrays, folded = published.fold_norm(pretrained.to_float32(decoder))
-    layout = published.find_layout(arrays)
-    sizes = published.check(layout, {k: x.shape for k, x in arrays.items()})
+    shapes = {name: x.shape for name, x in arrays.items()}
+    layout = published.find_layout(shapes)
+    sizes = published.check(layout, shapes)
   except ValueError as error:
     raise ValueError(f'{weights}: {error}') from error
   numbers, vocabulary = _read_words(words, layout, sizes['V'])
@@ -312,7 +313,7 @@ def _add_encoder(
   """Adds the ResNet to the variables, and its depth to the config."""
   if layout in _OF_REGIONS:
     raise ValueError(
-      f'{weights} is {layout}, which reads region features: pass '
+      f'{weights} is {layout}, which reads imported features: pass '
       '--regions=NAME of those that scripts/import_regions.py imported'
     )
   if encoder is None and inside is None:

@@ -37,6 +37,7 @@ from training import prediction
 from training import released
 from vision import images as images_lib
 from vision import networks
+from vision import pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,7 +335,7 @@ def restore(
   network = model.create(config, len(vocabulary), with_encoder=with_encoder)
   if with_encoder and config.cache_features:
     encoder = feature_cache.load_encoder(config, workdir)
-    variables = put_encoder(variables, encoder)
+    variables = pretrained.put_encoder(variables, encoder)
   return Trained(
     config, vocabulary, network, parallel.replicate(variables), step
   )
@@ -361,14 +362,6 @@ def check_ensemble(members: Sequence[Trained]):
 def encodes(config: ml_collections.ConfigDict) -> bool:
   """True if a run's network reads images, False if it reads features."""
   return not (config.cache_features or config.regions)
-
-
-def put_encoder(variables: Any, encoder: Any) -> Any:
-  """Adds the encoder's collections to the variables of a captioner."""
-  result = {name: dict(tree) for name, tree in variables.items()}
-  for name, tree in encoder.items():
-    result.setdefault(name, {})['encoder'] = tree
-  return result
 
 
 def encode_step(config: ml_collections.ConfigDict, encoder: Any) -> Callable:

@@ -23,6 +23,7 @@ from captioning import data
 from captioning import earlier
 from captioning import evaluation as evaluation_lib
 from captioning import inference
+from captioning import length_buckets
 from captioning import losses
 from captioning import model
 from captioning import records
@@ -30,7 +31,6 @@ from captioning import self_critical
 from captioning import vocabulary as vocabulary_lib
 from configs import schema
 from training import app
-from training import batching
 from training import checkpoints
 from training import loop
 from training import optimizers
@@ -85,9 +85,9 @@ def initial_variables(
     return jax.device_get(trained.variables)
   if captioner.encoder is None or not config.encoder_weights:
     return jax.jit(init)(key)
-  # Before the work: the file may be absent, or of another depth.
+  # Before the work: the file may be absent, or of another shape.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  return inference.put_encoder(jax.jit(init)(key), encoder)
+  return pretrained.put_encoder(jax.jit(init)(key), encoder)
 
 
 def show(
@@ -119,11 +119,8 @@ def train_and_evaluate(
   examples.vocabulary.constraints(config.decoding)  # Before features are made.
   training = records.open_split(config, workdir, 'train')
   validation = records.open_split(config, workdir, 'validation')
-  batches = batching.training_batches(
-    training,
-    examples.training,
-    batch_size=config.batch_size,
-    seed=config.seed,
+  batches = length_buckets.training_batches(
+    config, workdir, training, captions, examples
   )
 
   concepts, num_concepts = None, 0

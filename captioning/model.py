@@ -13,6 +13,7 @@ import ml_collections
 
 from captioning import adaptive
 from captioning import att2in
+from captioning import inject_merge
 from captioning import luong
 from captioning import show_and_tell
 from captioning import show_attend_tell
@@ -32,6 +33,7 @@ DECODERS = {
   'att2in': att2in.Att2in,
   'up_down': up_down.UpDown,
   'luong': luong.Luong,
+  'inject_merge': inject_merge.InjectMerge,
 }
 
 

@@ -1,8 +1,9 @@
 """Published captioners: their tensors in our parameters.
 
 Layouts are those of two repositories, whose weights are in circulation:
-self-critical.pytorch of Luo (ShowTell, FC, NewFC, Att2in, Att2in2, UpDown,
-AdaAtt) and a-PyTorch-Tutorial-to-Image-Captioning of Vinodababu. A mapping
+self-critical.pytorch of Luo, formerly ImageCaptioning.pytorch (ShowTell, FC,
+NewFC, ShowAttendTell, Att2in, Att2in2, UpDown, AdaAtt, AdaAttMO), and
+a-PyTorch-Tutorial-to-Image-Captioning of Vinodababu. A mapping
 takes `Weights` and returns the parameters of a decoder: transposed kernels,
 gates in our order, biases that are added anyway as their sum, less 1 in forget
 gates, where ours add it.
@@ -175,6 +176,28 @@ def fc(w: Weights) -> dict[str, Any]:
   return newfc(w, 'img_embed', 'core')
 
 
+def show_attend_tell(w: Weights) -> dict[str, Any]:
+  """ShowAttendTell; one layer starts memory and state, the LSTM has no bias."""
+  words = w.words('embed')
+  initial = w.dense('linear')
+  inputs = w.arrays['core.rnn.weight_ih_l0'].T
+  word, context = np.split(inputs, [words['embedding'].shape[1]])
+  return {
+    'words': words,
+    'init_state': {
+      name: np.concatenate([x, x], axis=-1) for name, x in initial.items()
+    },
+    'attend': {
+      'key_layers_0': w.dense('core.ctx2att', 'core.h2att'),
+      'query': {'kernel': w.kernel('core.h2att')},
+      'score': {'kernel': w.kernel('core.alpha_net')},
+    },
+    'cell': w.cell(word, w.arrays['core.rnn.weight_hh_l0'].T, None),
+    'context_gates': {'kernel': context},
+    'output': w.output(),
+  }
+
+
 def att2in(w: Weights, words: str = 'embed') -> dict[str, Any]:
   """Att2in; the bias of the query is one of all keys."""
   return {
@@ -232,12 +255,14 @@ def updown(w: Weights) -> dict[str, Any]:
   }
 
 
-def adaatt(w: Weights) -> dict[str, Any]:
+def adaatt(w: Weights, *, maxout: bool = False) -> dict[str, Any]:
   """AdaAtt; its gates are in the order i, f, o, g, the sentinel's apart."""
 
   def join(gates, of_sentinel):
-    i, f, o, g = np.split(gates, 4, axis=-1)
-    return np.concatenate([i, f, g, o, of_sentinel], axis=-1)
+    if not maxout:
+      i, f, o, g = np.split(gates, 4, axis=-1)
+      gates = np.concatenate([i, f, g, o], axis=-1)
+    return np.concatenate([gates, of_sentinel], axis=-1)
 
   def kernel(name, of_sentinel):
     lstm = 'core.lstm'
@@ -273,6 +298,11 @@ def adaatt(w: Weights) -> dict[str, Any]:
     'output_hidden': w.dense(f'{attention}.att2h'),
     'output': w.output(),
   }
+
+
+def adaattmo(w: Weights) -> dict[str, Any]:
+  """AdaAttMO, whose gates are in our order: i, f, o, g, g'."""
+  return adaatt(w, maxout=True)
 
 
 def tutorial(w: Weights) -> dict[str, Any]:
@@ -353,6 +383,23 @@ def _lstm(name: str, inputs: str, suffix: str = '', *, bias: bool = True):
   return shapes
 
 
+def _adaatt(gates: str) -> dict[str, str]:
+  """The tensors of AdaAtt, the LSTM of which has gates of this size."""
+  return {
+    **_RELU_WORDS,
+    'embed.0.weight': 'V H',
+    'fc_embed.0': 'H D',
+    'ctx2att': 'A H',
+    'core.attention.fr_embed': 'A H',
+    'core.attention.ho_embed': 'A H',
+    'core.attention.alpha_net': '1 A',
+    'core.lstm.w2h': f'{gates} H',
+    'core.lstm.v2h': f'{gates} H',
+    'core.lstm.h2h.0': f'{gates} H',
+    **{f'core.{name}': 'H H' for name in _SQUARE},
+  }
+
+
 LAYOUTS = {
   'show_tell': Layout(
     'show_and_tell',
@@ -372,6 +419,20 @@ LAYOUTS = {
     newfc,
     {**_WORDS, 'fc_embed': 'E D', '_core.i2h': '5H E', '_core.h2h': '5H H'},
     dict(image_bias=True, cell='maxout'),
+  ),
+  'show_attend_tell': Layout(
+    'show_attend_tell',
+    show_attend_tell,
+    {
+      **_WORDS,
+      'linear': 'H D',
+      'core.ctx2att': 'A D',
+      'core.h2att': 'A H',
+      'core.alpha_net': '1 A',
+      **_lstm('core.rnn', 'E+D', '_l0', bias=False),
+    },
+    dict(gate='none', init_layers=1, init_tanh=False, deep_output=False),
+    ours_alone=('cell/input/bias',),
   ),
   'att2in': Layout(
     'att2in',
@@ -398,22 +459,13 @@ LAYOUTS = {
     dict(attention_bias=True),
   ),
   'adaatt': Layout(
+    'adaptive', adaatt, _adaatt('4H'), dict(word_relu=True, cell_dropout=True)
+  ),
+  'adaattmo': Layout(
     'adaptive',
-    adaatt,
-    {
-      **_RELU_WORDS,
-      'embed.0.weight': 'V H',
-      'fc_embed.0': 'H D',
-      'ctx2att': 'A H',
-      'core.attention.fr_embed': 'A H',
-      'core.attention.ho_embed': 'A H',
-      'core.attention.alpha_net': '1 A',
-      'core.lstm.w2h': '4H H',
-      'core.lstm.v2h': '4H H',
-      'core.lstm.h2h.0': '4H H',
-      **{f'core.{name}': 'H H' for name in _SQUARE},
-    },
-    dict(word_relu=True, cell_dropout=True),
+    adaattmo,
+    _adaatt('5H'),
+    dict(word_relu=True, cell_dropout=True, cell='maxout'),
   ),
   'tutorial': Layout(
     'show_attend_tell',
@@ -479,14 +531,34 @@ def expected(shapes: Mapping[str, str]) -> dict[str, str]:
   return result
 
 
-def find_layout(names: Sequence[str]) -> str:
-  """The name of the layout that shares the most tensors."""
+def find_layout(shapes: Mapping[str, tuple[int, ...]]) -> str:
+  """The name of the layout that shares the most tensors, by name and shape."""
 
-  def differences(layout):
-    shapes = {**LAYOUTS[layout].shapes, **LAYOUTS[layout].unread}
-    return len(expected(shapes).keys() ^ {*names})
+  def differences(name):
+    layout = LAYOUTS[name]
+    names = expected({**layout.shapes, **layout.unread}).keys()
+    return len(names ^ shapes.keys()), len(_misshapen(name, shapes)[1])
 
   return min(LAYOUTS, key=differences)
+
+
+def _misshapen(
+  name: str, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, int], list[str]]:
+  """The size of each letter, and the tensors of another shape than theirs."""
+  layout = LAYOUTS[name]
+  needed, unread = expected(layout.shapes), expected(layout.unread)
+  sizes = {}
+  for tensor, letters in {**unread, **needed}.items():
+    shape = shapes.get(tensor, ())
+    for letter, size in zip(letters.split(), shape, strict=False):
+      if letter.isalpha() and len(letter) == 1:
+        sizes.setdefault(letter, size)
+  return sizes, [
+    f'{tensor} {list(shapes[tensor])} instead of [{letters}]'
+    for tensor, letters in needed.items()
+    if tensor in shapes and shapes[tensor] != _shape(letters, sizes)
+  ]
 
 
 def check(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -501,20 +573,11 @@ def check(name: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
   """
   layout = LAYOUTS[name]
   needed, unread = expected(layout.shapes), expected(layout.unread)
-  sizes = {}
-  for tensor, letters in {**unread, **needed}.items():
-    shape = shapes.get(tensor, ())
-    for letter, size in zip(letters.split(), shape, strict=False):
-      if letter.isalpha() and len(letter) == 1:
-        sizes.setdefault(letter, size)
+  sizes, misshapen = _misshapen(name, shapes)
   problems = {
     'missing': sorted(needed.keys() - shapes.keys()),
     'unknown': sorted(shapes.keys() - needed.keys() - unread.keys()),
-    'of another shape': [
-      f'{tensor} {list(shapes[tensor])} instead of [{letters}]'
-      for tensor, letters in needed.items()
-      if tensor in shapes and shapes[tensor] != _shape(letters, sizes)
-    ],
+    'of another shape': misshapen,
   }
   lines = [
     f'{len(names)} {kind}: {", ".join(names)}.'

@@ -15,7 +15,6 @@ Where images have several candidates, the first of each is scored; the best of
 each by every metric (oracle) and the mean over all are shown beside it.
 """
 
-import argparse
 import json
 import sys
 import warnings
@@ -23,14 +22,13 @@ import warnings
 from captioning import caption_files
 from captioning import languages
 from captioning import metrics
+from training import errors
 from training import paths
 
 
 def main(argv: list[str] | None = None) -> int:
   """Runs the command; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+  parser = errors.Parser(description=__doc__)
   parser.add_argument('references', help='file of the human captions')
   parser.add_argument('candidates', help='file of the captions to score')
   parser.add_argument(
@@ -108,4 +106,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  errors.run(main)

@@ -23,8 +23,9 @@ class Context:
   expected: jax.Array  # bool[]: average over all locations instead of sampling.
 
 
-# Values of `gate`: one weight for all of the context, or one for each feature.
-GATES = ('scalar', 'vector')
+# Values of `gate`: one weight for all of the context, one for each feature, or
+# no weight.
+GATES = ('scalar', 'vector', 'none')
 
 
 class _Layer(nn.Module):
@@ -54,12 +55,14 @@ class ShowAttendTell(decoder.AttendingDecoder):
   distribution (see losses.py). Decoding takes the likeliest location.
 
   The PyTorch tutorial of Vinodababu (sgrvinod) has attention_activation='relu',
-  gate='vector', init_layers=1, init_tanh=False and deep_output=False.
+  gate='vector', init_layers=1, init_tanh=False and deep_output=False. The
+  ShowAttendTell of Luo's published code has the last three with gate='none'.
 
   Attributes:
     init_layers: layers from the mean annotation to the initial state.
     init_tanh: whether the last of these has a tanh.
-    gate: 'scalar', or 'vector' for a beta of each feature of the context.
+    gate: 'scalar', 'vector' for a beta of each feature of the context, or
+      'none'.
     deep_output: False predicts the word from the state alone.
     cell: a key of `decoder.CELLS`.
     layers: number of recurrent layers, each with an initial state. The first
@@ -101,7 +104,8 @@ class ShowAttendTell(decoder.AttendingDecoder):
     self.init_state = nn.Dense(
       self.layers * num_states * self.features, dtype=self.dtype
     )
-    self.beta = _Layer(dtype=self.dtype)
+    if self.gate != 'none':
+      self.beta = _Layer(dtype=self.dtype)
     self.context_gates = nn.Dense(
       self.first_layer.width, use_bias=False, dtype=self.dtype
     )
@@ -159,8 +163,9 @@ class ShowAttendTell(decoder.AttendingDecoder):
       select=self._select(hidden, context, train=train),
       train=train,
     )
-    width = seen.shape[-1] if self.gate == 'vector' else 1
-    seen = nn.sigmoid(self.beta(hidden, width)) * seen
+    if self.gate != 'none':
+      width = seen.shape[-1] if self.gate == 'vector' else 1
+      seen = nn.sigmoid(self.beta(hidden, width)) * seen
     first, hidden = self.first_layer.step(
       first, projected + self.context_gates(seen)
     )

@@ -155,6 +155,10 @@ class Vocabulary:
     ids[len(words)] = EOS_ID
     return ids
 
+  def count_words(self, caption: str) -> int:
+    """The number of words that `encode` reads, if nothing is cut."""
+    return len(self._tokenize(caption))
+
   def decode(self, ids: Iterable[int]) -> str:
     """The words up to the first EOS or PAD: int[T] -> str."""
     return languages.join(self._words(ids), self.tokenizer)

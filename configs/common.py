@@ -33,6 +33,9 @@ def captioning() -> ml_collections.ConfigDict:
     ema_decay: decay of the moving average of the parameters, which is then
       evaluated. 0 for none.
     microbatches: number of parts of a batch whose gradients are accumulated.
+    buckets: lengths to which batches of captions of similar lengths are cut, in
+      words, EOS included; the longest are as long as `data.max_length`. () pads
+      all to that. Not in self-critical training.
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
     patience: the run ends after this many evaluations in a row without a better
@@ -50,6 +53,7 @@ def captioning() -> ml_collections.ConfigDict:
       self_critical=self_critical(),
       ema_decay=0.0,
       microbatches=1,
+      buckets=(10, 13, 16),
       best_metric='CIDEr',
       best_mode='max',
       patience=0,
@@ -223,7 +227,8 @@ def optimizer(**changes: Any) -> dict[str, Any]:
       2013).
     learning_rate: the highest one. Always passed.
     schedule: 'constant', 'cosine' (to zero at the end of the run), 'staircase',
-      'exponential' or 'plateau' (after evaluations without a better score).
+      'exponential', 'published' (by Sketch-RNN's code, exponential to 1e-5 at
+      0.9999) or 'plateau' (after evaluations without a better score).
     decay_rate: factor of 'staircase', 'exponential' and 'plateau'.
     decay_steps: steps between two decays of 'staircase'.
     decay_evaluations: evaluations in a row without a better `best_metric`,
@@ -276,6 +281,9 @@ def sketch_rnn() -> ml_collections.ConfigDict:
 
   Fields:
     seed: random seed of the parameters, the batches and the dropout.
+    start_from: workdir of an earlier run or of imported weights; its best
+      checkpoint replaces the random parameters, and its scale that of the
+      drawings. '' for none.
     buckets: lengths to which batches are padded; () pads all to
       `data.max_length`.
     batch_size, eval_batch_size: number of drawings.
@@ -289,6 +297,7 @@ def sketch_rnn() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     dict(
       seed=0,
+      start_from='',
       buckets=(),
       batch_size=100,
       eval_batch_size=100,
@@ -489,6 +498,8 @@ def augmentation(**changes: Any) -> dict[str, Any]:
     brightness: of 255.
     rotation: of points, in degrees.
     scale: share of the size.
+    persons: number of persons of a skeleton, whose order is shuffled; 0 keeps
+      it.
     noise: standard deviation, of features.
   """
   return _group(
@@ -500,6 +511,7 @@ def augmentation(**changes: Any) -> dict[str, Any]:
       brightness=0.0,
       rotation=0.0,
       scale=0.0,
+      persons=0,
       noise=0.0,
     ),
     changes,

@@ -30,7 +30,7 @@ _RATE = number(0, below=1)  # Of dropout; at 1 nothing would be left.
 _DECAY = number(0, below=1)  # Of a moving average.
 _SHARE = number(0, 1)
 _DTYPE = choice('float32', 'bfloat16', 'float16')
-_DATA_DIR = optional(text())
+_DATA_DIR = optional(text(r'(?!\w+://).*', 'a directory of this machine'))
 _NAME = r'[A-Za-z]\w*'
 _SPLITS = text(
   r'(train|validation|test)(\+(train|validation|test))*',
@@ -45,7 +45,8 @@ OPTIMIZER = Group(
     kind=choice('adam', 'sgd', 'rmsprop', 'rmsprop_graves'),
     learning_rate=number(above=0),
     schedule=choice(
-      'constant', 'cosine', 'staircase', 'exponential', 'plateau'
+      *('constant', 'cosine', 'staircase', 'exponential', 'published'),
+      'plateau',
     ),
     decay_rate=number(above=0, high=1),
     decay_steps=_COUNT,
@@ -212,6 +213,13 @@ def _check_encoder(config: ml_collections.ConfigDict) -> Problems:
       f'config.encoder.grid_size={fields.grid_size} must be None: fc7 is at '
       'one location'
     )
+  if 'depth' not in fields:
+    for name in ('encoder_weights', 'cache_features'):
+      if config.get(name):
+        yield (
+          f'config.{name}={config[name]!r} is for a ResNet or a VGG: pass an '
+          'encoder with a depth'
+        )
 
 
 # Captioners of images and of clips.
@@ -272,7 +280,7 @@ DECODERS = {
     **_LAYERS,
     init_layers=_COUNT,
     init_tanh=flag(),
-    gate=choice('scalar', 'vector'),
+    gate=choice('scalar', 'vector', 'none'),
     deep_output=flag(),
     hard=flag(),
     expected=_SHARE,
@@ -287,6 +295,14 @@ DECODERS = {
   'att2in': arguments(**_ATTENDS),
   'up_down': arguments(**_ATTENDS, cell=_LAYERS['cell']),
   'luong': arguments(**_ATTENDS, **_LAYERS),
+  'inject_merge': arguments(
+    **_DECODER,
+    image_input=choice('init', 'pre', 'par', 'merge'),
+    image_dropout_rate=_RATE,
+    embedding_dropout_rate=_RATE,
+    learned_start=flag(),
+    init_limit=number(above=0),
+  ),
 }
 CLIP_DECODERS = {
   'temporal_attention': arguments(
@@ -386,6 +402,7 @@ CAPTIONING = Schema(
     dtype=_DTYPE,
     ema_decay=_DECAY,
     microbatches=_COUNT,
+    buckets=sequence(_COUNT),
     model=choice(*DECODERS),
     encoder=_image_encoder,
     encoder_weights=text(),
@@ -430,7 +447,7 @@ CAPTIONING = Schema(
     _check_captioning,
     _check_self_critical,
   ),
-  of_training=_OF_TRAINING,
+  of_training=_OF_TRAINING | {'buckets'},
 )
 
 # Sketch-RNN.
@@ -454,6 +471,7 @@ SKETCH_RNN = Schema(
   dict(
     **_EVERY,
     best_metric=choice('loss', 'reconstruction', 'reconstruction_masked', 'kl'),
+    start_from=text(),
     buckets=sequence(_COUNT),
     latent_samples=_COUNT,
     model=SKETCH_MODEL,
@@ -487,7 +505,8 @@ SKETCH_RNN = Schema(
   # Those that scripts/import_sketch_rnn.py does not write.
   of_training=_OF_TRAINING
   | {
-    *('buckets', 'quality', 'data.random_scale', 'data.drop_probability'),
+    *('start_from', 'buckets', 'quality'),
+    *('data.random_scale', 'data.drop_probability'),
     *('loss.kl_start', 'loss.kl_decay', 'loss.kl_form'),
   },
 )
@@ -502,9 +521,20 @@ CLASSIFIER = arguments(
   pooling=choice('mean', 'last', 'attention'),
   attention=_COUNT,
   hidden=integer(0),
+  distances=integer(0),
   difference=number(),
   dropout_rate=_RATE,
 )
+DEEP_GRU = arguments(
+  widths=sequence(_COUNT, 1), hidden=_COUNT, dropout_rate=_RATE
+)
+
+
+def _classifier(config: ml_collections.ConfigDict):
+  """The rules of `model`: of a DeepGRU, if it has `widths`."""
+  return DEEP_GRU if 'widths' in config.get('model', {}) else CLASSIFIER
+
+
 _CLIP_SCORES = ('accuracy', 'mean_class_accuracy', 'top5_accuracy', 'loss')
 _STREAM_SCORES = ('edit_accuracy', 'exact', 'frame_accuracy', 'loss')
 
@@ -516,6 +546,11 @@ def _check_classification(config: ml_collections.ConfigDict) -> Problems:
     yield (
       f'config.best_metric={config.best_metric!r} must be one of '
       f'{", ".join(known)} with loss.kind={kind!r}'
+    )
+  if 'widths' in config.model and (config.encoder or kind != 'clip'):
+    yield (
+      "config.model.widths is DeepGRU's, which has only logits of whole "
+      "sequences of features: pass encoder={} and loss.kind='clip'"
     )
   if config.model.get('cell') == 'conv_lstm' and (
     config.encoder.get('features', 0) or 'channels' not in config.encoder
@@ -538,7 +573,7 @@ VIDEO_CLASSIFY = Schema(
     ema_decay=_DECAY,
     microbatches=_COUNT,
     encoder=_frame_encoder,
-    model=CLASSIFIER,
+    model=_classifier,
     data=dict(
       name=text(
         f'ordered_motion|gesture_stream|ucf101|(clips|skeletons)/{_NAME}',
@@ -565,6 +600,7 @@ VIDEO_CLASSIFY = Schema(
       brightness=number(0, 255),
       rotation=number(0, 180),
       scale=_WEIGHT,
+      persons=integer(0),
       noise=_WEIGHT,
     ),
     loss=dict(

@@ -7,9 +7,9 @@ r"""UTD-MHAD (Chen et al. 2015) from depth alone: 27 actions, 48 x 64 pixels.
   python -m video.classify --config=configs/utd_mhad_depth.py:all_subjects \
     --workdir=runs/depth
 
-The subjects are split as in configs/utd_mhad.py. A CNN reads each frame and its
-difference from the frame before; a bidirectional GRU follows, then attention
-over time. Clips are not mirrored: some actions are of one arm.
+The subjects are split as in configs/skeletons.py. A CNN reads each frame and
+its difference from the frame before; a bidirectional GRU follows, then
+attention over time. Clips are not mirrored: some actions are of one arm.
 
 Published: 66.1 %, from depth motion maps (the data set's paper). Measured:
 76.4 % +- 0.4 on the test subjects, over three seeds of 'all_subjects'.

@@ -1,12 +1,13 @@
-"""Serves a web page for drawing with a model and for captioning images.
+"""Serves a web page for drawing, captioning, and watching a camera.
 
   python -m demo
   python -m demo --workdir=runs/dog --workdir=runs/coco --pretrained=kanji
   python -m demo --workdir=runs/dog --host=0.0.0.0 --name=studio.example
 
-Each workdir is a run of sketch_rnn, captioning or video.caption. By default the
-page has the released models of these kinds, which are small and were trained on
-Kanji and on SYNTHETIC images and clips.
+Each workdir is a run of sketch_rnn, captioning, video.caption, video.classify
+(of frames, one by one) or video.track. By default the page has the released
+models of these kinds, which are small and were trained on Kanji and on
+SYNTHETIC images and clips.
 
 Only this machine can open the page, unless --host is passed. There is no
 password: everybody who reaches the port can use it.
@@ -23,6 +24,7 @@ import webbrowser
 
 import uvicorn
 
+from captioning import inference
 from demo import connections
 from demo import guard
 from demo import server
@@ -50,6 +52,17 @@ def _parser() -> argparse.ArgumentParser:
     choices=released.names(),
     default=[],
     help=f'{released.help_text()}; may be repeated',
+  )
+  parser.add_argument(
+    '--decoding',
+    metavar='FIELD=VALUE',
+    action='append',
+    default=[],
+    help="changes a field of the captioners' `decoding`, such as "
+    'temperature=0.7; may be repeated',
+  )
+  parser.add_argument(
+    '--seed', type=int, help='random seed of the captions that are sampled'
   )
   parser.add_argument(
     '--host',
@@ -93,11 +106,12 @@ def main(argv: list[str] | None = None) -> int:
   workdirs = workdirs or studio_lib.released_models()
   if not workdirs:
     parser.error('there are no released models here: pass a --workdir')
-  for workdir in workdirs:
-    try:
-      studio_lib.model_kind(workdir.absolute())
-    except (FileNotFoundError, ValueError) as error:
-      parser.error(str(error))
+  try:
+    decoding = inference.with_seed(arguments.decoding, arguments.seed)
+    for workdir in workdirs:
+      studio_lib.model_kind(workdir.absolute(), decoding)
+  except (FileNotFoundError, ValueError) as error:
+    parser.error(str(error))
   if not 0 <= arguments.port <= 65535:
     parser.error(f'--port={arguments.port} must be from 0 to 65535')
   family = socket.AF_INET6 if ':' in arguments.host else socket.AF_INET
@@ -110,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
       f'cannot listen at {arguments.host}, port {arguments.port}: {error}. '
       'Pass another --port, 0 for any that is free'
     )
-  studio = studio_lib.Studio(workdirs)
+  studio = studio_lib.Studio(workdirs, decoding=decoding)
   application = server.create(
     studio,
     hosts=(*guard.LOOPBACK, arguments.host, *arguments.name),

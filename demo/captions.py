@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import av
@@ -49,8 +50,12 @@ _MAX_SIDE = 8192  # Of a video frame, in pixels.
 class Images:
   """An image captioner, in batches of two sizes."""
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, decoding: Sequence[str] = ()):
     """Loads the best checkpoint.
+
+    Args:
+      workdir: of the run.
+      decoding: see `inference.load`.
 
     Raises:
       FileNotFoundError: the workdir has no checkpoint.
@@ -58,7 +63,10 @@ class Images:
     """
     devices = jax.local_device_count()
     self._captioner = inference.load(
-      workdir, min_beams=_MIN_BEAMS, batch_sizes=(devices, 4 * devices)
+      workdir,
+      decoding=decoding,
+      min_beams=_MIN_BEAMS,
+      batch_sizes=(devices, 4 * devices),
     )
 
   @property
@@ -82,6 +90,8 @@ class Images:
   def crop_box(self, image: np.ndarray) -> dict[str, float]:
     """The box of the crop, as fractions of the image's width and height."""
     config = self._captioner.config.data
+    if not config.resize:  # The model reads all of it.
+      return {'x': 0, 'y': 0, 'width': 1, 'height': 1}
     height, width = image.shape[:2]
     short = min(height, width)
     height = height * config.resize // short
@@ -119,13 +129,19 @@ class Clip:
 class Videos:
   """A video captioner, one clip at a time."""
 
-  def __init__(self, workdir: pathlib.Path):
+  def __init__(self, workdir: pathlib.Path, decoding: Sequence[str] = ()):
     """Loads the best checkpoint.
+
+    Args:
+      workdir: of the run.
+      decoding: see `inference.load`.
 
     Raises:
       FileNotFoundError: the workdir has no trained model.
     """
-    self._captioner = caption_inference.load(workdir, min_beams=_MIN_BEAMS)
+    self._captioner = caption_inference.load(
+      workdir, decoding=decoding, min_beams=_MIN_BEAMS
+    )
     self._config = self._captioner.config.data
     self._rate = self._captioner.rate
 

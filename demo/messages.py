@@ -14,10 +14,14 @@ import numpy as np
 
 from sketch_rnn import generation
 from sketch_rnn import strokes
+from sketch_rnn import svg
 
 # Maximum absolute coordinate, in units of the size of the drawing space.
 _MAX_COORDINATE = 20.0
 _REQUIRED = object()
+# Maximum distance of simplified lines of a file, over the size of the drawing.
+_SVG_TOLERANCE = 0.5 / strokes.SIZE
+_MAX_OF_A_FILE = 1e15  # Of coordinates, in units of the file.
 _DIGITS = 3  # Decimals of coordinates in pixels.
 MAX_SEED = 2**31 - 1
 # The fields that control sampling.
@@ -168,6 +172,18 @@ def sampling(message: dict[str, Any]) -> generation.Sampling:
   )
 
 
+def share(message: dict[str, Any], field: str) -> float:
+  """Reads a number from 0 to 1.
+
+  Raises:
+    Problem: the field is missing, of another type, or out of bounds.
+  """
+  value = _value(message, field, _REQUIRED)
+  if type(value) not in (int, float) or not 0 <= value <= 1:
+    raise Problem(400, f'{field} must be from 0 to 1, not {_shown(value)}')
+  return float(value)
+
+
 def lines(
   message: dict[str, Any], field: str, size: int, limits: Limits
 ) -> list[np.ndarray]:
@@ -266,6 +282,40 @@ def to_drawing(
   if pen_down and len(drawing):
     drawing[-1, 2] = 0
   return drawing
+
+
+def svg_lines(
+  contents: bytes, size: int, limits: Limits
+) -> list[list[list[float]]]:
+  """The lines of an SVG file, simplified and fitted into the drawing space.
+
+  Raises:
+    Problem: the file cannot be read, or has too many lines.
+  """
+  try:
+    found = svg.parse(contents, 'this file')
+  except ValueError as error:
+    raise Problem(400, f'{error}') from error
+  if len(found) > limits.lines:
+    raise Problem(
+      400,
+      f'this file has {len(found)} lines, the maximum is {limits.lines}: '
+      'choose a simpler drawing',
+    )
+  if any(np.max(np.abs(line)) > _MAX_OF_A_FILE for line in found):
+    raise Problem(
+      400, f'this file has coordinates beyond {_MAX_OF_A_FILE:g}: scale it'
+    )
+  epsilon = _SVG_TOLERANCE * size
+  made = [strokes.simplify(line, epsilon) for line in strokes.fit(found, size)]
+  count = sum(map(len, made))
+  if count > limits.points:
+    raise Problem(
+      400,
+      f'this file has {count} points, the maximum is {limits.points}: choose a '
+      'simpler drawing',
+    )
+  return [[[rounded(x), rounded(y)] for x, y in line] for line in made]
 
 
 def check_length(drawing: np.ndarray, length: int, what: str = 'the drawing'):

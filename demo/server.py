@@ -29,6 +29,7 @@ from demo import messages
 from demo import queues
 from demo import sketching
 from demo import studio as studio_lib
+from demo import watching
 from sketch_rnn import latent
 from sketch_rnn import strokes
 
@@ -77,11 +78,15 @@ def create(
       routing.Route('/api/models', handlers.models),
       routing.Route('/api/encode', handlers.encode, methods=post),
       routing.Route('/api/decode', handlers.decode, methods=post),
+      routing.Route('/api/sample', handlers.sample, methods=post),
+      routing.Route('/api/mimic', handlers.mimic, methods=post),
       routing.Route('/api/interpolate', handlers.interpolate, methods=post),
       routing.Route('/api/analogy', handlers.analogy, methods=post),
+      routing.Route('/api/svg', handlers.svg, methods=post),
       routing.Route('/api/caption', handlers.caption, methods=post),
       routing.Route('/api/caption_video', handlers.caption_video, methods=post),
       routing.WebSocketRoute('/api/draw', handlers.draw),
+      routing.WebSocketRoute('/api/watch', handlers.watch),
     ],
     exception_handlers={
       messages.Problem: _problem_response,
@@ -139,7 +144,7 @@ class _Handlers:
       for path in (sorted(page.iterdir()) if page.is_dir() else ())
       if path.suffix in _TYPES and path.is_file()
     }
-    self._uploads = 0
+    self._uploads = self._watching = 0
     self._decoding = asyncio.Semaphore(2)
 
   # The page.
@@ -192,6 +197,14 @@ class _Handlers:
         'video_captioners': [
           {'name': name} for name in list(studio.video_captioners)
         ],
+        'watchers': [
+          {
+            'name': name,
+            'kind': it.model.kind,
+            'rate': round(it.model.rate, 3),
+          }
+          for name, it in list(studio.watchers.items())
+        ],
         'limits': {
           'points': limits.points,
           'lines': limits.lines,
@@ -206,7 +219,46 @@ class _Handlers:
       }
     )
 
-  # Latent vectors.
+  # Whole drawings, and latent vectors.
+
+  async def sample(self, request: requests.Request) -> responses.Response:
+    """POST /api/sample: drawings from nothing."""
+    message = await self._message(request)
+    messages.check_fields(message, ('model', 'count', *messages.SAMPLING))
+    model = self._sketcher(message)
+    count = messages.integer(message, 'count', 1, self._limits.count)
+    return await self._drawings(model, message, count)
+
+  async def mimic(self, request: requests.Request) -> responses.Response:
+    """POST /api/mimic: a drawing, encoded and drawn again several times."""
+    message = await self._message(request)
+    messages.check_fields(
+      message, ('model', 'lines', 'count', *messages.SAMPLING)
+    )
+    model = self._sketcher(message, latent=True)
+    count = messages.integer(message, 'count', 1, self._limits.count)
+    mean, sigma = await self._encode(model, message, ('lines',))
+    return await self._drawings(
+      model,
+      message,
+      count,
+      z=np.repeat(mean, count, axis=0),
+      sigma=np.repeat(sigma, count, axis=0),
+    )
+
+  async def svg(self, request: requests.Request) -> responses.Response:
+    """POST /api/svg?model=NAME: the lines of a file, fitted into a drawing."""
+    model = messages.find(
+      self._studio.sketchers, request.query_params.get('model')
+    )
+    _check_type(request, ('image/svg+xml',))
+    with self._upload():
+      contents = await self._body(request, self._limits.message_bytes)
+      async with self._decoding:
+        lines = await asyncio.to_thread(
+          messages.svg_lines, contents, model.model.size, self._limits
+        )
+    return responses.JSONResponse({'lines': lines})
 
   async def encode(self, request: requests.Request) -> responses.Response:
     """POST /api/encode."""
@@ -226,19 +278,28 @@ class _Handlers:
     z = messages.vectors(
       message, 'z', model.model.sketcher.model.latent, self._limits
     )
-    return await self._drawings(model, message, z)
+    return await self._drawings(model, message, len(z), z=z)
 
   async def interpolate(self, request: requests.Request) -> responses.Response:
-    """POST /api/interpolate."""
+    """POST /api/interpolate: `steps` drawings, or the one at a `share`."""
     message = await self._message(request)
     fields = ('first', 'second')
     messages.check_fields(
-      message, ('model', *fields, 'steps', *messages.SAMPLING)
+      message, ('model', *fields, 'steps', 'share', *messages.SAMPLING)
     )
     model = self._sketcher(message, latent=True)
-    steps = messages.integer(message, 'steps', 2, _MAX_STEPS)
+    share = steps = None
+    if message.get('share') is not None:
+      share = messages.share(message, 'share')
+    else:
+      steps = messages.integer(message, 'steps', 2, _MAX_STEPS)
     mean, _ = await self._encode(model, message, fields)
-    return await self._drawings(model, message, latent.path(*mean, steps))
+    z = (
+      latent.path(*mean, steps)
+      if share is None
+      else latent.slerp(*mean, share)[None]
+    )
+    return await self._drawings(model, message, len(z), z=z)
 
   async def analogy(self, request: requests.Request) -> responses.Response:
     """POST /api/analogy: A - B + C."""
@@ -247,7 +308,7 @@ class _Handlers:
     messages.check_fields(message, ('model', *fields, *messages.SAMPLING))
     model = self._sketcher(message, latent=True)
     (a, b, c), _ = await self._encode(model, message, fields)
-    return await self._drawings(model, message, (a - b + c)[None])
+    return await self._drawings(model, message, 1, z=(a - b + c)[None])
 
   async def _encode(
     self,
@@ -265,15 +326,26 @@ class _Handlers:
     return await model.worker.ask(sketching.Encode(drawings))
 
   async def _drawings(
-    self, model: studio_lib.Model, message: dict[str, Any], z: np.ndarray
+    self,
+    model: studio_lib.Model,
+    message: dict[str, Any],
+    count: int,
+    **latents: np.ndarray,
   ) -> responses.Response:
-    """Decodes f32[n, Z]; centres each drawing in the drawing space."""
+    """Samples drawings; centres each in the drawing space.
+
+    Args:
+      model: the model.
+      message: how points are sampled.
+      count: n.
+      **latents: `z` and `sigma` of `sketching.Sample`, f32[n, Z], or none.
+    """
     sampled = await model.worker.ask(
       sketching.Sample(
-        len(z),
+        count,
         messages.integer(message, 'seed', 0, messages.MAX_SEED, 0),
         messages.sampling(message),
-        z=z,
+        **latents,
         label=messages.label(model.model.sketcher.classes, message),
       )
     )
@@ -382,6 +454,22 @@ class _Handlers:
     """WebSocket /api/draw: continues drawings, point by point."""
     await socket.accept()
     await conversation.Conversation(socket, self._studio, self._limits).run()
+
+  # Frames of a camera.
+
+  async def watch(self, socket: websockets.WebSocket):
+    """WebSocket /api/watch: gestures, or the box of a target, by frame."""
+    await socket.accept()
+    if self._watching >= watching.MAX_SESSIONS:
+      busy = f'busy: {self._watching} cameras are watched: try again later'
+      await socket.send_json({'error': busy, 'busy': True})
+      await socket.close()
+      return
+    self._watching += 1
+    try:
+      await watching.watch(socket, self._studio, self._limits)
+    finally:
+      self._watching -= 1
 
 
 def _check_type(request: requests.Request, known: Collection[str]):

@@ -63,6 +63,7 @@ class Sample:
     beginning: f32[N, 3] of all drawings, in pixels, shorter than T.
     max_points: maximum number of new points of each drawing; None: up to T.
     z: f32[n, Z]; None: sampled from the prior, if the model has one.
+    sigma: f32[n, Z], the standard deviation of z around these; None for 0.
     label: of all drawings, in a model with classes; else None.
     stream: answer with points as they are sampled.
   """
@@ -73,6 +74,7 @@ class Sample:
   beginning: np.ndarray = dataclasses.field(default_factory=_NOTHING.copy)
   max_points: int | None = None
   z: np.ndarray | None = None
+  sigma: np.ndarray | None = None
   label: int | None = None
   stream: bool = False
 
@@ -153,7 +155,7 @@ class Sampler:
       report(i, total)
       drawings = self._at_once(Sample(size, 0, sampling, label=label))
       if size == SIZES[-1] and not self._knows_size:
-        self.size = _typical_size(drawings)
+        self.size = strokes.typical_size(drawings)
     for i, count in enumerate(encodes, len(SIZES)):
       report(i, total)
       dot = np.array([[1, 1, 0], [1, 0, 1]], np.float32)
@@ -281,7 +283,8 @@ class _Wave:
       z = np.array(z)
       for job, own in zip(jobs, self._own, strict=True):
         if job.z is not None:
-          z[own] = job.z
+          noise = 0 if job.sigma is None else job.sigma * z[own]
+          z[own] = job.z + noise
     labels = None
     if model.num_classes:
       labels = spread([np.int32(job.label) for job in jobs])
@@ -353,17 +356,6 @@ class _Wave:
     self._state = self._state.replace(
       ended=_end(self._state.ended, self._finished)
     )
-
-
-def _typical_size(drawings: Sequence[np.ndarray]) -> int:
-  """The median of the longer sides of drawings, in pixels."""
-  sides = [
-    np.max(np.ptp(np.concatenate(lines), axis=0))
-    for lines in map(strokes.to_lines, drawings)
-    if lines
-  ]
-  side = float(np.median(sides)) if sides else strokes.SIZE
-  return int(np.clip(side, 16, 4096)) if np.isfinite(side) else strokes.SIZE
 
 
 def load(workdir: pathlib.Path) -> Sampler:

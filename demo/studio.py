@@ -18,20 +18,26 @@ from configs import schema
 from demo import captions
 from demo import queues
 from demo import sketching
+from demo import watchers
 from training import app
 from training import released
 from video.captioning import model as caption_model
 
 SKETCHER, CAPTIONER, VIDEO_CAPTIONER = 'sketcher', 'captioner', 'video'
+GESTURES, TARGETS = watchers.GESTURES, watchers.TARGETS
 _LOAD = {
   SKETCHER: sketching.load,
   CAPTIONER: captions.Images,
   VIDEO_CAPTIONER: captions.Videos,
+  GESTURES: watchers.Gestures,
+  TARGETS: watchers.Targets,
 }
 _SCHEMAS = {
   SKETCHER: schema.SKETCH_RNN,
   CAPTIONER: schema.CAPTIONING,
   VIDEO_CAPTIONER: schema.VIDEO_CAPTION,
+  GESTURES: schema.VIDEO_CLASSIFY,
+  TARGETS: schema.VIDEO_TRACK,
 }
 
 
@@ -71,7 +77,8 @@ class Model:
   """A model that is ready for requests.
 
   Attributes:
-    model: a `sketching.Sampler`, `captions.Images` or `captions.Videos`.
+    model: a `sketching.Sampler`, `captions.Images`, `captions.Videos` or a
+      `watchers.Watcher`.
     worker: computes its requests.
   """
 
@@ -86,6 +93,7 @@ class Studio:
     sketchers: name -> model, of those that are ready.
     captioners: likewise.
     video_captioners: likewise.
+    watchers: likewise, of gestures and of targets.
     statuses: state of each model, in the order of preparation.
   """
 
@@ -93,21 +101,25 @@ class Studio:
     self,
     workdirs: Sequence[pathlib.Path],
     *,
+    decoding: Sequence[str] = (),
     max_requests: int = queues.MAX_REQUESTS,
   ):
     """Stores the workdirs; reads nothing yet.
 
     Args:
       workdirs: workdirs or directories of released models.
+      decoding: FIELD=VALUE changes of the captioners' `decoding`.
       max_requests: maximum number of requests of one model.
     """
     self.sketchers: dict[str, Model] = {}
     self.captioners: dict[str, Model] = {}
     self.video_captioners: dict[str, Model] = {}
+    self.watchers: dict[str, Model] = {}
     self.statuses = [
       Status(name, workdir.absolute())
       for name, workdir in zip(_names(workdirs), workdirs, strict=True)
     ]
+    self._decoding = decoding
     self._max_requests = max_requests
     self._stopping = threading.Event()
     self._thread = threading.Thread(
@@ -136,7 +148,12 @@ class Studio:
     self._stopping.set()
     if self._thread.is_alive():
       self._thread.join()
-    for table in (self.sketchers, self.captioners, self.video_captioners):
+    for table in (
+      self.sketchers,
+      self.captioners,
+      self.video_captioners,
+      self.watchers,
+    ):
       for model in table.values():
         model.worker.stop()
 
@@ -166,7 +183,9 @@ class Studio:
     status.phase, status.step, status.num_steps = 'loading', 0, 0
     kind = model_kind(status.workdir)
     try:
-      model = _LOAD[kind](status.workdir)
+      captions = kind in (CAPTIONER, VIDEO_CAPTIONER)
+      options = (self._decoding,) if captions else ()
+      model = _LOAD[kind](status.workdir, *options)
     except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(
         f'{status.workdir} was written by another version of this code: '
@@ -189,6 +208,8 @@ class Studio:
       SKETCHER: self.sketchers,
       CAPTIONER: self.captioners,
       VIDEO_CAPTIONER: self.video_captioners,
+      GESTURES: self.watchers,
+      TARGETS: self.watchers,
     }[kind]
     table[status.name] = Model(
       model,
@@ -196,12 +217,16 @@ class Studio:
     )
 
 
-def model_kind(workdir: pathlib.Path) -> str:
+def model_kind(workdir: pathlib.Path, decoding: Sequence[str] = ()) -> str:
   """Returns the kind of the model of a workdir, from its config.
+
+  Args:
+    workdir: of the run.
+    decoding: changes of a captioner's, which are checked.
 
   Raises:
     FileNotFoundError: the workdir has no config.
-    ValueError: the page does not support the model.
+    ValueError: the page does not support the model, or `decoding` is wrong.
   """
   config = app.read_config(workdir)
   model = config.to_dict().get('model')
@@ -211,12 +236,20 @@ def model_kind(workdir: pathlib.Path) -> str:
     kind = VIDEO_CAPTIONER
   elif isinstance(model, dict) and 'mixtures' in model:
     kind = SKETCHER
+  elif isinstance(model, dict) and 'augmentation' in config:
+    kind = GESTURES
+  elif isinstance(model, dict) and 'longest_side' in config:
+    kind = TARGETS
   else:
     raise ValueError(
-      f'{workdir}: config.json is neither of sketch_rnn nor of a captioner: '
-      'pass the --workdir of one of these'
+      f'{workdir}: config.json is neither of sketch_rnn nor of a captioner, a '
+      'classifier of clips or a tracker: pass the --workdir of one of these'
     )
   _SCHEMAS[kind].check(config, str(workdir / 'config.json'), training=False)
+  if kind in (CAPTIONER, VIDEO_CAPTIONER):
+    schema.check_decoding(
+      app.change_fields(config.decoding, decoding, name='decoding')
+    )
   return kind
 
 

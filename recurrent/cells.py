@@ -26,6 +26,10 @@ from typing import ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import ad_checkpoint
+
+# The name of the values that `saved` marks.
+SAVED = 'saved'
 
 Carry = Any  # A pytree of arrays; each cell says which.
 
@@ -84,6 +88,11 @@ def first_rows(
     return whole[..., :own, :]
 
   return init
+
+
+def saved(x: jax.Array) -> jax.Array:
+  """Marks what a step saves for the backward pass; see `unroll.scan`."""
+  return ad_checkpoint.checkpoint_name(x, SAVED)
 
 
 class Cell(nn.Module):
@@ -229,7 +238,7 @@ class RNN(Cell):
   def update(self, carry, projected, product, recurrent_mask=None):
     """[B, H], [B, H] -> f32[B, H], f32[B, H]; see `Cell.update`."""
     del carry, recurrent_mask
-    hidden = jnp.tanh((projected + product).astype(jnp.float32))
+    hidden = jnp.tanh(saved(projected + product).astype(jnp.float32))
     return hidden, hidden
 
   @nn.nowrap
@@ -262,7 +271,7 @@ class LSTM(Cell):
   def update(self, carry, projected, product, recurrent_mask=None):
     """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
     memory, _ = carry
-    gates = (projected + product).astype(jnp.float32)
+    gates = saved(projected + product).astype(jnp.float32)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     candidate = jnp.tanh(g)
     if recurrent_mask is not None:
@@ -331,7 +340,7 @@ class MaxoutLSTM(LSTM):
 
   def update(self, carry, projected, product, recurrent_mask=None):
     """(c, h), [B, 5 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
-    gates = (projected + product).astype(jnp.float32)
+    gates = saved(projected + product).astype(jnp.float32)
     i, f, o, first, second = jnp.split(gates, 5, axis=-1)
     candidate = jnp.maximum(first, second)
     if recurrent_mask is not None:
@@ -359,7 +368,8 @@ class SentinelLSTM(LSTM):
     (memory, hidden), _ = super().update(
       carry[:2], projected[..., :width], product[..., :width], recurrent_mask
     )
-    gate = (projected[..., width:] + product[..., width:]).astype(jnp.float32)
+    gate = saved(projected[..., width:] + product[..., width:])
+    gate = gate.astype(jnp.float32)
     sentinel = nn.sigmoid(gate) * jnp.tanh(memory)
     return (memory, hidden, sentinel), hidden
 
@@ -403,10 +413,11 @@ class GRU(Cell):
   def update(self, carry, projected, product, recurrent_mask=None):
     """f32[B, H], [B, 3 * H] twice -> f32[B, H], f32[B, H]; see `Cell`."""
     product = product.astype(jnp.float32)
-    reset_x, update_x, candidate_x = jnp.split(projected, 3, axis=-1)
-    reset_h, update_h, candidate_h = jnp.split(product, 3, axis=-1)
-    reset = nn.sigmoid(reset_x + reset_h)
-    update = nn.sigmoid(update_x + update_h)
+    width = 2 * self.features
+    gates = saved(projected[..., :width] + product[..., :width])
+    reset, update = jnp.split(nn.sigmoid(gates), 2, axis=-1)
+    candidate_x = saved(projected[..., width:])
+    candidate_h = saved(product[..., width:])
     candidate = jnp.tanh(
       candidate_x + reset * (candidate_h + self.candidate_bias)
     )
@@ -438,7 +449,7 @@ class PeepholeLSTM(LSTM):
     """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
     memory, _ = carry
     input_peephole, forget_peephole, output_peephole = self.peepholes
-    gates = (projected + product).astype(jnp.float32)
+    gates = saved(projected + product).astype(jnp.float32)
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     candidate = jnp.tanh(g)
     if recurrent_mask is not None:

@@ -158,12 +158,13 @@ class Decoder(nn.Module):
     )
     word, projected = self.read(inputs, train=train)
     _, y = unroll.scan(
-      lambda self, carry, projected: self.advance(
+      lambda self, carry, projected, context: self.advance(
         carry, projected, context, train=train
       ),
       self,
       carry,
       projected,
+      context,
       time_axis=2,
     )
     return self.predict(word, y, train=train), y
@@ -191,7 +192,7 @@ class Decoder(nn.Module):
     )
     inputs = shift(tokens, self.bos)
 
-    def body(self, carry, xs):
+    def body(self, carry, xs, context, key):
       state, sampled = carry
       given, coin, time = xs
       word = jnp.where(coin & (time > 0), sampled, given)
@@ -206,6 +207,8 @@ class Decoder(nn.Module):
       self,
       (carry, inputs[..., 0]),
       jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), (inputs, coins, times)),
+      context,
+      key,
       time_axis=0,
       remat=False,
     )

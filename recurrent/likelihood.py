@@ -17,11 +17,44 @@ class TokenMetrics(clu.metrics.Collection):
   accuracy: clu.metrics.Average.from_output('correct')
 
 
+@flax.struct.dataclass
+class SequenceAverage(clu.metrics.Average):
+  """The mean over sequences of the mean loss of their tokens."""
+
+  @classmethod
+  def from_model_output(cls, *, loss, mask, **_):
+    """f32[..., T], bool[..., T]; a sequence of padding alone is left out."""
+    count = jnp.sum(mask, axis=-1)
+    means = jnp.sum(loss, axis=-1, where=mask) / jnp.maximum(count, 1)
+    return super().from_model_output(means, mask=count > 0)
+
+
+@flax.struct.dataclass
+class SequenceMetrics(clu.metrics.Collection):
+  """The means of `TokenMetrics`, and the mean over sequences of their loss."""
+
+  loss: clu.metrics.Average.from_output('loss')
+  accuracy: clu.metrics.Average.from_output('correct')
+  sequence_loss: SequenceAverage
+
+
 def token_metrics(
-  losses: jax.Array, logits: jax.Array, tokens: jax.Array, mask: jax.Array
-) -> TokenMetrics:
-  """f32[..., T], f32[..., T, V], i32[..., T], bool[..., T] -> metrics."""
-  return TokenMetrics.single_from_model_output(
+  losses: jax.Array,
+  logits: jax.Array,
+  tokens: jax.Array,
+  mask: jax.Array,
+  kind: type[clu.metrics.Collection] = TokenMetrics,
+) -> clu.metrics.Collection:
+  """f32[..., T], f32[..., T, V], i32[..., T], bool[..., T] -> metrics.
+
+  Args:
+    losses: of each token.
+    logits: of the whole vocabulary.
+    tokens: those that occurred.
+    mask: False on padding.
+    kind: `TokenMetrics` or `SequenceMetrics`.
+  """
+  return kind.single_from_model_output(
     loss=losses,
     correct=jnp.max(logits, -1) == _score(logits, tokens),
     mask=mask,

@@ -74,7 +74,7 @@ class LayerNormLSTM(cells.LSTM):
 
   def update(self, carry, projected, product, recurrent_mask=None):
     """(c, h), [B, 4 * H] twice -> (c, h), f32[B, H]; see `Cell.update`."""
-    gates = self._by_gate(projected + product)
+    gates = self._by_gate(cells.saved(projected + product))
     return self._gated(carry[0], gates, recurrent_mask)
 
   @nn.nowrap

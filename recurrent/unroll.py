@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,8 @@ import jax.numpy as jnp
 from recurrent import cells
 from recurrent import masking
 
-# Inputs are projected inside the scan if there are at least this many times as
-# many units.
-_UNITS_PER_INPUT = 8
+# Input kernels of at most this size stay in a core's cache: 1 MiB of float32.
+_MAX_CACHED = 2**18
 # Contractions of at least this size are worth saving for the backward pass.
 _MIN_CONTRACTION = 64
 
@@ -32,25 +32,40 @@ def _is_saved(primitive, *arguments, **options) -> bool:
   return math.prod(shape[axis] for axis in contracted) >= _MIN_CONTRACTION
 
 
+def _is_large(operand: jax.Array, product: jax.Array) -> bool:
+  """Selects the kernels whose gradient is computed after the backward scan.
+
+  They have more entries than their operand and product together: storing these
+  two for each step then costs less than adding to a sum in each step.
+  """
+  entries = operand.shape[-1] * product.shape[-1]
+  return operand.size + product.size < entries
+
+
 def scan(
-  body: Callable[[nn.Module, Any, Any], tuple[Any, Any]],
+  body: Callable[..., tuple[Any, Any]],
   module: nn.Module,
   carry: Any,
   inputs: Any,
-  *,
+  *constants: Any,
   time_axis: int = 1,
   remat: bool = True,
   reverse: bool = False,
 ) -> tuple[Any, Any]:
   """Runs `body` over the time axis of the inputs.
 
+  The gradient is that of a plain scan. For a large kernel, however, it is not a
+  sum that every step of the backward pass reads and writes, but one product of
+  all steps, after that pass.
+
   Args:
-    body: `(module, carry, x) -> (carry, y)`, one step of time. It may close
-      over arrays that are constant in time, but must reach submodules through
-      its own argument: `module.cell`, not a `cell` from outside.
+    body: `(module, carry, x, *constants) -> (carry, y)`, one step of time. It
+      must reach arrays and submodules through its arguments: `module.cell`, not
+      a `cell` from outside.
     module: all steps share its parameters; their random keys differ.
     carry: the state before the first step.
     inputs: pytree of arrays that have T at `time_axis`.
+    *constants: pytrees of arrays that every step reads.
     time_axis: the axis of time, in `inputs` and in the outputs.
     remat: whether to recompute the elementwise part of a step in the backward
       pass, rather than to store it for every step.
@@ -61,19 +76,173 @@ def scan(
     The carry after the last executed step, and the outputs with T at
     `time_axis`.
   """
-  if remat:
-    # CSE need not be prevented inside a scan.
-    body = nn.remat(body, prevent_cse=False, policy=_is_saved)
-  run = nn.scan(
-    body,
-    # The statistics of a frozen encoder are read at every step, not updated.
-    variable_broadcast=('params', 'batch_stats'),
-    split_rngs={'params': False, nn.DenyList('params'): True},
-    in_axes=time_axis,
-    out_axes=time_axis,
-    reverse=reverse,
+
+  def run(body, module, carry, inputs, constants, axes):
+    if remat:
+      # CSE need not be prevented inside a scan.
+      body = nn.remat(body, prevent_cse=False, policy=_POLICY)
+    loop = nn.scan(
+      body,
+      variable_broadcast='params',
+      split_rngs={'params': False, nn.DenyList('params'): True},
+      in_axes=(axes, *[nn.broadcast for _ in constants]),
+      out_axes=axes,
+      reverse=reverse,
+    )
+    return loop(module, carry, inputs, *constants)
+
+  def plain(module, carry, inputs, *constants):
+    return run(body, module, carry, inputs, constants, time_axis)
+
+  def forward(module, carry, inputs, *constants):
+    changes = _zero_changes(body, module, carry, inputs, constants, time_axis)
+
+    def step(module, carry, x, *constants):
+      x, changes = x
+      changes = {path: iter(parts) for path, parts in changes.items()}
+      operands = {path: [] for path in changes}
+
+      def visit(path, operand, product):
+        operands[path].append(operand)
+        return _change(product, next(changes[path]))
+
+      with _visit_large(module, visit):
+        carry, y = body(module, carry, x, *constants)
+      return carry, (y, operands)
+
+    def changed(module, carry, inputs, changes, *constants):
+      carry, (outputs, operands) = run(
+        step, module, carry, (inputs, changes), constants, (time_axis, 0)
+      )
+      return (carry, outputs), operands
+
+    results, pull_back, operands = nn.vjp(
+      changed, module, carry, inputs, changes, *constants, has_aux=True
+    )
+    return results, (pull_back, operands)
+
+  def backward(residuals, gradients):
+    pull_back, operands = residuals
+    variables, carry, inputs, products, *constants = pull_back(gradients)
+    variables = _replace_kernels(variables, operands, products)
+    return variables, carry, inputs, *constants
+
+  if module.is_initializing():
+    return plain(module, carry, inputs, *constants)
+  run_in_time = nn.custom_vjp(plain, forward, backward)
+  return run_in_time(module, carry, inputs, *constants)
+
+
+_POLICY = jax.checkpoint_policies.save_from_both_policies(
+  _is_saved, jax.checkpoint_policies.save_only_these_names(cells.SAVED)
+)
+
+
+def _visit_large(module: nn.Module, visit: Callable[..., jax.Array]):
+  """A context in which `visit` replaces the products of large kernels.
+
+  Args:
+    module: the one that the step is called with.
+    visit: `(path of the layer, operand, product) -> product`.
+  """
+
+  def intercept(call, args, options, context):
+    product = call(*args, **options)
+    layer = context.module
+    if not isinstance(layer, nn.Dense):
+      return product
+    # A loop inside the step has arrays that do not leave it.
+    inside_loop = layer.scope.trace_level != module.scope.trace_level
+    if inside_loop or not _is_large(*args, product):
+      return product
+    return visit(layer.path[len(module.path) :], *args, product)
+
+  return nn.intercept_methods(intercept)
+
+
+def _zero_changes(
+  body: Callable[..., tuple[Any, Any]],
+  module: nn.Module,
+  carry: Any,
+  inputs: Any,
+  constants: tuple[Any, ...],
+  time_axis: int,
+) -> dict[tuple[str, ...], list[jax.Array]]:
+  """Zeros to add to the products of large kernels; see `scan`.
+
+  Their gradients are those of the products.
+
+  Returns:
+    Path of the layer -> [T, ..., W] for each call of it in a step.
+  """
+  found = {}
+
+  def visit(path, operand, product):
+    del operand
+    found.setdefault(path, []).append((product.shape, product.dtype))
+    return product
+
+  def step(module, *args):
+    with _visit_large(module, visit):
+      body(module, *args)
+
+  def without_time(x):
+    shape = x.shape[:time_axis] + x.shape[time_axis + 1 :]
+    return jax.ShapeDtypeStruct(shape, x.dtype)
+
+  rngs = {name: jax.random.key(0) for name in module.scope.rngs}
+  module, variables = module.unbind()
+  jax.eval_shape(
+    lambda *args: module.apply(*args, rngs=rngs, method=step),
+    variables,
+    carry,
+    jax.tree.map(without_time, inputs),
+    *constants,
   )
-  return run(module, carry, inputs)
+  length = jax.tree.leaves(inputs)[0].shape[time_axis]
+  return {
+    path: [jnp.zeros((length, *shape), dtype) for shape, dtype in calls]
+    for path, calls in found.items()
+  }
+
+
+@jax.custom_vjp
+def _change(product: jax.Array, change: jax.Array) -> jax.Array:
+  """The sum of the two, of which the second is zero and need not be read."""
+  del change
+  return product
+
+
+_change.defvjp(lambda product, _: (product, None), lambda _, g: (g, g))
+
+
+def _replace_kernels(
+  variables: dict[str, Any], operands: Any, products: Any
+) -> dict[str, Any]:
+  """Replaces gradients of large kernels, summed by the scan, by one product.
+
+  The sums are then unused, and the compiler removes them from the scan.
+
+  Args:
+    variables: the gradients of a module's variables.
+    operands: path of a layer -> [T, ..., D] of each call.
+    products: path of a layer -> the gradients of the products, [T, ..., W].
+  """
+  if not operands:
+    return variables
+  params = flax.traverse_util.flatten_dict(variables['params'])
+  for path, factors in operands.items():
+    params[*path, 'kernel'] = sum(
+      jnp.einsum(
+        '...d,...w->dw',
+        operand.astype(product.dtype),
+        product,
+        preferred_element_type=jnp.float32,
+      )
+      for operand, product in zip(factors, products[path], strict=True)
+    )
+  params = flax.traverse_util.unflatten_dict(params)
+  return {**variables, 'params': params}
 
 
 def _where(mask: jax.Array, tree: Any, other: Any) -> Any:
@@ -121,42 +290,44 @@ def unroll(
   # Time first: transposes the inputs, which are smaller than the gates that a
   # scan over the second axis would transpose.
   inputs = inputs.swapaxes(0, 1)
-  few = inputs.shape[-1] * _UNITS_PER_INPUT <= cell.features
-  if few and cell.has_matrix and not cell.is_initializing():
-    carry, outputs = _scan_few_inputs(
-      cell,
-      inputs,
-      carry,
-      projected_constant,
-      recurrent_masks,
-      mask,
-      reverse=reverse,
-    )
-  else:
-    carry, outputs = scan(
-      lambda cell, carry, x: _step(cell, carry, projected_constant, *x),
-      cell,
-      carry,
-      (cell.project(inputs), recurrent_masks, mask),
-      time_axis=0,
-      reverse=reverse,
-    )
+  in_step = _projects_in_step(cell, inputs.shape[-1])
+  if not in_step:
+    inputs = cell.project(inputs)
+  if projected_constant is not None:
+    # In any case: its gradient is a sum over time.
+    projected_constant = projected_constant.astype(jnp.float32)
+
+  def step(cell, carry, x, constant):
+    x, recurrent_mask, real = x
+    projected = cell.project(x) if in_step else x
+    if constant is not None:
+      projected = projected + constant
+    new_carry, output = cell.step(carry, projected, recurrent_mask)
+    return _keep_on_padding(real, carry, new_carry, output)
+
+  carry, outputs = scan(
+    step,
+    cell,
+    carry,
+    (inputs, recurrent_masks, mask),
+    projected_constant,
+    time_axis=0,
+    reverse=reverse,
+  )
   return carry, outputs.swapaxes(0, 1)
 
 
-def _step(
-  cell: cells.Cell,
-  carry: Any,
-  projected_constant: jax.Array | None,
-  projected: jax.Array,
-  recurrent_mask: jax.Array | None,
-  real: jax.Array | None,
-) -> tuple[Any, jax.Array]:
-  """One step of `unroll`."""
-  if projected_constant is not None:
-    projected = projected + projected_constant
-  new_carry, output = cell.step(carry, projected, recurrent_mask)
-  return _keep_on_padding(real, carry, new_carry, output)
+def _projects_in_step(cell: cells.Cell, num_inputs: int) -> bool:
+  """Decides whether to project each input in its step, or all at once before.
+
+  A processor need not write and read the projections if they are computed where
+  they are used, as long as its cache keeps the kernel. An accelerator is faster
+  with few large products.
+  """
+  if cell.is_initializing() or not cell.has_matrix:
+    return False
+  fits = num_inputs * cell.width <= _MAX_CACHED
+  return jax.default_backend() == 'cpu' and fits
 
 
 def _keep_on_padding(real, carry, new_carry, output):
@@ -165,125 +336,6 @@ def _keep_on_padding(real, carry, new_carry, output):
     return new_carry, output
   zeros = jnp.zeros_like(output)
   return _where(real, new_carry, carry), _where(real, output, zeros)
-
-
-def _scan_few_inputs(
-  cell: cells.Cell,
-  inputs: jax.Array,
-  carry: Any,
-  projected_constant: jax.Array | None,
-  recurrent_masks: jax.Array | None,
-  mask: jax.Array | None,
-  *,
-  reverse: bool,
-) -> tuple[Any, jax.Array]:
-  """A scan over few inputs f32[T, B, D] with a custom backward pass.
-
-  It is faster than autodiff of the plain scan for two reasons:
-
-  - each step projects its inputs, which costs little, so that the projections
-    are not stored for all of time;
-  - the gradient of the recurrent kernel is one product after the backward scan,
-    rather than a sum that every step reads and writes.
-
-  `Cell.update` is recomputed in the backward pass. No gradient flows to the
-  masks.
-  """
-  cell, variables = cell.unbind()
-
-  def step(params, carry, constant, x, product, recurrent_mask, real):
-    """A step after its recurrent product."""
-    projected = constant + cell.apply({'params': params}, x, method='project')
-    new_carry, output = cell.apply(
-      {'params': params},
-      carry,
-      projected,
-      product,
-      recurrent_mask,
-      method='update',
-    )
-    return _keep_on_padding(real, carry, new_carry, output)
-
-  def forward(params, inputs, carry, constant, recurrent_masks, mask):
-    kernel = params['recurrent']['kernel'].astype(cell.dtype)
-
-    def body(carry, steps):
-      x, recurrent_mask, real = steps
-      operand = cell.operand(carry, recurrent_mask).astype(cell.dtype)
-      product = operand @ kernel
-      new_carry, output = step(
-        params, carry, constant, x, product, recurrent_mask, real
-      )
-      return new_carry, (output, (carry, product))
-
-    carry, (outputs, saved) = jax.lax.scan(
-      body, carry, (inputs, recurrent_masks, mask), reverse=reverse
-    )
-    residuals = (params, inputs, constant, recurrent_masks, mask, saved)
-    return (carry, outputs), residuals
-
-  def backward(residuals, gradients):
-    params, inputs, constant, recurrent_masks, mask, saved = residuals
-    params = dict(params)
-    recurrent = params.pop('recurrent')
-    transposed = recurrent['kernel'].astype(cell.dtype).T
-
-    def body(state, steps):
-      d_carry, d_constant, d_params = state
-      (carry, product), x, recurrent_mask, real, d_output = steps
-      _, pull_back = jax.vjp(
-        lambda *args: step(*args, recurrent_mask, real),
-        params,
-        carry,
-        constant,
-        x,
-        product,
-      )
-      step_params, step_carry, step_constant, d_x, d_product = pull_back(
-        (d_carry, d_output)
-      )
-      d_product = d_product.astype(cell.dtype)
-      _, pull_back = jax.vjp(
-        lambda carry: cell.operand(carry, recurrent_mask), carry
-      )
-      (operand_carry,) = pull_back((d_product @ transposed).astype(jnp.float32))
-      state = (
-        jax.tree.map(jnp.add, step_carry, operand_carry),
-        d_constant + step_constant,
-        jax.tree.map(jnp.add, d_params, step_params),
-      )
-      return state, (d_x, d_product)
-
-    d_carry, d_outputs = gradients
-    zeros = (jnp.zeros_like(constant), jax.tree.map(jnp.zeros_like, params))
-    (d_carry, d_constant, d_params), (d_inputs, d_products) = jax.lax.scan(
-      body,
-      (d_carry, *zeros),
-      (saved, inputs, recurrent_masks, mask, d_outputs),
-      reverse=not reverse,
-    )
-    operands = cell.operand(saved[0], recurrent_masks)
-    d_kernel = jnp.einsum(
-      't...h,t...g->hg',
-      operands.astype(cell.dtype),
-      d_products,
-      preferred_element_type=jnp.float32,
-    )
-    d_params['recurrent'] = {'kernel': d_kernel}
-    return d_params, d_inputs, d_carry, d_constant, None, None
-
-  @jax.custom_vjp
-  def run(*args):
-    return forward(*args)[0]
-
-  run.defvjp(forward, backward)
-  # float32 in any case: its gradient is a sum over time.
-  constant = jnp.zeros((*inputs.shape[1:-1], cell.width))
-  if projected_constant is not None:
-    constant = constant + projected_constant
-  return run(
-    dict(variables['params']), inputs, carry, constant, recurrent_masks, mask
-  )
 
 
 def bidirectional(

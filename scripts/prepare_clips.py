@@ -13,15 +13,18 @@ r"""Checks video files, frames or sequences and prepares them for training.
       --layout=utd_mhad --input=UTD-MHAD
   python scripts/prepare_clips.py --name=clips/utd_mhad_depth \
       --layout=utd_mhad --input=UTD-MHAD
+  python scripts/prepare_clips.py --name=skeletons/sbu_kinect \
+      --layout=sbu_kinect --input=sbu_kinect.npz
+  python scripts/prepare_clips.py --name=skeletons/mine --input=mine/
   python scripts/prepare_clips.py --name=skeletons/hand_gestures \
       --input=hand_gestures/point_history.csv
   python scripts/prepare_clips.py --name=tracks/otb --input=OTB100
   python scripts/prepare_clips.py --name=occlusion_track/textured \
       --images=flickr8k/images
 
-Clips are a directory per class, of video files or of directories of frames,
-unless --layout is passed; see video/sources/. The data set is then named as
---name.
+Clips and skeletons are a directory per class, of files or of directories of
+frames, unless --layout is passed; see video/sources/. The data set is then
+named as --name, with _FOLD for each fold of skeletons.
 """
 
 import argparse
@@ -32,22 +35,27 @@ from training import paths
 from video import data
 from video.sources import clips
 from video.sources import fingertips
+from video.sources import kinect
+from video.sources import skeletons
 from video.sources import tracks
 from video.sources import utd_mhad
 
 
 def read(args: argparse.Namespace) -> tuple[list, str]:
-  """Returns the items to prepare, and the problems of those left out."""
+  """Returns the items, or name -> items, and the problems of the others."""
   kind = args.name.partition('/')[0]
   skip = {'skip_bad': args.skip_bad}
   if kind == 'tracks':
     return tracks.read(args.input, **skip)
   if kind == 'captioned_clips':
     return clips.captioned(args.input, args.captions, splits=args.lists, **skip)
-  if kind == 'skeletons' and args.layout == 'utd_mhad':
-    return utd_mhad.skeletons(args.input, **skip)
-  if kind == 'skeletons':
+  if kind == 'skeletons' and (args.layout or args.input.endswith('.npz')):
+    layout = args.layout or 'npz'
+    return kinect.divisions(layout, args.input, args.lists, **skip)
+  if kind == 'skeletons' and args.input.endswith('.csv'):
     return fingertips.fingertips(args.input), ''
+  if kind == 'skeletons':
+    return skeletons.read(args.input, args.lists, **skip)
   if args.layout == 'utd_mhad':
     return utd_mhad.depth(args.input, **skip)
   if args.layout == 'ucf101':
@@ -64,7 +72,7 @@ def main():
   parser.add_argument('--input', help='directory or file to read')
   parser.add_argument(
     '--layout',
-    choices=('ucf101', 'utd_mhad'),
+    choices=('ucf101', 'utd_mhad', 'sbu_kinect', 'msr_action3d'),
     help='layout of a published data set',
   )
   parser.add_argument(
@@ -101,28 +109,22 @@ def main():
   if args.layout == 'ucf101' and args.lists is None:
     parser.error('pass --lists')
   app.set_up_logging()
-  skipped = ''
+  skipped, names = '', [args.name]
   try:
     if args.images is not None:
       data.prepare_synthetic(args.name, args.images, args.data_dir)
     else:
       items, skipped = read(args)
-      data.prepare(
-        args.name,
-        items,
-        args.data_dir,
-        resize=args.resize,
-        rate=args.rate,
-      )
+      options = {'resize': args.resize, 'rate': args.rate}
+      names = data.prepare(args.name, items, args.data_dir, **options)
   except (ValueError, OSError) as error:
     errors.fail(str(error), max_lines=None)
   if skipped:
     print(f'Left out:\n{skipped}')
-  for split in data.splits(args.name, args.data_dir):
-    print(f'{split}: {len(data.open_split(args.name, split, args.data_dir))}')
-  print(
-    f'{args.name}, fingerprint {data.fingerprint(args.name, args.data_dir)}'
-  )
+  for name in names:
+    for split in data.splits(name, args.data_dir):
+      print(f'{split}: {len(data.open_split(name, split, args.data_dir))}')
+    print(f'{name}, fingerprint {data.fingerprint(name, args.data_dir)}')
 
 
 if __name__ == '__main__':

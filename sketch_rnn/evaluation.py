@@ -127,7 +127,7 @@ class Evaluator:
     """
     total = Metrics.empty()
     for _, batch in parallel.prefetch(batching.read(self._batches)):
-      app.raise_if_stopping()
+      app.raise_if_any_stops()
       total = total.merge(self._step(variables, batch))
     return scores(total, self._config)
 

@@ -21,10 +21,10 @@ import grain
 import ml_collections
 import numpy as np
 
-from sketch_rnn import buckets as buckets_lib
 from sketch_rnn import builders
 from sketch_rnn import strokes
 from training import batching
+from training import buckets as buckets_lib
 
 
 class Split:
@@ -322,7 +322,8 @@ def training_batches(
     examples: turns records into examples.
     batch_size: over all hosts; a multiple of the number of devices.
     seed: random seed of the order and of the augmentation.
-    buckets: lengths to which batches are cut, or none; see buckets.py.
+    buckets: lengths to which batches are cut, or none; see
+      training/buckets.py. `strokes` is then f32[B, bucket + 1, 5].
 
   Returns:
     `batches[step]` is this host's share of the global batch `step`, which
@@ -332,9 +333,36 @@ def training_batches(
     return batching.training_batches(
       source, examples.training, batch_size=batch_size, seed=seed
     )
+  # A drawing as long as its bucket would have no end row: it goes to the next
+  # one, unless there is none.
   order = buckets_lib.Order(
-    source.lengths, buckets, examples.length, batch_size, seed
+    lambda epoch: source.lengths + 1,
+    buckets,
+    examples.length,
+    batch_size,
+    seed,
   )
+
+  def cut(example, bucket):
+    return {**example, 'strokes': example['strokes'][: bucket + 1]}
+
   return buckets_lib.training_batches(
-    source, examples.training, order, batch_size=batch_size, seed=seed
+    _Epochs(source),
+    examples.training,
+    cut,
+    order,
+    batch_size=batch_size,
+    seed=seed,
   )
+
+
+class _Epochs:
+  """Records that are the same in every epoch: `records[epoch, index]`."""
+
+  def __init__(self, source: Selection):
+    """Takes the records."""
+    self._source = source
+
+  def __getitem__(self, position: tuple[int, int]) -> Any:
+    """The record `index`."""
+    return self._source[position[1]]

@@ -13,7 +13,8 @@ Training depends on the seed alone. It takes less than a minute of two cores for
 5,000 drawings; `load` keeps the result in a file.
 
 Axes: n drawings, B batch, N points of a drawing, T points with padding, D
-features, P pixels of the coarse image (its rows one after the other).
+features, K categories, P pixels of the coarse image (its rows one after the
+other).
 """
 
 import dataclasses
@@ -103,6 +104,10 @@ class Network(nn.Module):
     pooled = jnp.concatenate([mean, highest], axis=-1)
     return jnp.tanh(self.features(pooled))
 
+  def classify(self, rows: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Logits of the categories: f32[B, T, 5], i32[B] -> f32[B, K]."""
+    return self.category(self.embed(rows, lengths))
+
   def __call__(
     self, rows: jax.Array, lengths: jax.Array
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -129,20 +134,36 @@ class Features:
 
     They are between -1 and 1. A drawing may be empty.
     """
+    return self._apply(drawings, 'embed')
+
+  def classify(self, drawings: Sequence[np.ndarray]) -> np.ndarray:
+    """The most probable category of each drawing: list of f32[N, 3] -> i64[n].
+
+    Raises:
+      ValueError: the network was trained on a single category.
+    """
+    if self.settings.num_classes < 2:
+      raise ValueError(
+        'the network knows one category: train it on several to classify'
+      )
+    return np.argmax(self._apply(drawings, 'classify'), axis=-1)
+
+  def _apply(self, drawings: Sequence[np.ndarray], method: str) -> np.ndarray:
+    """The outputs of a method of the network: f32[n, ...]."""
     network = _network(self.settings)
     found = []
     for start in range(0, len(drawings), _EVALUATED):
       part = drawings[start : start + _EVALUATED]
       padding = [np.zeros((0, 3), np.float32)] * (_EVALUATED - len(part))
       rows, lengths = _batch([*part, *padding], self.settings)
-      features = _embed(network, self.variables, rows, lengths)
-      found.append(np.asarray(features)[: len(part)])
+      outputs = _outputs(network, self.variables, rows, lengths, method)
+      found.append(np.asarray(outputs)[: len(part)])
     return np.concatenate(found)
 
 
-@functools.partial(jax.jit, static_argnames='network')
-def _embed(network, variables, rows, lengths):
-  return network.apply(variables, rows, lengths, method='embed')
+@functools.partial(jax.jit, static_argnames=('network', 'method'))
+def _outputs(network, variables, rows, lengths, method):
+  return network.apply(variables, rows, lengths, method=method)
 
 
 def _network(settings: Settings) -> Network:

@@ -3,6 +3,7 @@
 python -m sketch_rnn.main --config=configs/sketch_cat.py --workdir=runs/cat
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -14,27 +15,53 @@ import numpy as np
 from configs import schema
 from sketch_rnn import evaluation as evaluation_lib
 from sketch_rnn import examples as examples_lib
+from sketch_rnn import inference
 from sketch_rnn import losses
 from sketch_rnn import model as model_lib
 from sketch_rnn import quality
 from sketch_rnn import rendering
 from training import app
+from training import checkpoints
 from training import loop
 from training import optimizers
 from training import parallel
 
 
 def initial_variables(
-  model: model_lib.SketchRNN, example: dict[str, np.ndarray], seed: int
+  model: model_lib.SketchRNN,
+  example: dict[str, np.ndarray],
+  seed: int,
+  earlier: inference.Sketcher | None = None,
+  path: str = '',
 ) -> Any:
-  """Random parameters of the network."""
+  """Random parameters of the network, or those of an earlier model.
+
+  Args:
+    model: the network.
+    example: one of its examples.
+    seed: random seed of the parameters.
+    earlier: the model to start from.
+    path: its workdir, for the error.
+
+  Raises:
+    ValueError: the earlier model is another network.
+  """
   keys = jax.random.split(jax.random.key(seed))
-  return jax.jit(model.init)(
-    {'params': keys[0], 'latent': keys[1]},
-    jnp.asarray(example['strokes'])[None],
-    jnp.asarray(example['length'])[None],
-    jnp.asarray(example['label'])[None] if model.num_classes else None,
+
+  def init():
+    return model.init(
+      {'params': keys[0], 'latent': keys[1]},
+      jnp.asarray(example['strokes'])[None],
+      jnp.asarray(example['length'])[None],
+      jnp.asarray(example['label'])[None] if model.num_classes else None,
+    )
+
+  if earlier is None:
+    return jax.jit(init)()
+  checkpoints.check_shapes(
+    earlier.variables, jax.eval_shape(init), pathlib.Path(path).absolute()
   )
+  return jax.device_get(earlier.variables)
 
 
 def check_classes(
@@ -62,6 +89,10 @@ def train_and_evaluate(
   evaluation_lib.check_metric(config.best_metric)
   quality.check(config.quality)
   examples, splits = examples_lib.load(config.data)
+  earlier = inference.load(config.start_from) if config.start_from else None
+  if earlier is not None:
+    # Its weights are for drawings in its own unit.
+    examples = dataclasses.replace(examples, scale=earlier.examples.scale)
   check_classes(config.model, examples)
   training, validation = splits['train'], splits['validation']
   batches = examples_lib.training_batches(
@@ -77,7 +108,13 @@ def train_and_evaluate(
     config.optimizer, config.num_steps
   )
   state = parallel.create_state(
-    initial_variables(model, examples.evaluation(training[0]), config.seed),
+    initial_variables(
+      model,
+      examples.evaluation(training[0]),
+      config.seed,
+      earlier,
+      config.start_from,
+    ),
     optimizer,
   )
   train_step = parallel.train_step(

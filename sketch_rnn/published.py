@@ -29,7 +29,7 @@ from sketch_rnn import variables
 from training import text_files
 
 # The published letters of the gates in our order; g is called j there.
-_OURS = 'ifjo'
+GATES = 'ifjo'
 
 # The blobs of a JSON file, in their order.
 _LSTM = ('LSTMCell/W_xh', 'LSTMCell/W_hh', 'LSTMCell/bias')
@@ -45,9 +45,10 @@ _VAE = (
   ),
   *_GEN,
 )
+BLOBS = {'gen': _GEN, 'vae': _VAE}
 _MAX_LENGTH = 10_000  # Points of a drawing; published models have up to 250.
 # Stored as int16 between -10 and 10.
-_STEP = 10 / 32767
+STEP = 10 / 32767
 
 
 def load(
@@ -93,7 +94,7 @@ def load(
       f'{path}: info has {text_files.shown(info)}; name must be text, '
       'scale_factor and max_seq_len numbers above 0'
     )
-  names = {len(_GEN): _GEN, len(_VAE): _VAE}.get(len(blobs))
+  names = {len(x): x for x in BLOBS.values()}.get(len(blobs))
   if names is None or len(dims) != len(blobs):
     raise ValueError(
       f'{path} has {len(dims)} dims and {len(blobs)} blobs; a decoder has '
@@ -119,7 +120,7 @@ def _decode(blob: Any, shape: Any, name: str) -> np.ndarray:
   except (TypeError, ValueError, binascii.Error) as error:
     raise ValueError(f'{name} is not base64 of int16: {error}') from error
   try:
-    return (numbers * _STEP).astype(np.float32).reshape(shape)
+    return (numbers * STEP).astype(np.float32).reshape(shape)
   except (TypeError, ValueError) as error:
     raise ValueError(
       f'{name} holds {numbers.size} numbers, its dims are {shape}'
@@ -199,7 +200,7 @@ def unpack_state(packed: np.ndarray, cell: str, units: int) -> Any:
 def _by_gate(x: np.ndarray) -> np.ndarray:
   """Published columns in our order: [..., 4 * H] -> [..., 4, H]."""
   x = x.reshape(*x.shape[:-1], 4, -1)
-  return x[..., [variables.GATES.index(gate) for gate in _OURS], :]
+  return x[..., [variables.GATES.index(gate) for gate in GATES], :]
 
 
 def _columns(x: np.ndarray) -> np.ndarray:
@@ -262,7 +263,7 @@ def _modulation(
     return [
       weights[f'{scope}hyper_{gate}{side}/{name}']
       for side in inputs
-      for gate in _OURS
+      for gate in GATES
     ]
 
   embed = every('xh', 'zw/super_linear_w') + every('h', 'zb/super_linear_w')

@@ -14,6 +14,8 @@ generated drawings:
   Two-Sample Tests"): 0.5 if it cannot;
 - the distance of the Gaussians fitted to both (Frechet; Heusel et al. 2017);
 - the distance to the nearest drawing of the training split: do samples copy?
+- of several categories, the share that the network takes for the category which
+  they were made as.
 
 Axes: n real, m generated drawings, D features, K neighbours.
 """
@@ -251,21 +253,32 @@ class Reference:
   real: np.ndarray
   training: np.ndarray
 
-  def scores(self, drawings: Sequence[np.ndarray]) -> dict[str, float]:
+  def scores(
+    self, drawings: Sequence[np.ndarray], labels: np.ndarray | None = None
+  ) -> dict[str, float]:
     """All measures of one set of drawings, empty ones among them.
+
+    Args:
+      drawings: of the set.
+      labels: i32[n], their categories; None where they have none.
 
     Returns:
       `precision`, `recall`, `coverage`, `frechet`; `two_sample` with its
       `standard_error`; `nearest` and `copies` of `copying`; `points` and
       `strokes`, means for a drawing; `points_gap` and `strokes_gap`, the
-      `largest_gap` to the real ones; and `empty`, the share of drawings without
-      a line, that is of less than two points.
+      `largest_gap` to the real ones; `empty`, the share of drawings without a
+      line, that is of less than two points; and with labels `accuracy`, the
+      share that the network classifies as their label.
     """
     found = self.features(drawings)
     precision, recall = precision_and_recall(self.real, found)
     told_apart = two_sample_test(self.real, found)
     distance, copies = copying(found, self.real, self.training)
     sizes, real_sizes = _sizes(drawings), _sizes(self.drawings)
+    recognized = {}
+    if labels is not None:
+      right = self.features.classify(drawings) == labels
+      recognized['accuracy'] = float(np.mean(right))
     return {
       'precision': precision,
       'recall': recall,
@@ -280,6 +293,7 @@ class Reference:
       'points_gap': largest_gap(sizes[0], real_sizes[0]),
       'strokes_gap': largest_gap(sizes[1], real_sizes[1]),
       'empty': float(np.mean(sizes[0] < 2)),
+      **recognized,
     }
 
 
@@ -369,10 +383,15 @@ def measure(
     jax.random.key(config.seed),
     tuple(config.quality.temperatures),
   )
-  found = {f'real, {other}': reference.scores(_drawings(new))}
-  for name, make in generated.items():
+  several = len(examples.categories) > 1
+  found = {
+    f'real, {other}': reference.scores(
+      _drawings(new), _labels(new, examples) if several else None
+    )
+  }
+  for name, (make, labels) in generated.items():
     app.raise_if_stopping()
-    found[name] = reference.scores(make())
+    found[name] = reference.scores(make(), labels if several else None)
   return found
 
 
@@ -381,18 +400,24 @@ def _generated(
   real: Sequence[dict[str, Any]],
   key: jax.Array,
   temperatures: Sequence[float],
-) -> dict[str, Callable[[], list[np.ndarray]]]:
-  """The generated sets by name, each made when it is called."""
-  labels = None
-  if sketcher.classes:
-    labels = _labels(real, sketcher.examples)
+) -> dict[str, tuple[Callable[[], list[np.ndarray]], np.ndarray | None]]:
+  """The generated sets by name, each made when it is called, and their labels.
+
+  A model without classes does not know what it samples or what lies between two
+  drawings; its reconstructions are of the category of the real drawing.
+  """
+  shown = _labels(real, sketcher.examples)
+  labels = shown if sketcher.classes else None
   sets = {
-    f'samples, {temperature:g}': functools.partial(
-      sketcher.sample,
-      len(real),
-      key=key,
-      temperature=temperature,
-      labels=labels,
+    f'samples, {temperature:g}': (
+      functools.partial(
+        sketcher.sample,
+        len(real),
+        key=key,
+        temperature=temperature,
+        labels=labels,
+      ),
+      labels,
     )
     for temperature in temperatures
   }
@@ -402,16 +427,19 @@ def _generated(
       latent.slerp(a, b, 0.5)
       for a, b in zip(mean, np.roll(mean, -1, 0), strict=True)
     ]
-    for name, z in (
-      ('reconstructions', mean),
-      ('interpolations', np.stack(between)),
+    for name, z, made_as in (
+      ('reconstructions', mean, shown),
+      ('interpolations', np.stack(between), labels),
     ):
-      sets[f'{name}, {temperatures[0]:g}'] = functools.partial(
-        sketcher.decode,
-        z,
-        key=key,
-        temperature=temperatures[0],
-        labels=labels,
+      sets[f'{name}, {temperatures[0]:g}'] = (
+        functools.partial(
+          sketcher.decode,
+          z,
+          key=key,
+          temperature=temperatures[0],
+          labels=labels,
+        ),
+        made_as,
       )
   return sets
 
@@ -448,14 +476,22 @@ _COLUMNS = (
   ('points', 'points', '.1f'),
   ('strokes', 'strokes', '.1f'),
   ('empty', 'empty', '.3f'),
+  ('accuracy', 'accuracy', '.3f'),
 )
 
 
 def table(scores: Mapping[str, Mapping[str, float]]) -> str:
-  """The scores of `measure` as text, a line for each set."""
+  """The scores of `measure` as text, a line for each set.
+
+  Columns that no set has are left out; a set without a score has a dash.
+  """
   width = max(map(len, scores))
-  lines = [' '.join([' ' * width, *(f'{x[1]:>10}' for x in _COLUMNS)])]
+  columns = [x for x in _COLUMNS if any(x[0] in row for row in scores.values())]
+  lines = [' '.join([' ' * width, *(f'{x[1]:>10}' for x in columns)])]
   for name, row in scores.items():
-    numbers = [f'{row[field]:>10{form}}' for field, _, form in _COLUMNS]
+    numbers = [
+      f'{format(row[field], form) if field in row else "-":>10}'
+      for field, _, form in columns
+    ]
     lines.append(' '.join([f'{name:{width}}', *numbers]))
   return '\n'.join(lines)

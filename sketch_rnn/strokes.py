@@ -194,6 +194,17 @@ def fit(lines: Sequence[np.ndarray], size: int = SIZE) -> list[np.ndarray]:
   return [((line - low) * scale).astype(np.float32) for line in lines]
 
 
+def typical_size(drawings: Iterable[np.ndarray]) -> int:
+  """The median of the longer sides of drawings, in pixels."""
+  sides = [
+    np.max(np.ptp(np.concatenate(lines), axis=0))
+    for lines in map(to_lines, drawings)
+    if lines
+  ]
+  side = float(np.median(sides)) if sides else SIZE
+  return int(np.clip(side, 16, 4096)) if np.isfinite(side) else SIZE
+
+
 # Normalisation and augmentation.
 
 

@@ -42,9 +42,19 @@ def read(
   Raises:
     ValueError: the file is not SVG, not safe to read, or without lines.
   """
-  name = os.fspath(path)
   with open(path, 'rb') as file:
     text = file.read(_MAX_BYTES + 1)
+  return parse(text, os.fspath(path), tolerance=tolerance)
+
+
+def parse(
+  text: bytes, name: str, *, tolerance: float | None = None
+) -> list[np.ndarray]:
+  """The lines of the contents of a file, which errors call `name`; see `read`.
+
+  Raises:
+    ValueError: the text is not SVG, not safe to read, or without lines.
+  """
   if len(text) > _MAX_BYTES:
     raise ValueError(f'{name} is larger than {_MAX_BYTES} bytes')
   try:

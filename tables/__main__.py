@@ -5,11 +5,15 @@ r"""Trains the rows of tables and prints them beside the published scores.
     --set encoder_weights=resnet50.safetensors
   python -m tables --table=ordered_motion,gesture_stream \
     --run --jobs=2
+  python -m tables --table=flickr8k_published \
+    --published=where-image2 --references=Flickr8k/Flickr8k.token.txt
 
 Every measured number comes from the `results.json` of a workdir,
 WORKDIRS/TABLE/ROW_SEED. --run first trains and evaluates the missing runs, JOBS
 at once, and resumes interrupted ones. Runs whose data or weights are missing
 are left out, with the reason. The commands of all missing runs are printed.
+
+flickr8k_published scores published captions again; see rescored.py.
 
 The tables are written to OUTPUT as TABLE.md, TABLE.json and TABLE.png.
 """
@@ -20,6 +24,7 @@ from collections.abc import Sequence
 from tables import published as published_lib
 from tables import report as report_lib
 from tables import requirements
+from tables import rescored
 from tables import rows as rows_lib
 from tables import runs as runs_lib
 from training import app
@@ -34,7 +39,7 @@ def main(argv: Sequence[str] | None = None):
     '--table',
     required=True,
     help='names of tables, separated by commas: '
-    + ', '.join(published_lib.TABLES),
+    + ', '.join([*published_lib.TABLES, rescored.NAME]),
   )
   parser.add_argument(
     '--workdirs',
@@ -70,15 +75,35 @@ def main(argv: Sequence[str] | None = None):
     metavar='NAME=VALUE',
     help='changes fields of the configs of all rows',
   )
+  parser.add_argument(
+    '--published',
+    type=pathlib.Path,
+    help=f'directory of published captions, for {rescored.NAME}',
+  )
+  parser.add_argument(
+    '--references',
+    type=pathlib.Path,
+    help=f'file of the human captions, for {rescored.NAME}',
+  )
   args = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
   reasons = {}
   try:
     if args.jobs < 1:
       raise ValueError(f'--jobs={args.jobs} must be at least 1')
+    tables = args.table.split(',')
+    if rescored.NAME in tables:
+      tables.remove(rescored.NAME)
+      if args.published is None or args.references is None:
+        raise ValueError(f'{rescored.NAME} needs --published and --references')
+      print(
+        rescored.report(
+          args.published, args.references, args.output or args.workdirs
+        )
+      )
     all_runs = [
       runs_lib.TableRuns(_table(name), args.workdirs, tuple(args.set))
-      for name in args.table.split(',')
+      for name in tables
     ]
     seeds = [int(seed) for seed in args.seeds.split(',')]
     names = [name for name in args.rows.split(',') if name]
@@ -104,7 +129,7 @@ def main(argv: Sequence[str] | None = None):
 
 def _table(name: str) -> rows_lib.Table:
   if name not in published_lib.TABLES:
-    known = ', '.join(published_lib.TABLES)
+    known = ', '.join([*published_lib.TABLES, rescored.NAME])
     raise ValueError(f'--table={name}: there are only {known}')
   return published_lib.TABLES[name]
 

@@ -4,6 +4,7 @@ Those of video/ are in published_video.py. Units and origins of the numbers are
 explained in rows.py.
 """
 
+from tables import flickr8k
 from tables import published_video
 from tables import rows as rows_lib
 
@@ -12,7 +13,7 @@ CODE, MEMORY = rows_lib.CODE, rows_lib.MEMORY
 BLEU = rows_lib.BLEU
 _published = rows_lib.published
 
-FLICKR8K = DataSet('Flickr8k', 6_000, 1_000, accelerator=False)
+FLICKR8K = flickr8k.DATA
 FLICKR30K = DataSet('Flickr30k', 29_000, 1_000, accelerator=True)
 COCO = DataSet('COCO', 113_287, 5_000, accelerator=True)
 UCM = DataSet('UCM-Captions', 1_680, 210, accelerator=False)
@@ -536,6 +537,7 @@ TABLES = {
     _up_down(),
     _adaptive(),
     _ucm(),
+    flickr8k.table(),
     _sketch_rnn(),
     *published_video.tables(),
   )

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import figure
 from matplotlib.backends import backend_agg
 
+from tables import confusions
 from tables import rows as rows_lib
 from tables import runs as runs_lib
 
@@ -55,7 +56,9 @@ class Measured:
     std: score -> sample standard deviation, if there are several runs.
     seconds: training time of each run; None if it was not recorded. Empty for a
       row that is not trained.
-    runs: workdir, commit, hardware, step and scores of each run.
+    cpu_seconds: CPU time of each run's training, likewise.
+    runs: workdir, commit, hardware, step and scores of each run; empty for a
+      mean of other rows.
     notes: a difference of runs from the row -> their seeds. Runs that several
       rows share are noted at one of them.
   """
@@ -65,6 +68,7 @@ class Measured:
   mean: Mapping[str, float]
   std: Mapping[str, float]
   seconds: tuple[float | None, ...]
+  cpu_seconds: tuple[float | None, ...]
   runs: tuple[Mapping[str, Any], ...]
   notes: Mapping[str, tuple[str, ...]]
 
@@ -83,12 +87,12 @@ def measure(table_runs: TableRuns, row: Row, seeds: Sequence[int]) -> Measured:
   for name in table_runs.table.columns.values():
     if entries and all(name in entry['scores'] for entry in entries.values()):
       scores = [entry['scores'][name] for entry in entries.values()]
-      scores = table_runs.table.scale * np.array(scores)
+      scores = table_runs.table.scale_of(name) * np.array(scores)
       mean[name] = float(np.mean(scores))
       if len(scores) > 1:
         std[name] = float(np.std(scores, ddof=1))
   notes = collections.defaultdict(list)
-  trained = {} if row.trained_as else entries
+  trained = entries if row in table_runs.table.trained else {}
   for seed, entry in trained.items():
     for note in _differences(table_runs, row, seed, entry):
       notes[note].append(str(seed))
@@ -99,12 +103,13 @@ def measure(table_runs: TableRuns, row: Row, seeds: Sequence[int]) -> Measured:
     mean,
     std,
     tuple(entry.get('training_seconds') for entry in trained.values()),
+    tuple(entry.get('cpu_seconds') for entry in trained.values()),
     tuple(
       {
         'workdir': str(table_runs.workdir(row, seed)),
         **{name: entry[name] for name in kept if name in entry},
       }
-      for seed, entry in entries.items()
+      for seed, entry in (() if row.mean_of else entries.items())
     ),
     {note: tuple(where) for note, where in notes.items()},
   )
@@ -171,22 +176,21 @@ def markdown(
     label = f'**{found.row.label}**'
     if found.seeds:
       cells = [_number(found, name, table.decimals) for name in names]
-      cells += [str(len(found.seeds)), _durations(found.seconds)]
+      time = _durations(found.seconds)
+      if any(found.cpu_seconds):
+        time += f' (CPU {_durations(found.cpu_seconds)})'
+      cells += [str(len(found.seeds)), time]
     else:
       cells = ['not run', *([''] * (len(names) + 1))]
     lines.append(f'| {label} | {" | ".join(cells)} |')
     if found.row.aims:
       cells = [str(found.row.aims.get(name, '')) for name in names]
       lines.append(f'| aim | {" | ".join(cells)} |  |  |')
-    for row in found.row.published:
-      cells = [''] * (len(names) + 2)
-      for i, name in enumerate(names):
-        if name in row.scores:
-          known = row.score_origin(name) != rows_lib.MEMORY
-          # 67 -> 67.0, 17.87 -> 17.87
-          number = f'{row.scores[name]:.2f}'.removesuffix('0')
-          cells[i] = number if known else f'{number}{_MARK}'
-      lines.append(f'| published: {row.source} | {" | ".join(cells)} |')
+    lines += [
+      _published_line(f'published: {row.source}', row, names)
+      for row in found.row.published
+    ]
+  lines += [_published_line(row.source, row, names) for row in table.others]
   lines += ['', *_legend(table, measured), '']
   for found in measured:
     lines += [
@@ -197,8 +201,7 @@ def markdown(
     lines.append('')
   missing = [
     (row, [seed for seed in seeds if not table_runs.ended(row, seed)])
-    for row in table.rows
-    if not row.trained_as
+    for row in table.trained
   ]
   missing = [(row, absent) for row, absent in missing if absent]
   if missing:
@@ -220,6 +223,22 @@ def markdown(
     }
     lines += ['', *table.appendix(first)]
   return '\n'.join(lines).rstrip() + '\n'
+
+
+def _published_line(
+  label: str, row: rows_lib.Published, names: Sequence[str]
+) -> str:
+  """A published row as a line of the table."""
+  cells = [''] * (len(names) + 2)
+  for i, name in enumerate(names):
+    if name in row.scores:
+      known = row.score_origin(name) != rows_lib.MEMORY
+      # 67 -> 67.0, 17.87 -> 17.87
+      number = f'{row.scores[name]:.2f}'.removesuffix('0')
+      if name in row.std:
+        number += f' ± {row.std[name]:.2f}'
+      cells[i] = number if known else f'{number}{_MARK}'
+  return f'| {label} | {" | ".join(cells)} |'
 
 
 def _number(found: Measured, name: str, decimals: int) -> str:
@@ -247,7 +266,11 @@ def _legend(table: Table, measured: Sequence[Measured]) -> list[str]:
   lines = [f'Measured: the best checkpoint{split}, mean over seeds']
   if any(found.std for found in measured):
     lines[0] += ' ± sample standard deviation'
-  lines[0] += ', scores times 100.' if table.scale == 100 else '.'
+  lines[0] += ', scores times 100' if table.scale == 100 else ''
+  headings = [
+    name for name, key in table.columns.items() if key in table.unscaled
+  ]
+  lines[0] += f', not {", ".join(headings)}.' if headings else '.'
   recalled = any(
     row.score_origin(name) == rows_lib.MEMORY
     for found in measured
@@ -296,7 +319,7 @@ def to_json(
         'aims_met': found.judged(),
         'commands': {
           seed: shlex.join(['python', *table_runs.arguments(found.row, seed)])
-          for seed in seeds
+          for seed in (() if found.row.mean_of else seeds)
         },
         'not_here': list(
           reasons.get((table_runs.table.name, found.row.name), ())
@@ -327,7 +350,7 @@ def _points(found: Measured) -> Iterator[tuple[str, str, float, float | None]]:
     for score, value in row.scores.items():
       recalled = row.score_origin(score) == rows_lib.MEMORY
       kind = 'published, from memory' if recalled else 'published'
-      yield score, kind, value, None
+      yield score, kind, value, row.std.get(score)
   for score, aim in found.row.aims.items():
     if aim.at_least is not None:
       yield score, 'aim, at least', aim.at_least, None
@@ -376,7 +399,7 @@ def report(
   output: pathlib.Path,
   reasons: Reasons,
 ) -> str:
-  """Writes the Markdown, the JSON and the plot; returns the Markdown."""
+  """Writes the Markdown, the JSON and the plots; returns the Markdown."""
   measured = [measure(table_runs, row, seeds) for row in table_runs.table.rows]
   text = markdown(table_runs, measured, seeds, reasons)
   output.mkdir(parents=True, exist_ok=True)
@@ -386,4 +409,6 @@ def report(
     json.dumps(to_json(table_runs, measured, seeds, reasons), indent=2) + '\n'
   )
   plot(table_runs.table, measured, path.with_suffix('.png'))
+  if table_runs.table.module == 'video.classify':
+    confusions.write(table_runs, seeds, output)
   return text

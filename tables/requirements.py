@@ -176,7 +176,10 @@ def _clips(config: ml_collections.ConfigDict, row: runs_lib.Row) -> int:
   except FileNotFoundError as error:
     absent = str(error).splitlines()[0]
     where = f' --data_dir={data_dir}' if data_dir else ''
+    prepare = row.data.prepare
+    if '--name=' not in prepare:  # Folds are prepared together.
+      prepare = f'--name={name} {prepare}'
+    command, _, rest = prepare.partition(' ')
     raise FileNotFoundError(
-      f'{absent}\n  python scripts/prepare_clips.py --name={name}{where} '
-      f'{row.data.prepare}'
+      f'{absent}\n  python scripts/prepare_clips.py {command}{where} {rest}'
     ) from error

@@ -20,12 +20,21 @@ BLEU = ('BLEU-1', 'BLEU-2', 'BLEU-3', 'BLEU-4')
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """A row of a published table."""
+  """A row of a published table.
+
+  Attributes:
+    source: paper or code.
+    scores: by name.
+    origin: of the scores.
+    recalled: scores with the origin MEMORY.
+    std: score -> sample standard deviation over runs, where it is published.
+  """
 
   source: str
   scores: Mapping[str, float]
   origin: str
-  recalled: tuple[str, ...] = ()  # Scores with the origin MEMORY.
+  recalled: tuple[str, ...] = ()
+  std: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   def score_origin(self, score: str) -> str:
     """The origin of a score: CODE, READ or MEMORY."""
@@ -38,10 +47,15 @@ def published(
   values: tuple[float, ...],
   origin: str = READ,
   recalled: tuple[str, ...] = (),
+  std: tuple[float, ...] = (),
 ) -> Published:
   """Makes a row from the names and the values of its scores."""
   return Published(
-    source, dict(zip(names, values, strict=True)), origin, recalled
+    source,
+    dict(zip(names, values, strict=True)),
+    origin,
+    recalled,
+    dict(zip(names, std, strict=True)) if std else {},
   )
 
 
@@ -74,7 +88,8 @@ class DataSet:
       split they include ours.
     test: number of test examples.
     accelerator: training would take days without one.
-    prepare: arguments of scripts/prepare_clips.py, except the name.
+    prepare: arguments of scripts/prepare_clips.py; without a name that of the
+      config is passed.
   """
 
   label: str
@@ -100,6 +115,8 @@ class Row:
     aims: score -> its bound; printed below, and checked.
     trained_as: the name of an earlier row with the same config, whose runs hold
       these scores, too: nothing is trained for this one.
+    mean_of: the names of earlier rows, such as the folds of a data set: the
+      scores of a seed are the means over theirs, and nothing is trained.
     found_at: keys of the scores in `results.json`.
   """
 
@@ -112,6 +129,7 @@ class Row:
   published: tuple[Published, ...] = ()
   aims: Mapping[str, Aim] = dataclasses.field(default_factory=dict)
   trained_as: str = ''
+  mean_of: tuple[str, ...] = ()
   found_at: tuple[str, ...] = ('test', 'scores')
 
 
@@ -130,6 +148,9 @@ class Table:
     rows: rows that others start from, or are trained as, come first.
     appendix: from the name of each row to the entry of its first run that has
       ended, lines of Markdown; None for none.
+    others: rows to compare with that belong to none of `rows`, such as the
+      scores of human captions; printed below them.
+    unscaled: scores that `scale` does not change.
   """
 
   name: str
@@ -141,7 +162,18 @@ class Table:
   decimals: int
   rows: tuple[Row, ...]
   appendix: Callable[[Mapping[str, Mapping[str, Any]]], list[str]] | None = None
+  others: tuple[Published, ...] = ()
+  unscaled: tuple[str, ...] = ()
+
+  @property
+  def trained(self) -> tuple[Row, ...]:
+    """The rows that have runs of their own."""
+    return tuple(r for r in self.rows if not r.trained_as and not r.mean_of)
 
   def row(self, name: str) -> Row:
     """Returns the row with a name."""
     return {row.name: row for row in self.rows}[name]
+
+  def scale_of(self, score: str) -> float:
+    """Returns the factor of a measured score."""
+    return 1 if score in self.unscaled else self.scale

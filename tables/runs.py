@@ -76,6 +76,8 @@ class TableRuns:
 
   def entry(self, row: Row, seed: int) -> dict[str, Any] | None:
     """The entry of a run in `results.json`, with this row's scores, or None."""
+    if row.mean_of:
+      return self._mean(row, seed)
     path = self.workdir(row, seed) / 'results.json'
     if not path.exists():
       return None
@@ -85,6 +87,18 @@ class TableRuns:
       if scores is None:
         return None
     return {**results[row.found_at[0]], 'scores': scores}
+
+  def _mean(self, row: Row, seed: int) -> dict[str, Any] | None:
+    """The means over other rows, or None unless all of them have entries."""
+    parts = [self.entry(self.table.row(name), seed) for name in row.mean_of]
+    if None in parts:
+      return None
+    names = set.intersection(*(set(part['scores']) for part in parts))
+    scores = {
+      name: sum(part['scores'][name] for part in parts) / len(parts)
+      for name in names
+    }
+    return {'seed': seed, 'scores': scores}
 
   def ended(self, row: Row, seed: int) -> bool:
     """Returns True if a run has the scores of all rows that share it."""
@@ -183,13 +197,20 @@ def select(
     rows = {row.name: row for row in table_runs.table.rows}
     wanted = set()
     for name in names or rows:
-      while name in rows:
-        wanted.add(name)
-        name = rows[name].trained_as or rows[name].start_from
+      wanted |= _with_earlier(rows, name)
     chosen += [
       (table_runs, row) for name, row in rows.items() if name in wanted
     ]
   return chosen
+
+
+def _with_earlier(rows: Mapping[str, Row], name: str) -> set[str]:
+  """A row, if there is one of this name, and the rows that it needs."""
+  if name not in rows:
+    return set()
+  row = rows[name]
+  earlier = (row.trained_as or row.start_from, *row.mean_of)
+  return {name}.union(*(_with_earlier(rows, other) for other in earlier))
 
 
 class Processes:
@@ -307,7 +328,7 @@ def run_missing(
   for seed in seeds:
     for table_runs, row in rows:
       run = Run(table_runs, row, seed)
-      if not row.trained_as and not run.ended():
+      if row in table_runs.table.trained and not run.ended():
         waiting[run.key] = run
   running, reasons, stopped = {}, {}, False
 

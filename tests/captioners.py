@@ -60,6 +60,10 @@ CAPTIONERS = {
   ),
   'luong': ('luong', {}),
   'luong_options': ('luong', dict(cell='gru', layers=2)),
+  'init_inject': ('inject_merge', dict(image_input='init')),
+  'pre_inject': ('inject_merge', dict(image_input='pre')),
+  'par_inject': ('inject_merge', dict(image_input='par', learned_start=True)),
+  'merge': ('inject_merge', dict(image_input='merge', learned_start=True)),
 }
 # With these, captions of images differ, some end and some do not.
 SEEDS = dict(
@@ -69,6 +73,7 @@ SEEDS = dict(
   att2in=23,
   up_down=46,
   luong=1,
+  inject_merge=0,
 )
 # One of each model.
 MODELS = (
@@ -79,6 +84,10 @@ MODELS = (
   'att2in',
   'up_down_features',
   'luong',
+  'init_inject',
+  'pre_inject',
+  'par_inject',
+  'merge',
 )
 # Those of other cells, layers and activations.
 OPTIONS = tuple(name for name in CAPTIONERS if name.endswith('_options'))
@@ -91,7 +100,7 @@ def small_config(name='soft', **decoder):
   config = scenes.get_config()
   config.model, special = CAPTIONERS[name]
   sizes = dict(features=5, embedding=7, dropout_rate=0.0)
-  if config.model != 'show_and_tell':
+  if model.DECODERS[config.model].attends:
     sizes['attention'] = 6
   with config.unlocked():
     config.decoder = {**sizes, **special, **decoder}

@@ -21,6 +21,7 @@ PATIENCE = 400  # Seconds, for a machine that is busy with other things.
 TIMES = (
   'train/steps_per_second',
   'train/examples_per_second',
+  'train/cpu_seconds',
   'validation/seconds',
 )
 

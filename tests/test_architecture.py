@@ -72,7 +72,7 @@ ONE_PLACE = {
   'jax.pmap': {'training/parallel.py'},
   'tensorboardX': {'training/report.py'},
   'clu.metric_writers': set(),  # They import TensorFlow.
-  'tensorflow': set(),
+  'tensorflow': {'sketch_rnn/tensorflow_checkpoints.py'},
 }
 
 

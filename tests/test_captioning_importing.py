@@ -19,6 +19,7 @@ from captioning import inference
 from captioning import model
 from captioning import published
 from captioning import vocabulary as vocabulary_lib
+from demo import captions
 from recurrent import decoder
 from recurrent import search
 from vision import images
@@ -200,16 +201,154 @@ def test_the_golden_tutorial(tmp_path, golden_file):
   assert count >= 4
 
 
-def test_att2in2_is_its_equations(tmp_path):
-  """Of AttModel.py: no golden file has this module."""
-  sizes = dict(V=12, E=5, H=6, A=4, D=7, F=9)
-  w = random_weights('att2in2', sizes)
+# Modules that no golden file has: their equations, from the authors' code.
+
+
+class Equations:
+  """Layers with the weights of a state dict."""
+
+  def __init__(self, weights):
+    self.w = weights
+
+  def linear(self, name, x):
+    return x @ self.w[f'{name}.weight'].T + self.w[f'{name}.bias']
+
+  def attend(self, scores, values):
+    weights = np.exp(scores) / np.exp(scores).sum()
+    return weights @ values
+
+  def additive(self, layer, keys, h):
+    """Scores of locations by their keys."""
+    hidden = np.tanh(keys + self.linear(f'{layer}h2att', h))
+    return self.linear(f'{layer}alpha_net', hidden)[:, 0]
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def maxout_lstm(sums, c, also=0.0):
+  """Gates i, f, o, and the halves of the candidate."""
+  units = len(c)
+  i, f, o = np.split(sigmoid(sums[: 3 * units]), 3)
+  halves = sums[3 * units :] + also
+  c = f * c + i * np.maximum(halves[:units], halves[units:])
+  return c, o * np.tanh(c)
+
+
+class Att2in2(Equations):
+  """Of AttModel.py."""
+
+  def start(self, features):
+    self.annotations = np.maximum(self.linear('att_embed.0', features), 0)
+    self.keys = self.linear('ctx2att', self.annotations)
+    units = self.w['core.h2h.weight'].shape[1]
+    return np.zeros(units), np.zeros(units)
+
+  def step(self, carry, word):
+    c, h = carry
+    x = np.maximum(self.w['embed.0.weight'][word], 0)
+    seen = self.attend(
+      self.additive('core.attention.', self.keys, h), self.annotations
+    )
+    sums = self.linear('core.i2h', x) + self.linear('core.h2h', h)
+    c, h = maxout_lstm(sums, c, self.linear('core.a2c', seen))
+    return (c, h), h
+
+
+class FC(Equations):
+  """Of FCModel.py: the image, then the words."""
+
+  def start(self, features):
+    zeros = np.zeros(self.w['core.h2h.weight'].shape[1])
+    image = self.linear('img_embed', features.mean(0))
+    return self.read((zeros, zeros), image)
+
+  def read(self, carry, x):
+    c, h = carry
+    sums = self.linear('core.i2h', x) + self.linear('core.h2h', h)
+    return maxout_lstm(sums, c)
+
+  def step(self, carry, word):
+    carry = self.read(carry, self.w['embed.weight'][word])
+    return carry, carry[1]
+
+
+class ShowAttendTell(Equations):
+  """Of OldModel.py: no gate, and one layer for memory and state."""
+
+  def start(self, features):
+    self.annotations = features
+    self.keys = self.linear('core.ctx2att', features)
+    state = self.linear('linear', features.mean(0))
+    return state, state
+
+  def step(self, carry, word):
+    c, h = carry
+    seen = self.attend(self.additive('core.', self.keys, h), self.annotations)
+    x = np.concatenate([self.w['embed.weight'][word], seen])
+    sums = self.w['core.rnn.weight_ih_l0'] @ x
+    sums += self.w['core.rnn.weight_hh_l0'] @ h
+    i, f, g, o = np.split(sums, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return (c, h), h
+
+
+class AdaAttMO(Equations):
+  """Of AttModel.py: the sentinel is the first location."""
+
+  def start(self, features):
+    self.image = np.maximum(self.linear('fc_embed.0', features.mean(0)), 0)
+    self.annotations = np.maximum(self.linear('att_embed.0', features), 0)
+    self.keys = self.linear('ctx2att', self.annotations)
+    zeros = np.zeros(len(self.image))
+    return zeros, zeros
+
+  def step(self, carry, word):
+    c, h = carry
+    x = np.maximum(self.w['embed.0.weight'][word], 0)
+
+    def sums(words, image, state):
+      return (
+        self.linear(f'core.lstm.{words}', x)
+        + self.linear(f'core.lstm.{image}', self.image)
+        + self.linear(f'core.lstm.{state}', h)
+      )
+
+    gate = sigmoid(sums('r_w2h', 'r_v2h', 'r_h2h'))
+    c, h = maxout_lstm(sums('w2h', 'v2h', 'h2h.0'), c)
+    name = 'core.attention'
+    sentinel = np.maximum(
+      self.linear(f'{name}.fr_linear.0', gate * np.tanh(c)), 0
+    )
+    state = np.tanh(self.linear(f'{name}.ho_linear.0', h))
+    keys = [self.linear(f'{name}.fr_embed', sentinel), *self.keys]
+    hidden = np.tanh(keys + self.linear(f'{name}.ho_embed', state))
+    seen = self.attend(
+      self.linear(f'{name}.alpha_net', hidden)[:, 0],
+      np.array([sentinel, *self.annotations]),
+    )
+    return (c, h), np.tanh(self.linear(f'{name}.att2h', seen + state))
+
+
+EQUATIONS = {
+  'att2in2': Att2in2,
+  'fc': FC,
+  'show_attend_tell': ShowAttendTell,
+  'adaattmo': AdaAttMO,
+}
+
+
+@pytest.mark.parametrize('name', EQUATIONS)
+def test_modules_are_their_equations(tmp_path, name):
+  w = random_weights(name, dict(V=12, E=5, H=6, A=4, D=7, F=9))
   weights, infos = tmp_path / 'model.pth', tmp_path / 'infos.pkl'
   torch_checkpoints.save(weights, torch_checkpoints.module(w))
   write_infos(infos, 12)
   imported = import_files(weights, infos, regions='bottom_up')
-  assert imported.layout == 'att2in2'
-  assert 'not read | `fc_embed.0`' in imported.card
+  assert imported.layout == name
+  assert ('not read' in imported.card) == (name == 'att2in2')
   network = model.create(
     imported.config, len(imported.words), with_encoder=False
   )
@@ -219,29 +358,11 @@ def test_att2in2_is_its_equations(tmp_path):
   logits, _ = network.apply(
     imported.variables, features, numbers[[words]][None], None, train=False
   )
-
-  def linear(name, x):
-    return x @ w[f'{name}.weight'].T + w[f'{name}.bias']
-
-  def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-  annotations = np.maximum(linear('att_embed.0', features[0]), 0)
-  keys = linear('ctx2att', annotations)
-  h = c = np.zeros(6)
+  equations = EQUATIONS[name](w)
+  carry = equations.start(features[0])
   for t, word in enumerate([0, *words[:-1]]):
-    x = np.maximum(w['embed.0.weight'][word], 0)
-    scores = linear(
-      'core.attention.alpha_net',
-      np.tanh(keys + linear('core.attention.h2att', h)),
-    )[:, 0]
-    attention = np.exp(scores) / np.exp(scores).sum()
-    sums = linear('core.i2h', x) + linear('core.h2h', h)
-    i, f, o = np.split(sigmoid(sums[:18]), 3)
-    halves = sums[18:] + linear('core.a2c', attention @ annotations)
-    c = f * c + i * np.maximum(halves[:6], halves[6:])
-    h = o * np.tanh(c)
-    expected = linear('logit', h)
+    carry, hidden = equations.step(carry, word)
+    expected = equations.linear('logit', hidden)
     expected -= np.log(np.exp(expected).sum())
     found = jax.nn.log_softmax(logits[0, 0, t])[numbers]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -374,6 +495,16 @@ def test_images_are_captioned_as_they_were(tmp_path, layout):
     assert one.captions[0].text == found[1][0].text
     assert one.attention.shape == (6, 196)
 
+  # The page shows all of an image.
+  on_page = captions.Images(tmp_path / 'run', ['max_length=6'])
+  (one,) = on_page([on_page.preprocess(pictures[0])])
+  assert one.captions[0].text == found[0][0].text
+  attention = captions.attention_to_json(one)
+  assert (attention is None) == (layout == 'fc')
+  assert attention is None or attention['rows'] == attention['columns'] == 14
+  whole = {'x': 0, 'y': 0, 'width': 1, 'height': 1}
+  assert on_page.crop_box(pictures[0]) == whole
+
 
 def squash(picture):
   image = images.PIL.Image.fromarray(picture)
@@ -447,7 +578,7 @@ def test_numbers_that_are_not_finite_are_named(files):
 def test_up_down_needs_regions(tmp_path):
   w = random_weights('updown', dict(V=12, E=5, H=6, A=4, D=64))
   write_infos(tmp_path / 'infos.pkl', 12)
-  with pytest.raises(ValueError, match='updown, which reads region features'):
+  with pytest.raises(ValueError, match='updown, which reads imported features'):
     load((tmp_path, w), encoder=tmp_path / 'resnet.pth')
 
 

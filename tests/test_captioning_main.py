@@ -36,6 +36,7 @@ SMALL = {
   'data.resize': 32,
   'data.crop': 32,
   'data.max_length': 12,
+  'buckets': (8,),
   'encoder.width': 4,
   'encoder.strides': (2,),  # One stage is compiled, not three.
   'decoder.features': 16,
@@ -244,6 +245,9 @@ def test_run_ends_with_results(uninterrupted):
   losses = [line['validation/loss'] for line in validation]
   assert np.log(83) > losses[0] > losses[2]
   assert 'Java' in entry['absent']['METEOR']
+  # What the table of Flickr8k shows besides.
+  assert 1 < entry['scores']['caption_perplexity'] < 83
+  assert entry['cpu_seconds'] > 0
 
 
 def test_killed_run_equals_the_uninterrupted(runs, uninterrupted):

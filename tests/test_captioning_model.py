@@ -323,7 +323,32 @@ def luong(p, grid, words):
   return np.stack(logits), np.stack(alphas)
 
 
+def inject_merge(p, grid, words, *, image_input):
+  """Tanti et al. 2018, section 3: the image in four places."""
+  cell, mean = p['cell'], grid.mean(0)
+  v = dense(p['image'], mean / np.sqrt(np.sum(mean**2)))
+  h = p['first_state'][0] if 'first_state' in p else zeros(cell)
+  if image_input == 'init':
+    h = v
+  if image_input == 'pre':
+    _, h = gru(cell, None, h, dense(cell['input'], v))
+  logits = []
+  for word in words:
+    x, kernel = p['words']['embedding'][word], cell['input']['kernel']
+    if image_input == 'par':
+      x = np.concatenate([v, x])
+      kernel = np.concatenate([cell['constant_input']['kernel'], kernel])
+    _, h = gru(cell, None, h, x @ kernel + cell['input']['bias'])
+    out = np.concatenate([v, h]) if image_input == 'merge' else h
+    logits.append(dense(p['output'], out))
+  return np.stack(logits), None
+
+
 EQUATIONS = {
+  'init_inject': inject_merge,
+  'pre_inject': inject_merge,
+  'par_inject': inject_merge,
+  'merge': inject_merge,
   'luong': luong,
   'show_and_tell': show_and_tell,
   'soft': soft,
@@ -356,7 +381,8 @@ def expected(name, variables, features, tokens, num_locations=None):
     logits[b, k], attention[b, k, :, :count] = equations(
       p, grid, words, **options
     )
-  return logits, None if name.startswith('show_and_tell') else attention
+  attends = model.DECODERS[captioners.CAPTIONERS[name][0]].attends
+  return logits, attention if attends else None
 
 
 def log_softmax(x):

@@ -100,6 +100,23 @@ def test_images_of_lists_are_their_positions(tmp_path, name, write):
 
 
 @pytest.mark.parametrize(
+  'name, text, expected',
+  [
+    # Only a line feed ends a line: these are what people paste.
+    ('a.txt', 'a\x0cb\u2028c\x85d\n\ne', ['a\x0cb\u2028c\x85d', '', 'e']),
+    ('a.txt', 'a\n\n', ['a', '']),
+    ('a.csv', '\ufeffImage_ID, Caption\r\n 0 ,a\r\n1,\r\n', ['a', '']),
+    ('a.json', '[{"image_id": 0.0, "caption": "a"}]', ['a']),
+  ],
+)
+def test_what_other_programs_write(tmp_path, name, text, expected):
+  path = tmp_path / name
+  path.write_bytes(text.encode())
+  captions = {str(i): [caption] for i, caption in enumerate(expected)}
+  assert caption_files.read(path) == captions
+
+
+@pytest.mark.parametrize(
   'name, text, message',
   [
     ('a.json', '{', 'is not JSON'),
@@ -108,6 +125,7 @@ def test_images_of_lists_are_their_positions(tmp_path, name, write):
     ('a.json', '{"a": 3}', "captions of 'a' are 3"),
     ('a.json', '[{"caption": "x"}]', 'none of the fields image_id'),
     ('a.json', '[]', 'no captions'),
+    ('a.json', '{"1": ["a"], "2": []}', "'2' has no captions: leave it out"),
     ('a.csv', 'one,two\n1,a', 'must name the columns'),
     ('a.csv', 'image_id,caption\n1', 'line 2 has 1 columns'),
     ('a.txt', 'a\tb\nc', 'some have none'),

@@ -18,11 +18,13 @@ import commands
 import jax
 import numpy as np
 import pytest
+import test_video_caption
 
 from configs import schema
 from sketch_rnn import builders
 from sketch_rnn import file_formats
 from video import data as clips
+from video.sources import clips as source
 from video.sources import fingertips
 from vision import pretrained
 from vision import resnet
@@ -65,6 +67,31 @@ COMMANDS = {
       'eval_batch_size': 4,
       'num_steps': 2,
     },
+  ),
+}
+# Of each command that reads weights of an encoder, one whose encoder has only a
+# depth: its width is 64.
+_FEW = {'data.resize': 16, 'data.crop': 16, 'batch_size': 4}
+ENCODERS = {
+  'captioning.main': (
+    'configs/flickr8k.py',
+    {**_FEW, 'data.name': 'captioned_images/few', 'cache_features': False},
+  ),
+  'captioning.main, cached': (
+    'configs/flickr8k.py',
+    {**_FEW, 'data.name': 'captioned_images/few'},
+  ),
+  'video.classify': (
+    'configs/ucf101_lrcn.py',
+    {**_FEW, 'data.name': 'clips/few', 'data.num_frames': 2},
+  ),
+  'video.caption': (
+    'configs/msvd_s2vt.py',
+    {**_FEW, 'data.name': 'captioned_clips/few', 'cache_features': False},
+  ),
+  'video.caption, cached': (
+    'configs/msvd_s2vt.py',
+    {**_FEW, 'data.name': 'captioned_clips/few'},
   ),
 }
 SCHEMAS = {
@@ -303,7 +330,12 @@ ALLOWED = {
 def flags(name, changes, directory, workdir):
   """The command of a case."""
   module, config, small = COMMANDS[name]
-  fields = {'data.data_dir': 'DIR', **small, **changes}
+  return command(module, config, {**small, **changes}, directory, workdir)
+
+
+def command(module, config, fields, directory, workdir):
+  """A training with some fields changed."""
+  fields = {'data.data_dir': 'DIR', **fields}
   return [
     module,
     f'--config={config}',
@@ -340,6 +372,19 @@ def skeletons():
       )
 
 
+def labelled_clips():
+  """A few clips of noise, of two classes."""
+  rng = np.random.default_rng(0)
+  for split in ('train', 'validation', 'test'):
+    for i in range(8):
+      yield source.Clip(
+        id=f'{split}-{i}',
+        split=split,
+        frames=rng.integers(0, 256, (3, 16, 16, 3), np.uint8),
+        label=('run', 'jump')[i % 2],
+      )
+
+
 @pytest.fixture(scope='module')
 def shell(tmp_path_factory):
   """Data sets of each kind, and weights of a small ResNet-10."""
@@ -347,6 +392,8 @@ def shell(tmp_path_factory):
   captioners.prepare_few(shell, train=10, validation=4, test=4)
   builders.prepare('sheep', list(drawings()), shell.data_dir)
   clips.prepare('skeletons/few', list(skeletons()), shell.data_dir)
+  clips.prepare('clips/few', list(labelled_clips()), shell.data_dir)
+  test_video_caption.prepare_few(shell.data_dir)
   network = resnet.ResNet(10, width=4)
   shapes = jax.eval_shape(
     functools.partial(network.init, train=False),
@@ -375,12 +422,22 @@ def run_all(cases):
 
 @pytest.fixture(scope='module')
 def answers(shell):
-  """Name of a refused case -> its answer."""
-  cases = [
-    flags(name, changes, shell.data_dir, shell.directory / 'runs' / str(i))
-    for i, (name, changes, _) in enumerate(REFUSED.values())
-  ]
-  return dict(zip(REFUSED, run_all(cases), strict=True))
+  """Name of a refused case, or of `ENCODERS` -> its answer."""
+  cases = {
+    case: flags(name, changes, shell.data_dir, shell.directory / 'runs' / case)
+    for case, (name, changes, _) in REFUSED.items()
+  }
+  cases |= {
+    name: command(
+      name.partition(',')[0],
+      config,
+      {**fields, 'encoder.depth': 10, 'encoder_weights': 'DIR/r10.safetensors'},
+      shell.data_dir,
+      shell.directory / 'runs' / name,
+    )
+    for name, (config, fields) in ENCODERS.items()
+  }
+  return dict(zip(cases, run_all(list(cases.values())), strict=True))
 
 
 def test_there_are_94():
@@ -400,6 +457,17 @@ def test_nothing_is_written_and_soon(shell, answers):
   assert not (shell.directory / 'runs').exists()
   # Of compiling two small networks; on a machine that does other things.
   assert max(seconds for *_, seconds in answers.values()) < 30
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_weights_of_another_shape_are_named(name, shell, answers):
+  """With the file, a parameter and both shapes, in every command."""
+  status, out, err, _ = answers[name]
+  assert (status, out) == (2, ''), err
+  weights = shell.data_dir / 'r10.safetensors'
+  assert err.startswith(f'error: {weights} does not fit config.encoder: ')
+  shapes = 'bn1/bias is (4,) in the file, (64,) in the config, and 35 more'
+  assert shapes in err and err.count('\n') == 2, err
 
 
 @pytest.mark.parametrize('case', ALLOWED)

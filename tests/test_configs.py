@@ -16,6 +16,7 @@ from configs import common
 from sketch_rnn import model as sketch_rnn
 from video import encoders
 from video.captioning import model as clip_captioners
+from video.classification import deep_gru
 from video.classification import model as classifiers
 from video.tracking import boxes
 from video.tracking import inference
@@ -56,6 +57,11 @@ def encoder(config):
   return resnet.ResNet if 'depth' in config.encoder else encoders.FrameCNN
 
 
+def classifier(config):
+  deep = 'widths' in config.model
+  return deep_gru.DeepGRU if deep else classifiers.Classifier
+
+
 # Command -> groups that are arguments of something -> of what.
 ARGUMENTS = {
   'captioning.main': {
@@ -65,7 +71,7 @@ ARGUMENTS = {
   'sketch_rnn.main': {'model': lambda config: sketch_rnn.SketchRNN},
   'video.classify': {
     'encoder': encoder,
-    'model': lambda config: classifiers.Classifier,
+    'model': classifier,
   },
   'video.caption': {
     'encoder': encoder,
@@ -88,6 +94,7 @@ def arguments(module):
     'setting': ['SETTINGS'],
   }
   tables['model_and_phase'] = ['MODELS', 'PHASES']
+  tables['set_model_and_phase'] = ['SETS', 'MODELS', 'PHASES']
   for name in parameters:
     keys = [list(getattr(module, table)) for table in tables[name]]
     return ['', *map('/'.join, itertools.product(*keys))]
@@ -177,7 +184,7 @@ def read_by():
 
 
 def test_there_are_configs():
-  assert {'coco', 'ucm', 'scenes', 'sketch_kanji', 'utd_mhad'} <= {*NAMES}
+  assert {'coco', 'ucm', 'scenes', 'sketch_kanji', 'skeletons'} <= {*NAMES}
   assert ('ucm', 'att2in/self_critical') in EXPERIMENTS
 
 
@@ -195,7 +202,7 @@ def test_every_field_is_read(name, argument, read_by):
     ('att2in_coco', 'loss.scheduled_sampling.max'),
     ('scenes', 'decoder.hidden'),
     ('occlusion_track', 'jitter.rotation'),
-    ('utd_mhad', 'loss.framewise'),
+    ('skeletons', 'loss.framewise'),
     ('coco', 'dampening'),
   ],
 )
@@ -262,7 +269,9 @@ def test_files_load_by_path_from_anywhere(tmp_path, monkeypatch):
     ('ucm.py:att3in', 'att3in'),
     ('ucm.py:soft/both', 'cross_entropy, self_critical'),
     ('up_down_coco.py:both', 'cross_entropy, self_critical'),
-    ('utd_mhad.py:all', 'held_out, all_subjects'),
+    ('utd_mhad_depth.py:all', 'held_out, all_subjects'),
+    ('skeletons.py:kth/ours', 'utd_mhad, sbu, msr, yours'),
+    ('skeletons.py:sbu/theirs', 'ours, deepgru'),
     ('ordered_motion.py:grus', 'gru, lstm, lrcn, conv_lstm, bag'),
   ],
 )

@@ -18,9 +18,9 @@ from configs import occlusion_track
 from configs import rules
 from configs import scenes
 from configs import schema
+from configs import skeletons
 from configs import sketch_sheep
 from configs import ucm
-from configs import utd_mhad
 from recurrent import constraints
 from sketch_rnn import evaluation as sketches
 from sketch_rnn import losses as sketch_losses
@@ -212,6 +212,18 @@ def test_the_choices_are_those_of_the_code():
     (ucm, 'CAPTIONING', {'encoder_weights': ''}, 'needs a published encoder'),
     (ucm, 'CAPTIONING', {'regions': 'x'}, 'replace the encoder'),
     (
+      ucm,
+      'CAPTIONING',
+      {'data.data_dir': 'gs://bucket/data'},
+      "config.data.data_dir='gs://bucket/data' must be None or a directory",
+    ),
+    (
+      skeletons,
+      'VIDEO_CLASSIFY',
+      {'encoder_weights': 'resnet18.safetensors'},
+      'is for a ResNet or a VGG: pass an encoder with a depth',
+    ),
+    (
       scenes,
       'CAPTIONING',
       {'start_from': 'runs/x'},
@@ -224,10 +236,16 @@ def test_the_choices_are_those_of_the_code():
       'a tuple of at least 1, each a number above 0',
     ),
     (
-      utd_mhad,
+      skeletons,
       'VIDEO_CLASSIFY',
       {'model.cell': 'conv_lstm'},
       'pass an encoder with channels and features=0',
+    ),
+    (
+      skeletons,
+      'VIDEO_CLASSIFY',
+      {'model': {'widths': (8, 4)}, 'loss.kind': 'frames'},
+      'only logits of whole sequences',
     ),
     (
       occlusion_track,

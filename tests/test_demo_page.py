@@ -65,6 +65,8 @@ def server(tmp_path_factory):
     command = shell.start(
       'demo',
       *[f'--workdir={workdir}' for workdir in workdirs],
+      '--pretrained=gesture_stream',
+      '--pretrained=occlusion_track',
       '--port=0',
       '--no_browser',
     )
@@ -277,6 +279,8 @@ def test_drawing_by_keyboard(chromium, server, tmp_path):
     assert page.locator('#caption').is_visible()
     assert page.locator('#draw').is_hidden()
     page.keyboard.press('ArrowRight')
+    assert page.locator('#watch').is_visible()
+    page.keyboard.press('ArrowRight')
     assert page.locator('#draw').is_visible()
 
     page.keyboard.press('Tab')
@@ -389,6 +393,178 @@ def test_dimensions_of_the_latent_space(chromium, server, tmp_path):
     # A model without latent vectors has none to show.
     choose(page, 'pets')
     assert page.locator('#between').is_hidden()
+
+
+def suggestions(page, name):
+  """The path of each of the drawings that a button brings; '' if empty."""
+  page.get_by_role('button', name=name).click()
+  page.locator(ANSWERED).wait_for()
+  page.locator(f'{TILES} path').first.wait_for()
+  tiles = page.locator(TILES)
+  assert tiles.count() == 8
+  return [
+    ''.join(
+      path.get_attribute('d') for path in tile.locator('path.model').all()
+    )
+    for tile in tiles.all()
+  ]
+
+
+@pytest.mark.parametrize('model', ['faces', 'pets'])
+def test_drawings_from_nothing(chromium, server, tmp_path, model):
+  """In every mode; one is put on the paper, in its middle."""
+  with visit(chromium, server) as page:
+    choose(page, model)
+    page.get_by_label('Off').check()
+    assert page.get_by_role('button', name='Mimic').is_visible() == (
+      model == 'faces'
+    )
+    shown = suggestions(page, 'Surprise me')
+    assert len(set(shown)) > 1
+    spoken(page, '8 drawings of the model')
+    assert page.get_by_role('button', name='Save SVG').is_disabled()
+    i, taken = next((i, drawn) for i, drawn in enumerate(shown) if drawn)
+    page.get_by_label(f'Take drawing {i + 1} of 8').click()
+    file = save(page, tmp_path)
+    assert ''.join(paths(file, 'model')) == taken
+    corners = points(taken)
+    np.testing.assert_allclose(
+      (corners.min(0) + corners.max(0)) / 2, 500, atol=0.01
+    )
+    assert page.locator(TILES).count() == 0
+    page.get_by_role('button', name='Undo').click()
+    assert page.get_by_role('button', name='Save SVG').is_disabled()
+
+
+def test_a_drawing_is_mimicked_several_times(chromium, server, tmp_path):
+  with visit(chromium, server) as page:
+    choose(page, 'faces')
+    assert page.get_by_role('button', name='Mimic').is_disabled()
+    draw(page, CIRCLE)
+    endings(page)
+    shown = suggestions(page, 'Mimic')
+    assert len(set(shown)) > 1
+    # The drawing stays until one is taken; the next stroke ends the choice.
+    (drawn,) = paths(save(page, tmp_path), 'person')
+    i, taken = next((i, drawn) for i, drawn in enumerate(shown) if drawn)
+    page.get_by_label(f'Take drawing {i + 1} of 8').click()
+    file = save(page, tmp_path)
+    assert paths(file, 'person') == []
+    assert ''.join(paths(file, 'model')) == taken
+    page.get_by_role('button', name='Undo').click()
+    endings(page)
+    assert paths(save(page, tmp_path), 'person') == [drawn]
+    suggestions(page, 'Mimic')
+    draw(page, WAVE)
+    endings(page)
+    assert page.get_by_label('Keep ending 1 of 8').count() == 1
+    assert len(paths(save(page, tmp_path), 'person')) == 2
+
+
+def test_an_svg_is_put_on_the_paper(chromium, server, tmp_path):
+  """What was saved comes back, and what is no drawing is an error."""
+  with visit(chromium, server) as page:
+    choose(page, 'faces')
+    page.get_by_label('Off').check()
+    draw(page, CIRCLE)
+    draw(page, WAVE)
+    before = save(page, tmp_path)
+    page.get_by_role('button', name='Clear').click()
+    page.locator('#open').set_input_files(before)
+    spoken(page, 'is on the paper')
+    after = save(page, tmp_path)
+    assert len(paths(after, 'person')) == 2
+    a, b = (
+      np.concatenate([points(path) for path in paths(file, 'person')])
+      for file in (before, after)
+    )
+    # The same shape, in the middle of the paper.
+    np.testing.assert_allclose((b.min(0) + b.max(0)) / 2, 500, atol=0.01)
+    sides = [np.ptp(x, axis=0) for x in (a, b)]
+    np.testing.assert_allclose(
+      sides[0] / sides[0].max(), sides[1] / sides[1].max(), atol=0.01
+    )
+
+
+def test_an_svg_that_cannot_be_read_is_told(chromium, server, tmp_path):
+  wrong = tmp_path / 'wrong.svg'
+  wrong.write_text('<svg')
+  with (
+    complaints('error: Failed to load resource: .* 400 '),
+    visit(chromium, server) as page,
+  ):
+    choose(page, 'faces')
+    draw(page, CIRCLE)
+    endings(page)
+    page.locator('#open').set_input_files(wrong)
+    page.get_by_text('wrong.svg: this file is not XML').wait_for()
+    assert len(paths(save(page, tmp_path), 'person')) == 1
+
+
+def test_a_png_shows_what_the_svg_holds(chromium, server, tmp_path):
+  with visit(chromium, server, color_scheme='dark') as page:
+    choose(page, 'faces')
+    page.get_by_label('Off').check()
+    draw(page, CIRCLE)
+    file = save(page, tmp_path)
+    with page.expect_download() as download:
+      page.get_by_role('button', name='Save PNG').click()
+    assert download.value.suggested_filename == 'drawing.png'
+    pixels = np.asarray(Image.open(download.value.path()).convert('RGB'), int)
+  assert pixels.shape == (1200, 1200, 3)
+  assert pixels[0, 0].tolist() == [255, 255, 255]
+  *corner, side, _ = map(float, ET.parse(file).getroot().get('viewBox').split())
+  (path,) = paths(file, 'person')
+  x, y = ((points(path) - corner) * 1200 / side).round().astype(int).T
+  ink = np.abs(pixels[y, x] - [0x34, 0x57, 0xD5]).max()
+  assert ink < 10  # Its colour, at every point.
+  assert np.mean(pixels.min(axis=2) < 128) < 0.05
+
+
+def test_the_way_between_drawings_is_dragged(chromium, server):
+  with visit(chromium, server) as page:
+    choose(page, 'faces', 0)
+    page.get_by_label('Off').check()
+    draw(page, CIRCLE)
+    use(page, 'A')
+    page.get_by_role('button', name='Clear').click()
+    draw(page, WAVE)
+    use(page, 'B')
+    share = page.get_by_role('slider', name='On the way')
+    steps = page.locator('.strip .tile path')
+
+    def wait_for(step):
+      """Greedily, the drawing depends on the share alone."""
+      wanted = points(steps.nth(step).get_attribute('d'))
+      deadline = time.monotonic() + TIMEOUT / 1000
+      while True:
+        found = points(page.locator('.passing path').get_attribute('d'))
+        if found.shape == wanted.shape and np.allclose(found, wanted, atol=0.5):
+          return
+        assert time.monotonic() < deadline, (found, wanted)
+        page.wait_for_timeout(100)
+
+    share.focus()
+    page.keyboard.press('Home')
+    wait_for(0)
+    page.keyboard.press('End')
+    wait_for(6)
+    # The strip itself, from its left to the middle.
+    box = page.locator('.strip').bounding_box()
+    y = box['y'] + box['height'] / 2
+    page.mouse.move(box['x'] + 5, y)
+    page.mouse.down()
+    page.mouse.move(box['x'] + box['width'] / 2, y, steps=8)
+    page.mouse.up()
+    assert float(share.input_value()) == pytest.approx(0.5, abs=0.02)
+    share.fill('0.5')
+    wait_for(3)
+    # A drag is no click: the paper has the wave still.
+    assert page.get_by_role('button', name='Undo').is_enabled()
+    now = page.locator('.passing path').get_attribute('d')
+    page.get_by_label('Drawing on the way: put on the paper').click()
+    use(page, 'C')
+    assert page.locator('.slots path.model').get_attribute('d') == now
 
 
 @pytest.mark.parametrize('motion', ['reduce', 'no-preference'])
@@ -571,21 +747,66 @@ def test_what_is_too_large_is_not_sent(chromium, server):
     assert 'large.png is larger than 20 MB' in alert.inner_text()
 
 
+# A camera that sees a changing grey, since there is none here.
+CAMERA = """(side) => {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = side;
+  const context = canvas.getContext('2d');
+  let grey = 0;
+  setInterval(() => {
+    context.fillStyle = `rgb(${grey} ${grey++ % 256} 99)`;
+    context.fillRect(0, 0, side, side);
+  }, 20);
+  navigator.mediaDevices.getUserMedia = async () =>
+    window.stream = canvas.captureStream();
+}"""
+
+
+def test_the_camera_is_watched_frame_by_frame(chromium, server):
+  with visit(chromium, server, 'watch') as page:
+    page.evaluate(CAMERA, 120)
+    models = page.locator('#watcher')
+    assert models.locator('option').all_inner_texts() == [
+      'gesture_stream',
+      'occlusion_track',
+      'photographs',
+    ]
+    assert page.locator('#watch .watched').is_hidden()
+    page.get_by_role('button', name='Start the camera').click()
+    classes = page.locator('#watch-classes li')
+    classes.nth(4).wait_for()
+
+    # A target, whose box is drawn with the mouse.
+    models.select_option('occlusion_track')
+    assert classes.count() == 0
+    area = page.locator('#watch canvas').bounding_box()
+    side = min(area['width'], area['height'])
+    x = area['x'] + area['width'] / 2
+    y = area['y'] + area['height'] / 2
+    page.mouse.move(x - side / 4, y - side / 4)
+    page.mouse.down()
+    page.mouse.move(x, y)
+    page.mouse.move(x + side / 4, y + side / 4)
+    page.mouse.up()
+    seen = page.locator('#watch-seen')
+    seen.filter(has_text='pixels').wait_for()
+    # Of the first frame, or one of the next: near what was drawn.
+    numbers = [int(n) for n in re.findall(r'-?\d+', seen.inner_text())]
+    assert len(numbers) == 4 and all(abs(n) < 120 for n in numbers)
+
+    models.select_option('photographs')
+    seen.filter(has_text=re.compile('[a-z]')).wait_for()
+    assert 'pixels' not in seen.inner_text()
+    page.get_by_role('tab', name='Draw').click()
+    assert page.evaluate(
+      'stream.getTracks().every(it => it.readyState == "ended")'
+    )
+    assert page.locator('#alerts').inner_text() == ''
+
+
 def test_the_camera_is_on_only_when_asked_for(chromium, server):
   with visit(chromium, server, 'caption') as page:
-    # A camera that sees a changing grey, since there is none here.
-    page.evaluate("""() => {
-      const canvas = document.createElement('canvas');
-      canvas.width = canvas.height = 36;
-      const context = canvas.getContext('2d');
-      let grey = 0;
-      setInterval(() => {
-        context.fillStyle = `rgb(${grey} ${grey++ % 256} 99)`;
-        context.fillRect(0, 0, 36, 36);
-      }, 20);
-      navigator.mediaDevices.getUserMedia = async () =>
-        window.stream = canvas.captureStream();
-    }""")
+    page.evaluate(CAMERA, 36)
     page.get_by_role('button', name='Camera').click()
     page.get_by_role('button', name='Take the picture').click()
     page.locator('.alternatives li').first.wait_for()
@@ -889,7 +1110,7 @@ def test_a_lost_server_is_waited_for(chromium, relay, tmp_path):
 
     # It is started again, and has no models yet.
     answer = {'ready': False, 'progress': []}
-    lists = ('sketchers', 'captioners', 'video_captioners')
+    lists = ('sketchers', 'captioners', 'video_captioners', 'watchers')
     page.route(
       '**/api/models',
       lambda route: route.fulfill(json={**answer, **dict.fromkeys(lists, [])}),
@@ -1086,6 +1307,7 @@ def test_progress_is_told_until_the_models_are_ready(chromium, server):
       'sketchers': [],
       'captioners': [],
       'video_captioners': [],
+      'watchers': [],
       'progress': [
         {'name': 'kanji', 'what': 'compiling', 'step': 3, 'num_steps': 6},
         {'name': 'scenes', 'what': 'waiting', 'step': 0, 'num_steps': 0},

@@ -359,6 +359,46 @@ def assert_drawings(response, wanted):
       np.testing.assert_allclose(a, b, atol=0.01)
 
 
+@pytest.mark.parametrize('model', ['vae', 'decoder'])
+def test_drawings_from_nothing_are_the_sketchers(client, sketchers, model):
+  category = {'category': 'pig'} if model == 'decoder' else {}
+  response = post(
+    client,
+    '/api/sample',
+    model=model,
+    count=3,
+    temperature=0.7,
+    seed=5,
+    **category,
+  )
+  wanted = sketchers[model].sample(
+    3,
+    key=jax.random.key(5),
+    sampling=SAMPLING,
+    labels=np.ones(3, np.int32) if category else None,
+  )
+  assert_drawings(response, wanted)
+
+
+def test_a_drawing_is_mimicked_as_the_sketcher_reconstructs(client, sketchers):
+  """Several times, each from another sample of its posterior."""
+  response = post(
+    client,
+    '/api/mimic',
+    model='vae',
+    lines=HEAD,
+    count=4,
+    temperature=0.7,
+    seed=5,
+  )
+  wanted = sketchers['vae'].reconstruct(
+    [simplified(HEAD)], 4, key=jax.random.key(5), sampling=SAMPLING
+  )
+  assert_drawings(response, wanted)
+  drawings = response.json()['drawings']
+  assert len({json.dumps(drawing) for drawing in drawings}) == 4
+
+
 def test_encode_is_the_sketchers(client, sketchers):
   response = post(client, '/api/encode', model='vae', lines=HEAD)
   mean, sigma = sketchers['vae'].encode([simplified(HEAD)])
@@ -396,6 +436,27 @@ def test_interpolate_is_the_path_of_latent(client, sketchers):
   mean, _ = sketchers['vae'].encode([simplified(HEAD), simplified(BOX)])
   wanted = sketchers['vae'].decode(
     latent.path(mean[0], mean[1], 5), key=jax.random.key(5), sampling=SAMPLING
+  )
+  assert_drawings(response, wanted)
+
+
+@pytest.mark.parametrize('share', [0, 0.37, 1])
+def test_a_share_of_the_way_is_one_drawing(client, sketchers, share):
+  response = post(
+    client,
+    '/api/interpolate',
+    model='vae',
+    first=HEAD,
+    second=BOX,
+    share=share,
+    temperature=0.7,
+    seed=5,
+  )
+  mean, _ = sketchers['vae'].encode([simplified(HEAD), simplified(BOX)])
+  wanted = sketchers['vae'].decode(
+    latent.slerp(*mean, share)[None],
+    key=jax.random.key(5),
+    sampling=SAMPLING,
   )
   assert_drawings(response, wanted)
 
@@ -659,6 +720,58 @@ def test_a_long_video_is_refused(client, tmp_path):
   assert 'longer than 40 frames' in response.json()['error']
 
 
+# SVG files.
+
+
+def send_svg(client, text, model='vae', kind='image/svg+xml'):
+  return client.post(
+    f'/api/svg?model={model}', content=text, headers={'content-type': kind}
+  )
+
+
+def drawn(*paths):
+  inside = ''.join(f'<path d="{path}"/>' for path in paths)
+  return f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>'
+
+
+def test_the_lines_of_a_file_fill_the_drawing_space(client):
+  """Its larger side 255 pixels, with straight lines of two points."""
+  text = drawn('M10 10 L60 10 L110 10', 'M10 60 L110 35')
+  response = send_svg(client, text)
+  assert response.status_code == 200, response.text
+  assert response.json()['lines'] == [
+    [[0, 0], [255, 0]],
+    [[0, 127.5], [255, 63.75]],
+  ]
+
+
+@pytest.mark.parametrize(
+  ('text', 'model', 'kind', 'status', 'reason'),
+  [
+    ('<svg', 'vae', 'image/svg+xml', 400, 'this file is not XML'),
+    (drawn(), 'vae', 'image/svg+xml', 400, 'no paths, lines or shapes'),
+    (drawn(*['M0 0L9 9'] * 10), 'vae', 'image/svg+xml', 400, 'has 10 lines'),
+    (
+      drawn('M0 0' + ''.join(f'L{i} {i % 2 * 300}' for i in range(401))),
+      'vae',
+      'image/svg+xml',
+      400,
+      'points, the maximum is 400',
+    ),
+    (drawn('M0 0L1e300 9'), 'vae', 'image/svg+xml', 400, 'beyond 1e'),
+    (drawn('M0 0L9 9'), 'x', 'image/svg+xml', 404, 'vae, decoder'),
+    (drawn('M0 0L9 9'), 'vae', 'text/plain', 415, 'Content-Type must be'),
+    (' ' * 30_001, 'vae', 'image/svg+xml', 413, 'more than 30000 bytes'),
+  ],
+)
+def test_files_that_are_no_drawings_are_refused(
+  client, text, model, kind, status, reason
+):
+  response = send_svg(client, text, model, kind)
+  assert response.status_code == status
+  assert reason in response.json()['error']
+
+
 # Bad requests.
 
 DECODE = dict(model='vae', z=[[0, 0, 0, 0]], temperature=0.5)
@@ -693,6 +806,16 @@ DRAW = request()
       400,
       'from 2 to 12',
     ),
+    (
+      'interpolate',
+      {'model': 'vae', 'first': HEAD, 'second': BOX, 'share': 1.1},
+      400,
+      'share must be from 0 to 1',
+    ),
+    ('sample', {'model': 'vae', 'count': 13}, 400, 'from 1 to 12'),
+    ('sample', {'model': 'vae'}, 400, 'count is missing'),
+    ('mimic', {'model': 'decoder', 'count': 1}, 400, 'decoder alone'),
+    ('mimic', {'model': 'vae', 'count': 1}, 400, 'lines is missing'),
     ('analogy', {'model': 'vae', 'a': HEAD, 'b': HEAD}, 400, 'c is missing'),
     ('draw', {**DRAW, 'lines': 'x'}, 400, 'list of lines'),
     ('draw', {**DRAW, 'lines': [[[1, 2], [3]]]}, 400, 'two numbers'),
@@ -843,6 +966,7 @@ def test_models_are_listed(client):
     ],
     'captioners': [{'name': 'photos', 'attends': True}],
     'video_captioners': [{'name': 'clips'}],
+    'watchers': [],
     'limits': {
       'points': 400,
       'lines': 9,

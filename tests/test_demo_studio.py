@@ -7,6 +7,7 @@ import demo_workdirs
 import numpy as np
 import pytest
 
+from captioning import inference
 from configs import scenes
 from demo import __main__ as command
 from demo import studio as studio_lib
@@ -67,11 +68,34 @@ def test_what_cannot_be_used_does_not_stop_the_others(trained, tmp_path):
   studio.stop()
 
 
+def test_captioners_may_sample(trained):
+  decoding = ['temperature=0.9', 'seed=3']
+  studio = studio_lib.Studio([trained['captioner']], decoding=decoding)
+  studio.start()
+  studio.wait()
+  assert not studio.progress()
+  image = np.random.default_rng(0).integers(256, size=(20, 20, 3))
+  image = image.astype(np.uint8)
+  (model,) = studio.captioners.values()
+  (found,) = model.model([model.model.preprocess(image)])
+  captioner = inference.load(
+    trained['captioner'], decoding=[*decoding, 'samples=3']
+  )
+  (expected,) = captioner.caption([image])
+  assert [x.text for x in found.captions] == [x.text for x in expected]
+  studio.stop()
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
     (['--workdir=absent'], r'absent.config\.json does not exist'),
     (['--port=70000', '--workdir={sketcher}'], 'from 0 to 65535'),
+    (
+      ['--workdir={captioner}', '--decoding=beams=3'],
+      "'beams=3' must be FIELD=VALUE",
+    ),
+    (['--workdir={captioner}', '--seed=1'], 'pass --decoding=temperature'),
     (['--host=no.such.host.example', '--workdir={sketcher}'], 'cannot listen'),
   ],
 )
@@ -91,7 +115,7 @@ def test_the_defaults_are_the_released_models_of_the_page(
   for name, path in trained.items():
     shutil.copytree(path, tmp_path / name)
     (tmp_path / name / released.MODEL).touch()
-  other = tmp_path / 'a_tracker'
+  other = tmp_path / 'another'
   other.mkdir()
   (other / 'config.json').write_text('{"model": {"cell": "lstm"}}')
   (other / released.MODEL).touch()

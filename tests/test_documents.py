@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from tables import published
+from tables import rescored
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Folders that are no part of the repository.
@@ -246,7 +247,7 @@ def defined_in(path):
       value = str(argument.value)
       if name == 'add_argument' and value.startswith('--'):
         flags.add(value[2:])
-      elif name.startswith('DEFINE_'):
+      elif name.startswith('DEFINE_') or name == 'declare_key_flag':
         flags.add(value)
         break
   return flags
@@ -300,8 +301,8 @@ def is_field(field, config=None):
 def make_targets():
   """Target -> the variables of the Makefile that can be set."""
   text = (ROOT / 'Makefile').read_text()
-  names = re.findall(r'^([a-z][a-z-]*):', text, re.MULTILINE)
-  variables = re.findall(r'^(?:export )?([A-Z_]+) \?=', text, re.MULTILINE)
+  names = re.findall(r'^([a-z][a-z0-9-]*):', text, re.MULTILINE)
+  variables = re.findall(r'^(?:export )?([A-Z0-9_]+) \?=', text, re.MULTILINE)
   return set(names), set(variables)
 
 
@@ -340,7 +341,7 @@ def check_python(arguments):
     field = arguments[arguments.index('--set') + 1].partition('=')[0]
     assert is_field(field), f'--set {field} is no field'
   for table in filter(None, options.get('table', '').split(',')):
-    assert table in published.TABLES
+    assert table in (*published.TABLES, rescored.NAME)
 
 
 @pytest.mark.parametrize('command', all_commands())

@@ -7,6 +7,7 @@ are fixed.
 import io
 import json
 import pickle
+import time
 import warnings
 import zipfile
 
@@ -27,6 +28,8 @@ from training import text_files
 from video import frames
 from video.sources import clips
 from video.sources import fingertips
+from video.sources import kinect
+from video.sources import skeletons
 from video.sources import tracks
 from video.sources import utd_mhad
 from vision import images
@@ -34,6 +37,7 @@ from vision import pretrained
 from vision import torch_files
 
 MUTATIONS = 200
+MAX_SECONDS = 10  # Of a processor, for a file.
 # Written over some bytes, or between them.
 TOKENS = [
   b'\0',
@@ -193,6 +197,10 @@ def _matlab(path):
   utd_mhad.skeletons(path.parent)
 
 
+def _set(layout):
+  return lambda path: kinect.read(layout, path)
+
+
 KARPATHY = {
   'images': [
     {'filename': 'a.png', 'imgid': 1, 'split': 'train', 'sentences': SENTENCES},
@@ -302,6 +310,20 @@ READERS = {
     lambda _: _saved(scipy.io.savemat, {'d_skel': np.zeros((20, 3, 2))}),
     _matlab,
   ),
+  'joints.npy': (
+    lambda _: _saved(np.save, np.ones((3, 4, 3), np.float32)),
+    skeletons.read_points,
+  ),
+  'joints.csv': (lambda _: 'a,b,c\n1,2,3\n4,,6\n', skeletons.read_points),
+  'joints.mat': (
+    lambda _: _saved(scipy.io.savemat, {'s': np.zeros((5, 3, 2))}),
+    skeletons.read_points,
+  ),
+  'own_set.npz': (lambda _: _saved(np.savez, **UTD), _set('npz')),
+  'msr_action3d.npz': (
+    lambda _: _saved(np.savez, **UTD, in_cvpr12_list=np.array([True, True])),
+    _set('msr_action3d'),
+  ),
   'weights.safetensors': (
     lambda _: safetensors.numpy.save({'fc.weight': np.ones((2, 3), 'f4')}),
     pretrained.load_classifier,
@@ -337,7 +359,8 @@ def damaged_reads(name, folder, count, rng):
     rng: random numbers.
 
   Nothing is wrong, '', where the file is read or the documented error is
-  raised, of a readable length and with the name of the file.
+  raised, of a readable length and with the name of the file, within
+  `MAX_SECONDS`.
   """
   make, read = READERS[name]
   if read == 'sketch':
@@ -354,6 +377,7 @@ def damaged_reads(name, folder, count, rng):
   for _ in range(count):
     damaged, problem = mutated(contents, rng), ''
     path.write_bytes(damaged)
+    start = time.process_time()
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
       try:
@@ -365,6 +389,8 @@ def damaged_reads(name, folder, count, rng):
           problem = f'{len(str(error))} characters'
       except Exception as error:
         problem = f'{type(error).__name__}: {error}'
+    if time.process_time() - start > MAX_SECONDS:
+      problem = f'{time.process_time() - start:.1f} s. {problem}'
     yield damaged, problem
 
 

@@ -1,3 +1,5 @@
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -217,54 +219,168 @@ def test_padding_has_no_gradient():
   assert np.all(gradient[real] != 0)
 
 
-@pytest.mark.parametrize('reverse', [False, True])
-@pytest.mark.parametrize('padded', [False, True])
-@pytest.mark.parametrize(
+def is_never(*_):
+  return False
+
+
+make_all_cells = pytest.mark.parametrize(
   'cell',
   [
     cells.RNN(24),
     cells.LSTM(24),
+    cells.PeepholeLSTM(24),
+    cells.MaxoutLSTM(24),
+    cells.MaxoutSentinelLSTM(24),
     cells.GRU(24),
     modulated_cells.LayerNormLSTM(24),
     modulated_cells.HyperLSTM(24, hyper_features=16, embedding=4),
   ],
   ids=lambda cell: type(cell).__name__,
 )
-def test_reverse_pass_by_hand_is_autodiff(cell, padded, reverse, monkeypatch):
-  """Of few inputs, in all that has a gradient."""
+
+
+@pytest.mark.parametrize(
+  'padded, reverse', [(False, False), (True, True)], ids=['plain', 'reverse']
+)
+@make_all_cells
+def test_gradients_are_those_of_steps_by_hand(
+  cell, padded, reverse, monkeypatch
+):
+  """Plain autodiff of a Python loop, in all that has a gradient."""
   keys = iter(jax.random.split(jax.random.key(3), 9))
+  num_inputs, time = 16, 3
+  x = jax.random.normal(next(keys), (BATCH, time, num_inputs))
   carry = cell.start((BATCH,))
-  variables = cell.init(next(keys), carry, jnp.zeros((BATCH, INPUTS)))
+  variables = cell.init(next(keys), carry, x[:, 0])
   # Kernels that start at zero would hide what is before them.
   variables = jax.tree.map(lambda x: x + 0.05, variables)
   carry = jax.tree.map(
     lambda x: jax.random.normal(jax.random.key(x.shape[-1]), x.shape), carry
   )
-  projected_constant = jax.random.normal(next(keys), (BATCH, cell.width))
-  masks = cells.dropout_masks(next(keys), 0.3, (TIME, BATCH, cell.features))
-  weights = jax.random.normal(next(keys), (BATCH, TIME, cell.features))
+  constant = jax.random.normal(next(keys), (BATCH, cell.width))
+  masks = cells.dropout_masks(next(keys), 0.3, (time, BATCH, cell.features))
+  weights = jax.random.normal(next(keys), (BATCH, time, cell.features))
+  lengths = jnp.array([3, 1, 0, 2] if padded else [3] * BATCH)
 
-  def loss(variables, x, carry, projected_constant):
-    final, outputs = unrolled(
-      cell,
-      variables,
-      x,
-      carry,
-      jnp.asarray(LENGTHS) if padded else None,
-      projected_constant=projected_constant,
-      recurrent_masks=masks,
-      reverse=reverse,
-    )
+  def loss(final, outputs):
     return jnp.sum(weights * outputs) + sum(
       jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(final)
     )
 
-  arguments = (variables, inputs(), carry, projected_constant)
-  by_hand = jax.value_and_grad(loss, range(4))(*arguments)
-  monkeypatch.setattr(unroll, '_UNITS_PER_INPUT', cell.features + 1)
-  autodiff = jax.value_and_grad(loss, range(4))(*arguments)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-    by_hand,
-    autodiff,
+  def at_once(variables, x, carry, constant):
+    return loss(
+      *unrolled(
+        cell,
+        variables,
+        x,
+        carry,
+        lengths if padded else None,
+        projected_constant=constant,
+        recurrent_masks=masks,
+        reverse=reverse,
+      )
+    )
+
+  def by_hand(variables, x, carry, constant):
+    outputs = [None] * time
+    for t in reversed(range(time)) if reverse else range(time):
+      projected = cell.apply(variables, x[:, t], method='project') + constant
+      new, output = cell.apply(
+        variables, carry, projected, masks[t], method='step'
+      )
+      real = (lengths > t)[:, None]
+      carry = jax.tree.map(
+        lambda a, b, real=real: jnp.where(real, a, b), new, carry
+      )
+      outputs[t] = jnp.where(real, output, 0)
+    return loss(carry, jnp.stack(outputs, axis=1))
+
+  arguments = (variables, x, carry, constant)
+  expected = jax.jit(jax.value_and_grad(by_hand, range(4)))(*arguments)
+  large = []
+  is_large = unroll._is_large
+  monkeypatch.setattr(
+    unroll,
+    '_is_large',
+    lambda *args: large.append(is_large(*args)) or large[-1],
   )
+  for max_cached in (0, unroll._MAX_CACHED):
+    # Both ways to project, whatever the machine prefers.
+    monkeypatch.setattr(unroll, '_MAX_CACHED', max_cached)
+    found = jax.jit(jax.value_and_grad(at_once, range(4)))(*arguments)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+      found,
+      expected,
+    )
+  assert any(large)
+
+
+def test_gradients_are_equal_without_jit_and_in_half_precision_close():
+  cell = cells.LSTM(24)
+  x = jax.random.normal(jax.random.key(0), (BATCH, TIME, 16))
+  variables = cell.init(jax.random.key(1), cell.start((BATCH,)), x[:, 0])
+
+  def loss(variables, cell=cell):
+    return jnp.sum(unrolled(cell, variables, x)[1] ** 2)
+
+  expected = jax.jit(jax.grad(loss))(variables)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    jax.grad(loss)(variables),
+    expected,
+  )
+  half = jax.grad(lambda v: loss(v, cell.clone(dtype=jnp.bfloat16)))(variables)
+  for a, b in zip(
+    jax.tree.leaves(half), jax.tree.leaves(expected), strict=True
+  ):
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(a, b, atol=0.03 * float(jnp.max(abs(b))))
+
+
+class TwoLayers(nn.Module):
+  """A body that calls one layer twice, and another inside a loop."""
+
+  def setup(self):
+    self.twice = nn.Dense(24)
+    self.inner = nn.Dense(24)
+
+  def __call__(self, x):
+    def body(self, carry, x, constant):
+      carry = jnp.tanh(self.twice(self.twice(carry + x)) + constant)
+      loop = nn.scan(
+        lambda self, state, row: (jnp.tanh(state + self.inner(row)), None),
+        variable_broadcast='params',
+        split_rngs={'params': False},
+      )
+      carry, _ = loop(self, carry, jnp.stack([carry, x]))
+      return carry, carry
+
+    start = jnp.zeros((x.shape[0], x.shape[-1]))
+    return unroll.scan(body, self, start, x, jnp.ones(x.shape[-1]))[1]
+
+
+def test_layers_called_twice_or_in_a_loop_have_their_gradients(monkeypatch):
+  x = jax.random.normal(jax.random.key(0), (BATCH, TIME, 24))
+  module = TwoLayers()
+  variables = module.init(jax.random.key(1), x)
+  gradient = jax.jit(
+    jax.grad(lambda *args: jnp.sum(module.apply(*args) ** 2), (0, 1))
+  )
+  found = gradient(variables, x)
+  monkeypatch.setattr(unroll, '_is_large', is_never)
+  jax.clear_caches()
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    found,
+    gradient(variables, x),
+  )
+
+
+def test_no_gradient_of_a_large_kernel_is_summed_in_the_backward_scan():
+  cell = cells.LSTM(24)
+  x = jnp.zeros((BATCH, TIME, 16))
+  variables = cell.init(jax.random.key(1), cell.start((BATCH,)), x[:, 0])
+  gradient = jax.grad(lambda v: jnp.sum(unrolled(cell, v, x)[1] ** 2))
+  text = jax.jit(gradient).lower(variables).compile().as_text()
+  assert not re.search(r'f32\[(24|16),96\]\S* add\(', text)

@@ -7,11 +7,11 @@ import ml_collections
 import numpy as np
 import pytest
 
-from sketch_rnn import buckets as buckets_lib
 from sketch_rnn import builders
 from sketch_rnn import examples as examples_lib
 from sketch_rnn import file_formats
 from sketch_rnn import strokes
+from training import buckets as buckets_lib
 
 BUCKETS = (6, 10, 99)
 
@@ -289,12 +289,13 @@ def test_batches_are_cut_to_buckets_and_nothing_is_lost():
 
 
 def test_too_few_for_a_bucket_go_to_the_next():
-  order = buckets_lib.Order(np.array([3, 3, 8, 8, 12]), (5, 9), 12, 4, seed=0)
-  indices, bucket = order.batch(0)
-  assert bucket == 9
+  lengths = np.array([3, 3, 8, 8, 12])
+  order = buckets_lib.Order(lambda _: lengths, (5, 9), 12, 4, seed=0)
+  epoch, indices, bucket = order.batch(0)
+  assert (epoch, bucket) == (0, 9)
   assert sorted(indices) == [0, 1, 2, 3]
-  with pytest.raises(ValueError, match='5 drawings do not fill a batch of 6'):
-    buckets_lib.Order(np.array([3, 3, 8, 8, 12]), (5, 9), 12, 6, seed=0)
+  with pytest.raises(ValueError, match='5 records do not fill a batch of 6'):
+    buckets_lib.Order(lambda _: lengths, (5, 9), 12, 6, seed=0)
 
 
 @pytest.mark.parametrize('buckets', [(), BUCKETS])

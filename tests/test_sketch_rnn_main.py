@@ -29,7 +29,9 @@ from configs import sketch_sheep
 from sketch_rnn import builders
 from sketch_rnn import evaluation
 from sketch_rnn import examples as examples_lib
+from sketch_rnn import export
 from sketch_rnn import file_formats
+from sketch_rnn import importing
 from sketch_rnn import inference
 from sketch_rnn import kanji
 from sketch_rnn import losses
@@ -358,10 +360,45 @@ def test_every_config_trains(shell, case, tmp_path, monkeypatch):
   assert len(entry['quality']) == (6 if conditional else 4)
   for scores in entry['quality'].values():
     assert 0 <= scores['precision'] <= 1
+    assert ('accuracy' in scores) == (case == 'cats and pigs')
   _, splits = examples_lib.load(config.data)
   assert entry['num_drawings'] == len(splits['test'])
   if config.model.num_classes:
     assert inference.load(tmp_path).classes == ('cat', 'pig')
+
+
+def test_training_goes_on_from_imported_weights(shell, tmp_path):
+  """In their unit, with their loss; another network is refused."""
+  config = small(
+    sketch_sheep,
+    shell.data_dir,
+    start_from=str(tmp_path / 'imported'),
+    num_steps=1,
+    log_every=1,
+    # Adam's first step moves every parameter by the rate.
+    optimizer__learning_rate=1e-3,
+    optimizer__final_learning_rate=1e-3,
+  )
+  model = model_lib.SketchRNN(**config.model)
+  examples, splits = examples_lib.load(config.data)
+  example = examples.evaluation(splits['train'][0])
+  params = random_params(model, example)
+  arguments = {name: getattr(model, name) for name in export.ARGUMENTS}
+  imported = importing.Imported(arguments, params, 'dog', 17.0, 40)
+  importing.write(tmp_path / 'imported', imported)
+  main.train_and_evaluate(config, tmp_path / 'run')
+  sketcher = inference.load(tmp_path / 'run')
+  assert sketcher.examples.scale == 17.0 != examples.scale
+  assert sketcher.examples.length == examples.length
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1.01e-3),
+    sketcher.variables['params'],
+    params,
+  )
+  config.model.decoder_features = 9
+  with pytest.raises(ValueError, match='imported is of another model'):
+    main.train_and_evaluate(config, tmp_path / 'other')
+  assert not (tmp_path / 'other').exists()
 
 
 def test_every_bucket_compiles_once(shell, tmp_path):
@@ -516,7 +553,7 @@ def test_a_loss_that_is_not_finite_is_named(trained, tmp_path, monkeypatch):
     ('best_metric', 'CIDEr', "best_metric='CIDEr' is none of loss, "),
     ('best_mode', 'up', "best_mode='up' must be 'max' or 'min'"),
     ('data.max_length', 2, 'no drawing of .* has at most 2 points'),
-    ('buckets', (6,), '26 drawings do not fill a batch of 28'),
+    ('buckets', (6,), '26 records do not fill a batch of 28'),
     ('model.num_classes', 2, 'number of categories, 1: sheep'),
     ('model.decoder', 'gru', "decoder='gru' is none of lstm, "),
     ('loss.kl_form', 'cosine', "form='cosine' is none of paper, tf1"),

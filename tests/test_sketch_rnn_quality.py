@@ -267,17 +267,54 @@ def test_features_do_not_depend_on_the_batch(reference):
   np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-def test_categories_are_learnt(tmp_path):
-  """Boxes that are wide and boxes that are high, mirrored or not."""
-  training = drawings(0, 200)
-  labels = np.arange(200, dtype=np.int32) % 2
-  for one, label in zip(training, labels, strict=True):
+@pytest.fixture(scope='module')
+def sides():
+  """Of boxes and mirrored ones: drawings, labels and trained features."""
+  made, labels = drawings(0, 400), np.arange(400, dtype=np.int32) % 2
+  for one, label in zip(made, labels, strict=True):
     one[:, 0] *= 1 - 2 * label
   settings = dataclasses.replace(SETTINGS, num_classes=2)
-  features = features_lib.train(training, labels, settings)(training)
-  distances = quality.squared_distances(features, features)
+  features = features_lib.train(made[:200], labels[:200], settings)
+  return made, labels, features
+
+
+def test_categories_are_learnt(sides):
+  made, labels, features = sides
+  found = features(made[:200])
+  distances = quality.squared_distances(found, found)
   np.fill_diagonal(distances, np.inf)
-  assert np.mean(labels[np.argmin(distances, axis=1)] == labels) > 0.95
+  nearest = np.argmin(distances, axis=1)
+  assert np.mean(labels[nearest] == labels[:200]) > 0.95
+  assert np.mean(features.classify(made[200:]) == labels[200:]) > 0.95
+
+
+def test_accuracy_is_the_share_that_is_recognised(sides):
+  """New drawings under their own labels, the other ones, and a quarter each."""
+  made, labels, features = sides
+  new, labels = made[200:], labels[200:]
+  reference = quality.Reference(
+    features, made[:200], features(made[:200]), features(made[:200])
+  )
+  right = reference.scores(new, labels)['accuracy']
+  assert right > 0.95
+  assert reference.scores(new, 1 - labels)['accuracy'] == pytest.approx(
+    1 - right
+  )
+  mixed = np.where(np.arange(200) < 50, 1 - labels, labels)
+  assert reference.scores(new, mixed)['accuracy'] == pytest.approx(
+    0.75, abs=0.03
+  )
+  # A model that draws one of two categories, whatever it is asked for.
+  same = [one for one, label in zip(new, labels, strict=True) if label] * 2
+  assert reference.scores(same, labels)['accuracy'] == pytest.approx(
+    0.5, abs=0.03
+  )
+  assert 'accuracy' not in reference.scores(new)
+
+
+def test_one_category_is_not_classified(reference):
+  with pytest.raises(ValueError, match='knows one category: train it on sev'):
+    reference.features.classify(drawings(1, 2))
 
 
 @pytest.mark.parametrize('kind', features_lib.KINDS)
@@ -325,3 +362,12 @@ def test_the_table_has_a_line_for_each_set(reference):
   assert heading.split()[:3] == ['precision', 'recall', 'coverage']
   assert line.split()[0] == 'real'
   assert len(line) == len(heading)
+
+
+def test_the_table_has_a_dash_where_a_set_has_no_score(reference):
+  scores = reference.scores(drawings(2, 200))
+  text = quality.table({'real': {**scores, 'accuracy': 0.5}, 'samples': scores})
+  heading, real, samples = text.split('\n')
+  assert heading.split()[-1] == 'accuracy'
+  assert real.split()[-1] == '0.500'
+  assert samples.split()[-1] == '-'

@@ -25,10 +25,13 @@ from configs import hand_gestures
 from configs import ordered_motion
 from sketch_rnn import model as sketch_model
 from tables import __main__
+from tables import confusions
+from tables import flickr8k
 from tables import published as published_lib
 from tables import published_otb
 from tables import report as report_lib
 from tables import requirements
+from tables import rescored
 from tables import runs as runs_lib
 from training import optimizers
 from video import builders
@@ -149,6 +152,7 @@ def test_rows_are_consistent(table):
     # Before it in the table, and on the same images.
     assert not row.start_from or row.start_from in names[:i]
     assert not row.start_from or table.row(row.start_from).data == row.data
+    assert set(row.mean_of) <= set(names[:i])
     assert set(row.aims) <= set(table.columns.values())
     for aim in row.aims.values():
       assert (aim.at_least is None) != (aim.at_most is None)
@@ -238,6 +242,108 @@ def test_measured_is_the_mean_and_deviation_of_the_results(ucm, tmp_path):
   assert (tmp_path / 'out/ucm.md').read_text() == text
   picture = (tmp_path / 'out/ucm.png').read_bytes()
   assert picture.startswith(b'\x89PNG') and len(picture) > 10_000
+
+
+def test_each_score_has_its_scale_and_published_rows_their_spread(tmp_path):
+  table_runs = runs_lib.TableRuns(TABLES['flickr8k'], tmp_path / 'tables')
+  row = table_runs.table.row('merge')
+  scores = {'CIDEr': 0.47, 'caption_perplexity': 13.9}
+  for seed in (0, 1):
+    write_results(
+      *(table_runs, row, seed, scores),
+      num_images=1000,
+      cpu_seconds=90.0 * (seed + 1),
+    )
+  text = report_lib.report(table_runs, [0, 1], tmp_path / 'out', {})
+  cells = line_of(text, f'**{row.label}**')
+  assert cells[7:9] == ['47.00 ± 0.00', '13.90 ± 0.00']
+  assert cells[-1] == '20, 21 min (CPU 1.5, 3 min)'
+  published = line_of(text, 'published: Tanti et al. 2018, merge')
+  assert published[7:9] == ['46.9 ± 1.80', '13.96 ± 0.08']
+  assert 'scores times 100, not perplexity' in text
+  human = line_of(text, 'a human caption against the other four')
+  assert text.index('**pre-inject') < text.index('a human caption against')
+  assert human[4:6] == ['21.04', '21.92']
+
+
+def test_the_human_row_is_that_of_the_official_scorer(golden_file):
+  path = golden_file('captions/flickr8k_test_human.scores.json')
+  corpus = json.loads(path.read_text())['corpus']
+  names = [rescored.SCORES[name] for name in (*flickr8k.BLEU, 'METEOR')]
+  expected = [corpus[name] for name in (*names, 'ROUGE_L', 'CIDEr')]
+  np.testing.assert_allclose(
+    flickr8k.HUMAN, 100 * np.array(expected), atol=0.005
+  )
+
+
+def test_the_rows_of_tanti_are_the_means_of_their_runs(shared):
+  """And the scores of their captions by our scorer are the published ones."""
+  root = shared / 'data' / 'flickr8k_full' / 'published_where_image2'
+  if not root.exists():
+    pytest.skip(f'{root} is absent')
+  with (root / 'results.txt').open(newline='') as file:
+    lines = list(csv.DictReader(file, delimiter='\t'))
+  for row in TABLES['flickr8k'].rows[-4:]:
+    (published,) = row.published
+    name = row.name.removesuffix('_inject')
+    for score, mean in published.scores.items():
+      key = rescored.SCORES.get(score, 'geomean_pplx')
+      values = [
+        float(line[key]) * (1 if key == 'geomean_pplx' else 100)
+        for line in lines
+        if (line['dataset_name'], line['architecture']) == ('flickr8k', name)
+      ]
+      assert mean == pytest.approx(np.mean(values), abs=0.0051)
+      assert published.std[score] == pytest.approx(
+        np.std(values, ddof=1), abs=0.0051
+      )
+  references = shared / 'data' / 'flickr8k' / 'Flickr8k.token.txt'
+  rows = rescored.score(root, references, runs=[('merge', 3)], meteor=False)
+  differences = rescored.differences(rows)
+  assert differences.keys() == {*rescored.SCORES} - {'METEOR'}
+  assert max(differences.values()) < 0.002
+
+
+def test_published_captions_are_scored_by_the_command(
+  tmp_path, capsys, monkeypatch
+):
+  """Two images, and captions that are equal to one of theirs."""
+  monkeypatch.setenv('PATH', '')  # No Java: METEOR takes seconds.
+  root = tmp_path / 'published'
+  root.mkdir()
+  (root / 'imgs_flickr8k.txt').write_text('b.jpg\na.jpg\n')
+  human = {'a.jpg': 'a dog runs on the sand', 'b.jpg': 'two men sit and talk'}
+  references = tmp_path / 'token.txt'
+  references.write_text(
+    ''.join(f'{name}#0\t{caption} .\n' for name, caption in human.items())
+  )
+  keys = ['dataset_name', 'architecture', 'run', *rescored.SCORES.values()]
+  lines = ['\t'.join(keys)]
+  for name, run in rescored.RUNS:
+    path = root / f'{name}_{run}.txt'
+    path.write_text(f'{human["b.jpg"]}\n{human["a.jpg"]}\n')
+    lines.append('\t'.join(['flickr8k', name, str(run), *(['0.9'] * 7)]))
+  arguments = [
+    '--table=flickr8k_published',
+    f'--workdirs={tmp_path}',
+    f'--references={references}',
+  ]
+  with pytest.raises(SystemExit):
+    __main__.main([*arguments, f'--published={root}'])
+  assert 'has no results.txt: pass --published' in capsys.readouterr().err
+  (root / 'results.txt').write_text('\n'.join(lines) + '\n')
+  __main__.main([*arguments, f'--published={root}'])
+  text = capsys.readouterr().out
+  assert line_of(text, 'par 2')[1] == '1.0000 / 0.9000'
+  assert line_of(text, 'largest difference')[1] == '0.1000'
+  assert (tmp_path / 'flickr8k_published.md').exists()
+  (root / 'init_1.txt').write_text('one\n')
+  with pytest.raises(SystemExit):
+    __main__.main([*arguments, f'--published={root}'])
+  assert 'has 1 captions for 2 images' in capsys.readouterr().err
+  with pytest.raises(SystemExit):
+    __main__.main(arguments)
+  assert 'needs --published and --references' in capsys.readouterr().err
 
 
 def test_one_run_has_no_deviation(ucm):
@@ -330,7 +436,44 @@ def test_test_subjects_choose_nothing(name, tmp_path):
   found = report_lib.measure(table_runs, row, (0,))
   assert (found.mean, found.notes) == ({'accuracy': 90.0}, {})
   assert 'subject 7' in row.label
-  assert table_runs.table.row(name.partition('_')[0]).found_at[0] == 'test'
+  (tested,) = (r for r in TABLES['utd_mhad'].rows if r.found_at[0] == 'test')
+  assert tested.data.test == 430
+
+
+def test_the_mean_of_folds_is_a_row_without_runs(tmp_path):
+  table_runs = runs_lib.TableRuns(TABLES['skeletons'], tmp_path)
+  table = table_runs.table
+  mean = table.row('sbu_ours')
+  for index, name in enumerate(mean.mean_of):
+    assert table_runs.entry(mean, 0) is None
+    scores = {'accuracy': 0.9 + index / 100, 'mean_class_accuracy': 0.8}
+    row = table.row(name)
+    counts = {'num_images': None, 'num_recordings': row.data.test}
+    write_results(table_runs, row, 0, scores, **counts)
+  found = report_lib.measure(table_runs, mean, (0, 1))
+  assert (found.seeds, found.runs, found.notes) == ((0,), (), {})
+  np.testing.assert_allclose(found.mean['accuracy'], 92.0)
+  cells = line_of(reported(table_runs), f'**{mean.label}**')
+  assert cells[1:] == ['92.0', '80.0', '1', '-']
+  # The confusions of the folds are added.
+  for index, name in enumerate(mean.mean_of):
+    directory = table_runs.workdir(table.row(name), 0) / 'results'
+    directory.mkdir()
+    confusion = {'classes': ['a', 'b'], 'rows_are_true': [[index, 1], [2, 0]]}
+    (directory / 'test.confusion.json').write_text(json.dumps(confusion))
+  total, classes = confusions.matrix(table_runs, mean, (0, 1))
+  np.testing.assert_array_equal(total, [[10, 5], [10, 0]])
+  assert classes == ['a', 'b']
+  confusions.write(table_runs, (0, 1), tmp_path)
+  assert (tmp_path / 'skeletons_sbu_ours_confusion.png').exists()
+  assert not (tmp_path / 'skeletons_msr_ours_confusion.png').exists()
+  # Its folds are run for it, and nothing else.
+  chosen = runs_lib.select([table_runs], ['sbu_ours'])
+  assert [row.name for _, row in chosen] == [*mean.mean_of, 'sbu_ours']
+  assert mean not in table.trained
+  assert 'skeletons.py:sbu/ours' in reported(table_runs)
+  text = json.dumps(report_lib.to_json(table_runs, [found], (0, 1), {}))
+  assert json.loads(text)['rows'][0]['commands'] == {}
 
 
 def test_sequences_are_beside_those_of_the_benchmark(tmp_path):
@@ -410,8 +553,7 @@ def test_rows_that_were_not_run_say_so_with_their_commands(name, tmp_path):
   )
   assert said.stdout.split('END\n')[:-1] == [
     ''.join(f'{word}\n' for word in table_runs.arguments(row, seed))
-    for row in table_runs.table.rows
-    if not row.trained_as
+    for row in table_runs.table.trained
     for seed in (0, 4)
   ]
 
@@ -694,7 +836,7 @@ def test_synthetic_data_sets_need_nothing_and_are_not_generated_yet(tmp_path):
 def test_recordings_are_named_with_what_prepares_them(tmp_path):
   skeletons, depth = 'skeletons/utd_mhad', 'clips/utd_mhad_depth'
   for name, row, data, options in (
-    ('utd_mhad', 'skeletons', skeletons, '--layout=utd_mhad --input='),
+    ('skeletons', 'utd_mhad_ours', skeletons, '--layout=utd_mhad --input='),
     ('utd_mhad', 'depth', depth, '--layout=utd_mhad --input='),
     ('hand_gestures', 'bag', 'skeletons/hand_gestures', '--input=point_histor'),
     ('msvd', 's2vt', 'captioned_clips/msvd', '--input=YouTubeClips --capt'),
@@ -721,8 +863,11 @@ def test_validation_is_lent_by_the_published_training_split(tmp_path):
     for split in ('train', 'validation', 'test')
   ]
   video_lib.prepare('skeletons/utd_mhad', items, tmp_path)
-  for row in ('skeletons_held_out', 'skeletons'):
-    (found,) = obstacles('utd_mhad', row, tmp_path)
+  for table, row in (
+    ('utd_mhad', 'skeletons_held_out'),
+    ('skeletons', 'utd_mhad_ours'),
+  ):
+    (found,) = obstacles(table, row, tmp_path)
     assert found.startswith('skeletons/utd_mhad is a subset of UTD-MHAD: 2 of')
 
 
@@ -844,7 +989,7 @@ SMALL = {
 }
 # Tables -> those whose columns they must be able to fill with the same code.
 LIKE = {
-  'ordered_motion': ('utd_mhad', 'hand_gestures', 'ucf101'),
+  'ordered_motion': ('utd_mhad', 'skeletons', 'hand_gestures', 'ucf101'),
   'gesture_stream': (),
   'event_captions': ('msvd', 'msr_vtt'),
   'occlusion_track': ('otb',),

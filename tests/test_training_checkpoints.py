@@ -114,6 +114,30 @@ def test_adding_metrics_leaves_what_is_there_in_place(tmp_path):
   assert checkpoints.load(tmp_path, best_metric='score')[2] == 1
 
 
+@pytest.mark.parametrize(
+  ('mode', 'score', 'kept'),
+  [('max', 3.0, [2]), ('max', 1.0, [1, 2]), ('min', 2.0, [2])],
+)
+def test_metrics_that_come_later_decide_what_is_kept(
+  tmp_path, mode, score, kept
+):
+  save_all(tmp_path, {1: 2.0, 2: None}, mode)
+  assert steps(tmp_path) == [1, 2]
+  with open_checkpoints(tmp_path, mode) as saved:
+    saved.save(make_state(2), extras={}, metrics={'score': score})
+  assert steps(tmp_path) == kept
+
+
+def test_what_a_killed_process_has_not_deleted_is_deleted(tmp_path):
+  save_all(tmp_path / 'a', {1: 1.0})
+  save_all(tmp_path / 'b', {2: 3.0, 3: 2.0})
+  old = tmp_path / 'b' / 'checkpoints' / '1'
+  shutil.copytree(tmp_path / 'a' / 'checkpoints' / '1', old)
+  with open_checkpoints(tmp_path / 'b') as saved:
+    saved.restore(make_state())
+  assert steps(tmp_path / 'b') == [2, 3]
+
+
 def test_half_written_checkpoint_is_not_taken_for_one(tmp_path):
   save_all(tmp_path, {1: 1.0})
   half = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp-7'

@@ -1,5 +1,6 @@
 """Of several processes none waits for one that has died."""
 
+import json
 import os
 import pathlib
 import signal
@@ -15,7 +16,7 @@ from training import hosts
 ROOT = pathlib.Path(__file__).parents[1]
 # The work of the other process, while the first one fails, dies or is stopped.
 _MAIN = """
-import os, pathlib, sys, time
+import contextlib, os, pathlib, sys, time
 from training import app, hosts, parallel
 
 hosts._PATIENCE = 3
@@ -24,6 +25,17 @@ hosts._EVERY = 0.5
 def main(config, workdir):
   index = parallel.jax.process_index()
   (workdir / f'ready{index}').write_text(str(os.getpid()))
+  if config.stops == 'preparing' and index == 0:
+    with app.stopping_at_once():
+      time.sleep(100)
+  if config.stops == 'preparing':
+    parallel.wait_for_all('prepared')
+  if config.stops == 'evaluating':
+    with app.stopping_together():
+      while True:
+        app.raise_if_any_stops()
+        app.raise_if_stopping()
+        time.sleep(0.01)
   count = 0
   while True:
     parallel.gather_texts('a')
@@ -76,9 +88,9 @@ def start_two(tmp_path):
   """Starts two processes and waits until they work together."""
   started = []
 
-  def start_all(fails=-1, ends=-1, *, sleeps=False):
-    fields = f'{{"fails": {fails}, "ends": {ends}, "sleeps": {int(sleeps)}}}'
-    (tmp_path / 'config.json').write_text(fields)
+  def start_all(fails=-1, ends=-1, *, sleeps=False, stops=''):
+    fields = {'fails': fails, 'ends': ends, 'sleeps': sleeps, 'stops': stops}
+    (tmp_path / 'config.json').write_text(json.dumps(fields))
     port = free_port()
     started.extend(start(_MAIN, tmp_path, i, port) for i in range(2))
     for i in range(2):
@@ -151,6 +163,27 @@ def test_a_process_that_fails_says_why_in_both(start_two, victim):
   host = socket.gethostname()
   reason = f'{victim} ({host}) has failed (OSError: the disk is full)'
   assert own_lines(outputs[1 - victim]) == [sentence(reason)]
+
+
+@pytest.mark.parametrize(
+  ('work', 'index'),
+  [
+    ('preparing', 0),  # While the other one waits for it in JAX.
+    ('preparing', 1),  # In JAX, where Python has no handlers.
+    ('evaluating', 0),
+    slow('evaluating', 1),
+  ],
+)
+def test_a_signal_to_one_stops_both(start_two, work, index):
+  processes = start_two(stops=work)
+  time.sleep(0.3)
+  processes[index].send_signal(signal.SIGTERM)
+  since = time.monotonic()
+  outputs = [process.communicate(timeout=60)[1] for process in processes]
+  assert time.monotonic() - since < 30
+  assert [process.returncode for process in processes] == [143, 143], outputs
+  said = hosts.STOPPED % 'SIGTERM'
+  assert [own_lines(text) for text in outputs] == [[said], [said]]
 
 
 @pytest.mark.slow

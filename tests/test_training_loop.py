@@ -142,6 +142,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, stop):
     told = lines(parted, name)
     assert told.keys() >= lines(tmp_path / 'whole', name).keys()
   assert lines(parted, 'validation/score') == {3: 1.5, 6: 3.0, 7: 3.5}
+  assert saved(parted) == saved(tmp_path / 'whole')
 
 
 def test_sigterm_between_steps_leaves_no_score_of_another_step(

@@ -63,6 +63,18 @@ def test_exponential_to_a_floor():
   )
 
 
+def test_the_published_schedule_is_that_of_sketch_rnns_code(golden_file):
+  rate = optimizers.schedule(
+    config(schedule='published', learning_rate=1e-3), 100
+  )
+  with np.load(golden_file('sketch_rnn/tf1_utils.npz')) as golden:
+    np.testing.assert_allclose(
+      [rate(step) for step in golden['sched/step']],
+      golden['sched/lr'],
+      rtol=1e-5,
+    )
+
+
 def test_epsilon_hat():
   """Adam as in the last paragraph of section 2 of its paper, two steps."""
   gradients = [np.array([1e-8, 3e-7, -2.0]), np.array([2e-8, -1e-7, 1.0])]

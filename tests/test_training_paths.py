@@ -33,6 +33,8 @@ def home(tmp_path, monkeypatch):
     ('a:0-9', 'a:0-9'),
     ('--coordinator_address=host:80', '--coordinator_address=host:80'),
     ('--greedy', '--greedy'),
+    ('--config.encoder_weights=hf://a/b', '--config.encoder_weights=hf://a/b'),
+    ('--weights=hf://a/b/c', '--weights=hf://a/b/c'),
     ('a\n=~', 'a\n=~'),
     ('', ''),
   ],
@@ -48,6 +50,8 @@ def test_a_leading_tilde_is_the_home(argument, expected, home):
     '--config.data.data_dir=s3://b/x',
     'https://x.org/a.jpg',
     '--workdir=GS://b',
+    '--workdir=hf://a/b',
+    '--config.encoder_weights=gs://a/b',
   ],
 )
 def test_remote_paths_are_refused(argument, capsys):
@@ -57,6 +61,13 @@ def test_remote_paths_are_refused(argument, capsys):
   with pytest.raises(SystemExit):
     paths.arguments(argparse.ArgumentParser(), [argument])
   assert 'mount the remote directory' in capsys.readouterr().err
+
+
+def test_weights_of_the_hub_may_follow_their_flag():
+  given = ['--weights', 'hf://a/b', '--output=x']
+  assert paths.expand(given) == given
+  with pytest.raises(ValueError, match='only paths of this machine'):
+    paths.expand(['--output', 'hf://a/b'])
 
 
 def test_arguments_of_the_process(monkeypatch, home):

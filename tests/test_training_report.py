@@ -152,20 +152,27 @@ def test_without_a_checkpoint_the_error_says_none():
 
 
 def test_speed_does_not_count_what_is_paused(tmp_path, monkeypatch):
-  clock = [100.0]
+  clock, cpu = [100.0], [7.0]
   monkeypatch.setattr(time, 'monotonic', lambda: clock[0])
+  monkeypatch.setattr(time, 'process_time', lambda: cpu[0])
   with open_report(tmp_path, start_step=2) as report:
     clock[0] += 2
     with report.paused():
       clock[0] += 50
+      cpu[0] += 20  # CPU time counts evaluations, too.
     clock[0] += 1
+    cpu[0] += 3
     assert report.progress(8) == {
       'steps_per_second': pytest.approx(6 / 3),
       'examples_per_second': pytest.approx(4 * 6 / 3),
+      'cpu_seconds': 23,
     }
     # The next stretch starts here.
     clock[0] += 4
-    assert report.progress(9)['steps_per_second'] == pytest.approx(1 / 4)
+    cpu[0] += 2
+    later = report.progress(9)
+    assert later['steps_per_second'] == pytest.approx(1 / 4)
+    assert later['cpu_seconds'] == 2
 
 
 def test_tensorboard_shows_what_was_written(tmp_path):
@@ -209,11 +216,20 @@ def test_a_full_disk_is_an_error_of_the_one_who_writes(tmp_path, monkeypatch):
 
 def test_a_damaged_line_does_not_lose_the_time(tmp_path, caplog):
   lines = [
-    b'{"step": 10, "train/steps_per_second": 5}',
+    b'{"step": 10, "train/steps_per_second": 5, "train/cpu_seconds": 3}',
     b'{"step": 20, "tr\xff',
     b'[]',
     b'{"step": 20, "train/steps_per_second": 5, "validation/seconds": 1}',
+    b'{"step": 20, "train/cpu_seconds": 4}',
   ]
   (tmp_path / 'metrics.jsonl').write_bytes(b'\n'.join(lines) + b'\n')
   assert report_lib.training_seconds(tmp_path) == 5
   assert 'line 2 is damaged' in caplog.text
+  assert report_lib.cpu_seconds(tmp_path) == 7
+
+
+def test_a_run_without_cpu_time_has_none(tmp_path):
+  assert report_lib.cpu_seconds(tmp_path) is None
+  line = b'{"step": 10, "train/steps_per_second": 5}\n'
+  (tmp_path / 'metrics.jsonl').write_bytes(line)
+  assert report_lib.cpu_seconds(tmp_path) is None

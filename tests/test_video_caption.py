@@ -4,6 +4,7 @@ One run is left alone, another is stopped and resumed; both must end alike.
 """
 
 import json
+import signal
 
 import commands
 import jax
@@ -21,6 +22,7 @@ from training import loop
 from training import parallel
 from video import caption
 from video import data
+from video import frames as frames_lib
 from video.captioning import evaluation
 from video.captioning import examples as examples_lib
 from video.captioning import inference
@@ -82,10 +84,10 @@ def shell(tmp_path_factory):
   shell.end()
 
 
-def train(shell, workdir):
+def start(shell, workdir):
   """As somebody in a shell would."""
   small = [f'--config.{name}={value}' for name, value in SMALL.items()]
-  shell.start(
+  return shell.start(
     'video.caption',
     f'--workdir={workdir}',
     '--config=configs/event_captions.py',
@@ -93,7 +95,7 @@ def train(shell, workdir):
     *small,
     # No Java: METEOR takes longer than all else.
     PATH=str(shell.directory),
-  ).finish()
+  )
 
 
 def stop_and_resume(shell, workdir):
@@ -116,7 +118,7 @@ def stop_and_resume(shell, workdir):
 def runs(shell):
   """The workdirs of a run that was left alone, and of one that was not."""
   alone, stopped = shell.directory / 'alone', shell.directory / 'stopped'
-  train(shell, alone)
+  start(shell, alone).finish()
   stop_and_resume(shell, stopped)
   return alone, stopped
 
@@ -138,6 +140,38 @@ def test_a_resumed_run_ends_where_another_ends(runs):
   alone, stopped = runs
   commands.assert_same_training(alone, stopped)
   assert results(alone) == results(stopped)
+
+
+def test_an_encoder_that_is_trained_starts_from_published_weights(tmp_path):
+  config = msvd_s2vt.get_config()
+  config.cache_features = False
+  config.encoder = dict(depth=10, width=2)
+  config.encoder_weights = str(tmp_path / 'resnet10.safetensors')
+  config.decoder.update(features=4, embedding=4)
+  config.data.update(num_frames=2, crop=16)
+  encoder = resnet.ResNet(10, width=2).init(
+    jax.random.key(5), np.zeros((1, 16, 16, 3), np.float32), train=False
+  )
+  pretrained.save(config.encoder_weights, encoder)
+  example = {
+    'frames': np.zeros((2, 16, 16, 3), np.uint8),
+    'length': np.int32(2),
+    'tokens': np.ones((1, 5), np.int32),
+  }
+  found = caption.initial_variables(model.create(config, 7), example, config)
+  for name, tree in encoder.items():
+    jax.tree.map(np.testing.assert_array_equal, found[name]['encoder'], tree)
+
+
+def test_a_run_that_is_killed_twice_ends_as_one_left_alone(runs, shell):
+  workdir = shell.directory / 'killed_twice'
+  for happened in (commands.reached(workdir, 4), commands.saving(workdir, 9)):
+    run = start(shell, workdir)
+    run.stop_when(happened, signal.SIGKILL)
+    run.finish(-signal.SIGKILL)
+  start(shell, workdir).finish()
+  commands.assert_same_training(workdir, runs[0])
+  assert results(workdir) == results(runs[0])
 
 
 class Killed(Exception):
@@ -219,6 +253,20 @@ def test_a_file_is_captioned_as_the_same_clip_of_the_data(runs, shell):
     found[0]['log_prob'], expected['log_prob'], rtol=1e-4
   )
   assert 'cannot decode' in found[1]['error']
+  # The words are those of the caption, at the same frames.
+  words = found[0]['words']
+  assert ' '.join(x['word'] for x in words) == found[0]['caption']
+  assert [x['word'] for x in expected['words']] == [x['word'] for x in words]
+  np.testing.assert_allclose(
+    [x['seconds'] * frames_lib.DEFAULT_RATE for x in words],
+    [x['frame'] for x in expected['words']],
+    atol=0.1,
+  )
+  np.testing.assert_allclose(
+    [x['weight'] for x in words],
+    [x['weight'] for x in expected['words']],
+    atol=1e-3,
+  )
 
 
 # Examples.

@@ -19,7 +19,7 @@ from absl.testing import flagsaver
 from configs import gesture_stream as gesture_config
 from configs import hand_gestures
 from configs import ordered_motion as motion_config
-from configs import utd_mhad
+from configs import skeletons
 from training import parallel
 from video import classify
 from video import data
@@ -51,7 +51,7 @@ def skeleton(length, seed=0, label=0):
 
 
 def test_evaluation_sees_a_whole_skeleton_from_its_spine():
-  config = utd_mhad.get_config()
+  config = skeletons.get_config('utd_mhad/ours/held_out')
   examples = examples_of(config, ['wave', 'clap'])
   record = skeleton(50, label=1)
   example = examples.evaluation(record)
@@ -72,7 +72,7 @@ def test_evaluation_sees_a_whole_skeleton_from_its_spine():
 
 def test_training_on_skeletons_keeps_what_an_action_is():
   """Neither its heights nor its distances, but for the scale."""
-  config = utd_mhad.get_config()
+  config = skeletons.get_config('utd_mhad/ours/held_out')
   config.augmentation.noise = 0.0
   examples = examples_of(config, ['wave', 'clap'])
   record = skeleton(30)
@@ -295,7 +295,7 @@ def test_scores_of_streams_agree_with_reading_online():
 
 @pytest.mark.parametrize('bidirectional', [False, True])
 def test_probabilities_over_time_end_with_those_of_the_recording(bidirectional):
-  config = utd_mhad.get_config()
+  config = skeletons.get_config('utd_mhad/ours/held_out')
   config.data.num_frames = 12
   config.model.bidirectional = bidirectional
   names = ['wave', 'clap', 'jog']
@@ -312,10 +312,12 @@ def test_probabilities_over_time_end_with_those_of_the_recording(bidirectional):
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
-  classifier = trained(utd_mhad.get_config(), ['wave', 'clap'], (60,))
+  classifier = trained(
+    skeletons.get_config('utd_mhad/ours/held_out'), ['wave', 'clap'], (60,)
+  )
   for name, array, message in (
     ('wide.npy', np.zeros((4, 61), np.float32), r'frames of \[61\], the class'),
-    ('deep.npy', np.zeros((4, 20, 3), np.float32), r'float32\[4, 20, 3\]'),
+    ('deep.npy', np.zeros((4, 20, 4), np.float32), 'a recording is'),
     ('nan.npy', np.full((4, 60), np.nan, np.float32), 'are not finite'),
   ):
     np.save(tmp_path / name, array)
@@ -323,6 +325,13 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
       classifier.read(tmp_path / name)
   with pytest.raises(ValueError, match='does not read images'):
     classifier.read(tmp_path / 'clip.mp4')
+  # Those of the forms that are prepared do.
+  joints = np.random.default_rng(0).normal(size=(4, 20, 3)).astype(np.float32)
+  np.save(tmp_path / 'joints.npy', joints)
+  np.savetxt(tmp_path / 'joints.csv', joints.reshape(4, 60), delimiter=',')
+  for name in ('joints.npy', 'joints.csv'):
+    found = classifier.read(tmp_path / name)['features']
+    np.testing.assert_allclose(found, joints.reshape(4, 60), rtol=1e-6)
   classifier = trained(
     gesture_config.get_config(), gesture_stream.CLASSES, (24, 24, 1)
   )
@@ -389,7 +398,7 @@ class Shell(commands.Shell):
     small = [f'--config.{name}={value}' for name, value in SMALL.items()]
     return self.start(
       f'--workdir={workdir}',
-      '--config=configs/utd_mhad.py',
+      '--config=configs/skeletons.py:utd_mhad/ours/held_out',
       f'--config.data.data_dir={self.data_dir}',
       *small,
       **kwargs,

@@ -1,3 +1,4 @@
+import functools
 import pathlib
 import re
 import subprocess
@@ -119,11 +120,10 @@ def test_one_error_names_all_that_is_wrong(tmp_path):
   with pytest.raises(ValueError) as error:
     pretrained.load(path, 18)
   assert str(error.value) == (
-    f'{path} is not a ResNet-18.\n'
-    '2 missing: layer2.0.bn1.bias, layer4.1.conv2.weight.\n'
-    '1 unexpected: head.scale.\n'
-    '1 of another shape: layer1.0.bn1.weight (5,) instead of (3,).\n'
-    'Download or export the file again.'
+    f'{path} is not a ResNet-18. Download or export the file again.\n'
+    '2 missing: layer2.0.bn1.bias, layer4.1.conv2.weight. '
+    '1 unexpected: head.scale. '
+    '1 of another shape: layer1.0.bn1.weight (5,) instead of (3,).'
   )
 
 
@@ -132,6 +132,50 @@ def test_another_depth_is_recognised(tmp_path):
   np.savez(path, **torch_tensors(50))
   with pytest.raises(ValueError, match='a ResNet-50: load it with depth=50'):
     pretrained.load(path, 34)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'reason'),
+  [
+    (
+      {'width': 64},
+      ': bn1/bias is (3,) in the file, (64,) in the config, and 59 more differ',
+    ),
+    (
+      {'width': 3, 'stem': 'whole'},
+      ': conv1/kernel is (7, 7, 3, 3) in the file, (3, 3, 3, 3) in the config',
+    ),
+    (
+      {'width': 3, 'stem': 'strided'},
+      ': bn2/bias is absent in the file, (3,) in the config, and 3 more differ',
+    ),
+  ],
+)
+def test_weights_of_another_width_or_stem_are_named(tmp_path, fields, reason):
+  path = tmp_path / 'weights.npz'
+  np.savez(path, **torch_tensors(18))
+  with pytest.raises(ValueError) as error:
+    pretrained.load_encoder(path, {'depth': 18, **fields})
+  assert str(error.value) == (
+    f'{path} does not fit config.encoder{reason}.\nThe file is a ResNet-18 '
+    "with width=3, stem='published': set these in the config, or take another "
+    'file'
+  )
+
+
+def test_a_stem_of_more_convolutions_is_another(tmp_path):
+  network = resnet.ResNet(10, width=2, stem='strided')
+  zeros = jax.jit(functools.partial(network.init, train=False))(
+    jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32)
+  )
+  path = tmp_path / 'weights.safetensors'
+  pretrained.save(path, zeros)
+  fields = {'depth': 10, 'width': 2}
+  with pytest.raises(ValueError, match="config.encoder.\nThe .*'strided'"):
+    pretrained.load_encoder(path, {**fields, 'stem': 'whole'})
+  # A network of its first stages alone reads those.
+  fields |= {'stem': 'strided', 'strides': (1, 2)}
+  assert_equal(pretrained.load_encoder(path, fields), zeros)
 
 
 def test_what_is_no_resnet_is_refused(tmp_path):

@@ -26,6 +26,7 @@ from typing import Protocol
 
 import jax
 import ml_collections
+import numpy as np
 from absl import app
 from absl import flags
 from absl import logging
@@ -52,6 +53,7 @@ _TERMINATED = 128 + signal.SIGTERM
 _terminated = threading.Event()
 _interrupted = threading.Event()
 _at_once = threading.Event()  # See `stopping_at_once`.
+_together = threading.Event()  # See `stopping_together`.
 
 
 class Stopped(Exception):
@@ -81,6 +83,7 @@ def run(
   *,
   schema: Schema | None = None,
   use: Callable[[pathlib.Path, list[str]], int] | None = None,
+  without_files: Callable[[], bool] = lambda: False,
   evaluates: bool = False,
 ):
   """Parses the flags, starts the hosts and calls `main(config, workdir)`.
@@ -97,6 +100,7 @@ def run(
     schema: rules that configs are checked with before any work.
     use: what the command does with files, on one host: `use(workdir, files)`
       returns the exit status. Without it files are an error.
+    without_files: returns True if the flags ask for `use` without files.
     evaluates: main does not train but evaluates a trained model.
 
   A command with `use`, or that evaluates, takes `--pretrained=NAME` in place of
@@ -156,15 +160,16 @@ def run(
       directory = pathlib.Path(workdir.value).absolute()
     else:
       directory = released.path(pretrained.value)
-      if use is not None and len(argv) == 1:
+      if use is not None and len(argv) == 1 and not without_files():
         raise ValueError('--pretrained is for files: pass some')
-    if len(argv) > 1:
+    if len(argv) > 1 or without_files():
       if use is None:
         raise ValueError(f'unexpected arguments: {" ".join(argv[1:])}')
       if config_file.value is not None:
+        files = ' '.join(argv[1:]) or 'other flags'
         raise ValueError(
-          f'--config is for training and {" ".join(argv[1:])} for a trained '
-          'model: pass one of the two'
+          f'--config is for training and {files} for a trained model: pass one '
+          'of the two'
         )
       set_up_logging()
       try:
@@ -187,13 +192,14 @@ def run(
         raise app.UsageError(str(error)) from error
       process = jax.process_index()
     if coordinator.value is None or jax.process_count() == 1:
-      # On several hosts JAX listens: see `start_hosts`.
       signal.signal(signal.SIGTERM, _terminate)
+    else:
+      hosts.on_sigterm(_terminate)
     signal.signal(signal.SIGINT, _interrupt)
     with contextlib.ExitStack() as stack:
       if not evaluates and process == 0:
         stack.enter_context(_leaving_nothing(directory))
-      stack.enter_context(hosts.watching())
+      stack.enter_context(hosts.watching(lambda: not _together.is_set()))
       _begin(stack, config, directory, trains=not evaluates)
       stack.enter_context(
         console.run(released.output(directory), process, jax.process_count())
@@ -208,11 +214,12 @@ def run(
       try:
         main(config, directory)
       except Stopped:
-        name = 'Ctrl-C' if _interrupted.is_set() else 'SIGTERM'
-        console.notice(
-          'Stopped by %s; run the same command again to resume.', name
-        )
-        return errors.INTERRUPTED if _interrupted.is_set() else _TERMINATED
+        name, status = 'SIGTERM', _TERMINATED
+        if _interrupted.is_set():
+          name, status = 'Ctrl-C', errors.INTERRUPTED
+        hosts.stop_others(status)
+        console.notice(hosts.STOPPED, name)
+        return status
     return 0
 
   def start_or_fail(argv):
@@ -425,7 +432,8 @@ def stopping(step: int) -> bool:
 
   All hosts return the same for the same step, so that all save the same
   checkpoint. Orbax asks JAX with the number of the step, too: another count, of
-  the batches of an evaluation for example, would never be reached.
+  the batches of an evaluation for example, would never be reached. There
+  `raise_if_any_stops` is for.
   """
   if jax.process_count() > 1:
     return multihost_utils.reached_preemption_sync_point(step)
@@ -433,19 +441,41 @@ def stopping(step: int) -> bool:
 
 
 def raise_if_stopping():
-  """Stops long work between steps; on several hosts it is finished first.
+  """Stops long work that each host does by itself; the others stop, too.
 
   Raises:
-    Stopped: SIGTERM was received.
+    Stopped: SIGTERM was received, outside of `stopping_together`.
   """
   # In this order: commands that only prepare data need no devices.
-  if _terminated.is_set() and jax.process_count() == 1:
+  if _terminated.is_set() and not (
+    _together.is_set() and jax.process_count() > 1
+  ):
+    raise Stopped
+
+
+def raise_if_any_stops():
+  """Stops all hosts between two batches; each of them calls it for each.
+
+  Raises:
+    Stopped: one of them has received SIGTERM; all hosts raise it.
+  """
+  if parallel.gather(np.array([_terminated.is_set()])).any():
     raise Stopped
 
 
 @contextlib.contextmanager
+def stopping_together() -> Iterator[None]:
+  """A context in which no host stops alone: its state could not be saved."""
+  _together.set()
+  try:
+    yield
+  finally:
+    _together.clear()
+
+
+@contextlib.contextmanager
 def stopping_at_once() -> Iterator[None]:
-  """A context that a signal ends in the middle; on several hosts, at its end.
+  """A context that a signal ends in the middle.
 
   For work that is begun anew in any case, in the main thread.
 

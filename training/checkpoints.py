@@ -236,6 +236,19 @@ class Checkpoints:
         args=ocp.args.JsonSave(_signed(metrics)),
       )
     self._manager.reload()
+    self._delete_others()
+
+  def _delete_others(self):
+    """Deletes checkpoints that are neither the latest nor the best.
+
+    The manager does so after a save alone: not when one gets its metrics later,
+    nor for a process that was killed before it came to that.
+    """
+    kept = self._manager.latest_step(), self._manager.best_step()
+    for step in self._manager.all_steps():
+      if step not in kept:
+        self._manager.delete(step)
+    self._remove_deleted()
 
   def restore(
     self,
@@ -245,7 +258,7 @@ class Checkpoints:
     """Returns the newest good checkpoint in the form of `state`.
 
     Returns `state` itself if there is no checkpoint. Damaged ones are named and
-    moved aside.
+    moved aside, those that are neither the latest nor the best deleted.
 
     Args:
       state: the state before the first step.
@@ -286,6 +299,7 @@ class Checkpoints:
       parallel.wait_for_all('damaged checkpoints')
       logging.warning('Going on from step %s, in %s', path.name, path)
       self._manager.reload()
+    self._delete_others()
     training = dict(items['training'])
     # A run that began to need it, or no longer does, has another config.
     kept = training.pop('progress', None)

@@ -129,6 +129,11 @@ def notice(message: str, *arguments: object):
   logging.info(message, *arguments, extra={'kind': _SHOWN})
 
 
+def show_held():
+  """Shows messages that were held, before the process is ended."""
+  _console.show_held()
+
+
 def result(text: str):
   """Prints a text to stdout, below the line of a run, and logs it.
 

@@ -27,7 +27,8 @@ def prepare(builder: tfds.core.DatasetBuilder):
   read, also where its directory is read-only.
 
   Raises:
-    Stopped: SIGTERM was received; what was written is removed.
+    Stopped: SIGTERM was received; what was written is removed. The other hosts
+      are stopped, too.
   """
   if builder.data_path.exists():
     return

@@ -3,7 +3,8 @@
 Without it one that dies leaves the others in a collective operation, until JAX
 aborts them with pages of text. Here each keeps a connection to process 0, which
 tells all of them when one has ended. They say so in one sentence, which names
-the process and its host, and exit with status `LOST`.
+the process and its host, and exit with status `LOST`. A signal to one that
+works by itself, before or after the steps of training, stops all of them.
 """
 
 import atexit
@@ -19,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
 
 import jax
@@ -26,6 +28,7 @@ from absl import app
 from absl import logging
 from jax._src import distributed  # The public API has no address.
 
+from training import console
 from training import errors
 from training import parallel
 
@@ -37,6 +40,7 @@ START, _EVERY, _PATIENCE = 300, 5, 40
 # Seconds for a process to end by itself: all may have failed alike.
 _GRACE = 5
 _CONNECTS = 30  # Seconds.
+STOPPED = 'Stopped by %s; run the same command again to resume.'
 # Errors of the runtime begin with the name of a status: 'UNAVAILABLE: '.
 _STATUS = re.compile('[A-Z_]+: ')
 
@@ -65,11 +69,39 @@ def starting(address: str) -> Iterator[None]:
     done.set()
 
 
+def on_sigterm(act: Callable[[], None]):
+  """Acts at SIGTERM in the main thread, after JAX, which tells the others."""
+  libc = _libc()
+  address = libc.signal(signal.SIGTERM, int(signal.SIG_IGN))
+  notify = ctypes.CFUNCTYPE(None, ctypes.c_int)(address or 0)
+
+  def handle(number, _):
+    if notify:  # JAX listens unless it was told not to.
+      notify(number)
+    act()
+
+  signal.signal(signal.SIGTERM, handle)
+
+
+def _libc() -> ctypes.CDLL:
+  libc = ctypes.CDLL(None)
+  libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
+  libc.signal.restype = ctypes.c_void_p
+  return libc
+
+
 @contextlib.contextmanager
-def watching() -> Iterator[None]:
+def watching(
+  is_alone: Callable[[], bool] = lambda: False,
+) -> Iterator[None]:
   """A context that ends this process if another one dies or fails.
 
   All processes enter it together, and leave it together unless one fails.
+
+  Args:
+    is_alone: whether a signal may end this process whatever the others do. If
+      its main thread has not ended it after some seconds, in an operation of
+      all of them perhaps, it is ended.
   """
   if jax.process_count() == 1:
     yield
@@ -79,7 +111,7 @@ def watching() -> Iterator[None]:
     yield
     return
   global _watch
-  _watch = _Watch(sockets, names)
+  _watch = _Watch(sockets, names, is_alone)
   _delay_abort()
   with noticing():
     yield
@@ -97,15 +129,19 @@ def noticing() -> Iterator[None]:
     raise
 
 
+def stop_others(status: int):
+  """Stops the other processes; this one is about to exit with `status`."""
+  if _watch is not None:
+    _watch.stop(status)
+
+
 def _delay_abort():
   """Gives the watch some time before JAX, which notices too, ends the process.
 
   The thread that aborts gets a handler that sleeps for as many seconds as the
   number of the signal says: 6.
   """
-  libc = ctypes.CDLL(None)
-  libc.signal.argtypes = ctypes.c_int, ctypes.c_void_p
-  libc.signal.restype = ctypes.c_void_p
+  libc = _libc()
   libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
 
 
@@ -186,11 +222,16 @@ class _Watch:
   """Sends and reads messages in a thread.
 
   A message is a line of JSON: `failed`, the reason; `lost`, a sentence of
-  process 0 for all others; `done`, at the end of the work. Process 0 is the
-  last to say so. An empty line is a sign of life.
+  process 0 for all others; `stopped`, after a signal; `done`, at the end of the
+  work. Process 0 is the last to say so. An empty line is a sign of life.
   """
 
-  def __init__(self, sockets: dict[int, socket.socket], names: list[str]):
+  def __init__(
+    self,
+    sockets: dict[int, socket.socket],
+    names: list[str],
+    is_alone: Callable[[], bool],
+  ):
     """Starts to watch the processes at the other ends of the connections."""
     self._sockets = sockets
     self._names = names
@@ -204,6 +245,15 @@ class _Watch:
     self._leaving = False  # The thread ends this process.
     self._finished = threading.Event()  # All are at the end of their work.
     self._failed = False
+    self._is_alone = is_alone
+    self._stopped = False  # The main thread ends this process after a signal.
+    self._told_to_stop = False
+    self._signal, self._signalled = None, 0.0  # The last one and its time.
+    # Python writes the numbers of signals there, also while the main thread is
+    # in a library.
+    self._signals, self._written = socket.socketpair()
+    self._written.setblocking(False)
+    signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
     for connection in sockets.values():
       connection.settimeout(_EVERY)
     threading.Thread(target=self._run, daemon=True).start()
@@ -215,6 +265,13 @@ class _Watch:
     self._finished.wait()
     if self._first:
       self._send({'done': True})
+
+  def stop(self, status: int):
+    """Stops the others; this process exits with `status`."""
+    self._stopped = True
+    self._send({'stopped': True})
+    # Before JAX waits for the others in vain.
+    atexit.register(self._exit, status)
 
   def fail(self, error: BaseException):
     """Tells the others that this process fails, unless it was left itself."""
@@ -240,11 +297,15 @@ class _Watch:
     with selectors.DefaultSelector() as selector:
       for process, connection in self._sockets.items():
         selector.register(connection, selectors.EVENT_READ, process)
+      selector.register(self._signals, selectors.EVENT_READ)
       rest = dict.fromkeys(self._sockets, b'')
       sent = time.monotonic()
       while not self._failed:
         for key, _ in selector.select(1):
           process = key.data
+          if process is None:
+            self._note_signals()
+            continue
           try:
             data = key.fileobj.recv(4096)
           except OSError:
@@ -261,6 +322,8 @@ class _Watch:
         if now - sent >= _EVERY:
           self._send(None)
           sent = now
+        if self._signal is not None and now - self._signalled > _GRACE:
+          self._end_alone()
         for process, heard in self._heard.items():
           if now - heard > _PATIENCE:
             self._lost(process, f'has been silent for {_PATIENCE} seconds')
@@ -279,8 +342,39 @@ class _Watch:
           return
         time.sleep(0.05)
       self._lost(process, f'has failed ({message["failed"]})')
+    elif 'stopped' in message:
+      self._stop_too()
     elif 'lost' in message:
       self._end(message['lost'])
+
+  def _note_signals(self):
+    """Remembers the first signal that asks this process to stop."""
+    for number in self._signals.recv(100):
+      if number in (signal.SIGTERM, signal.SIGINT) and self._signal is None:
+        self._signal = signal.Signals(number)
+        self._signalled = time.monotonic()
+
+  def _stop_too(self):
+    """Stops as another process does."""
+    if self._told_to_stop or self._stopped:
+      return
+    self._told_to_stop = True
+    if self._first:
+      self._send({'stopped': True})
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  def _end_alone(self):
+    """Ends this process if the main thread does not, and need not save."""
+    number, self._signal = self._signal, None
+    if self._stopped or not self._is_alone():
+      return
+    self._stopped = True
+    name = 'Ctrl-C' if number == signal.SIGINT else number.name
+    self._send({'stopped': True})
+    self._send({'done': True})
+    console.notice(STOPPED, name)
+    console.show_held()
+    self._exit(128 + number)
 
   def _lost(self, process: int, reason: str):
     """Ends all processes, unless that one was at the end of its work."""

@@ -288,6 +288,7 @@ def start(
   if progress.is_kept(config):
     state = state.replace(progress=parallel.replicate(progress.initial(config)))
   with contextlib.ExitStack() as stack:
+    stack.enter_context(app.stopping_together())  # Until all is written.
     saved = stack.enter_context(
       checkpoints.Checkpoints(
         workdir, best_metric=config.best_metric, mode=config.best_mode

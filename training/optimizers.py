@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+# Final learning rate and decay rate of the code of Ha and Eck (2017).
+_PUBLISHED = (1e-5, 0.9999)
+
 # Paths such as 'encoder/stage1/conv1/kernel' -> array.
 FlatParams = Mapping[str, Any]
 
@@ -24,8 +27,9 @@ def schedule(
     config: `learning_rate`, `warmup_steps` and `schedule`: 'constant',
       'cosine' (to zero at num_steps), 'staircase' (times `decay_rate` every
       `decay_steps`), 'exponential' (the difference to `final_learning_rate` is
-      multiplied by `decay_rate` at every step) or 'plateau' (constant here; see
-      progress.py for the factor that follows from the evaluations).
+      multiplied by `decay_rate` at every step), 'published' (that of
+      Sketch-RNN's code: exponential to 1e-5 at 0.9999) or 'plateau' (constant
+      here; see progress.py for the factor that follows from the evaluations).
     num_steps: of the whole run.
 
   Raises:
@@ -43,6 +47,7 @@ def schedule(
     'exponential': lambda: _exponential(
       peak, config.final_learning_rate, config.decay_rate
     ),
+    'published': lambda: _exponential(peak, *_PUBLISHED),
   }
   if config.schedule not in schedules:
     raise ValueError(

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 
 _FLAG = re.compile(r'(--?[\w.]+=)?(.*)', re.DOTALL)
+# Published weights are downloaded from the Hugging Face hub.
+_HUB, _HUB_FLAG = 'hf://', re.compile(r'--?([\w.]*[._])?weights=?')
 _REMOTE = re.compile(r'[a-z][a-z0-9+.-]*://', re.IGNORECASE)
 
 
@@ -19,10 +21,12 @@ def expand(arguments: Sequence[str]) -> list[str]:
   Raises:
     ValueError: a value is remote, such as gs://bucket/run.
   """
-  found = []
+  found, before = [], ''
   for argument in arguments:
     flag, value = _FLAG.fullmatch(argument).groups()
-    if _REMOTE.match(value):
+    from_hub = value.startswith(_HUB) and _HUB_FLAG.fullmatch(flag or before)
+    before = argument
+    if _REMOTE.match(value) and not from_hub:
       raise ValueError(
         f'{argument}: only paths of this machine can be read and written; '
         'mount the remote directory, or copy it'

@@ -1,6 +1,6 @@
 """Predictions and metrics of a whole split, batch by batch, on all hosts.
 
-Both stop between two batches after SIGTERM.
+Both stop between two batches after SIGTERM to one of the hosts.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def predict(step: Callable, variables: Any, batches: Batches) -> Iterator[Any]:
     Stopped: SIGTERM was received.
   """
   for host, batch in parallel.prefetch(batches):
-    app.raise_if_stopping()
+    app.raise_if_any_stops()
     outputs = step(variables, batch)
     for i in np.flatnonzero(parallel.gather(host['mask'])):
       yield jax.tree.map(lambda x, i=i: x[i], outputs)
@@ -56,7 +56,7 @@ def measure(
   """
   total = None
   for _, batch in parallel.prefetch(batches):
-    app.raise_if_stopping()
+    app.raise_if_any_stops()
     part = step(variables, batch)
     total = part if total is None else total.merge(part)
   return {name: float(x) for name, x in total.compute().items()}

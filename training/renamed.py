@@ -48,7 +48,10 @@ _ADDED: dict[str, dict[str, Any]] = {
   'data.images': {'tracks': None, 'recorded': 0.0},
   # Of video.track alone.
   'longest_side': {'tracker': 'regression', 'encoder_weights': ''},
+  'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
+  'latent_samples': {'start_from': ''},
+  'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {
     'start_from': '',

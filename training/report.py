@@ -13,6 +13,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -25,6 +26,8 @@ from tensorboardX import summary
 from tensorboardX.proto import event_pb2
 
 from training import parallel
+
+_METRICS = 'metrics.jsonl'
 
 
 class Report:
@@ -49,11 +52,12 @@ class Report:
     self._num_steps = num_steps
     self._batch_size = batch_size
     self._mark = (start_step, time.monotonic())
+    self._cpu = time.process_time()
     self._jsonl = None
     self._events = None
     if jax.process_index() == 0:
       workdir.mkdir(parents=True, exist_ok=True)
-      self._jsonl = _open_from(workdir / 'metrics.jsonl', start_step)
+      self._jsonl = _open_from(workdir / _METRICS, start_step)
       directory = workdir / 'tensorboard'
       directory.mkdir(exist_ok=True)
       self._events = event_file_writer.EventsWriter(
@@ -98,10 +102,16 @@ class Report:
     self._events.flush()
 
   def progress(self, step: int) -> dict[str, float]:
-    """Logs the progress; returns the speeds since the last call."""
+    """Logs the progress.
+
+    Returns:
+      The speeds since the last call, and the CPU time of this process since
+      then, that of evaluations in between included.
+    """
     last_step, last_time = self._mark
     now = time.monotonic()
     self._mark = (step, now)
+    cpu, self._cpu = self._cpu, time.process_time()
     speed = (step - last_step) / max(now - last_time, 1e-9)
     remaining = (self._num_steps - step) / max(speed, 1e-9)
     logging.info(
@@ -116,6 +126,7 @@ class Report:
     return {
       'steps_per_second': speed,
       'examples_per_second': speed * self._batch_size,
+      'cpu_seconds': self._cpu - cpu,
     }
 
   @contextlib.contextmanager
@@ -187,23 +198,50 @@ def training_seconds(workdir: pathlib.Path) -> float | None:
   It is read from `metrics.jsonl`; None where there is none, as in the workdir
   of imported weights.
   """
-  path = workdir / 'metrics.jsonl'
-  if not path.exists():
+  if not (workdir / _METRICS).exists():
     return None
   seconds, last = 0.0, 0
+  for values in _lines(workdir):
+    if 'train/steps_per_second' in values:
+      steps = values['step'] - last
+      seconds += steps / max(values['train/steps_per_second'], 1e-9)
+      last = values['step']
+    seconds += values.get('validation/seconds', 0.0)
+  return seconds
+
+
+def cpu_seconds(workdir: pathlib.Path) -> float | None:
+  """The CPU time of the training process of a run.
+
+  That of other processes, which score the samples of self-critical training, is
+  not in it, nor that of the last evaluation. None where it was not recorded.
+  """
+  if not (workdir / _METRICS).exists():
+    return None
+  known = [
+    values['train/cpu_seconds']
+    for values in _lines(workdir)
+    if 'train/cpu_seconds' in values
+  ]
+  return sum(known) if known else None
+
+
+def _lines(workdir: pathlib.Path) -> Iterator[dict[str, float]]:
+  """The scalars of each line of `metrics.jsonl`; damaged lines are named."""
+  path = workdir / _METRICS
   for number, line in enumerate(path.read_bytes().split(b'\n'), 1):
     if not line:
       continue
     try:
       values = json.loads(line)
-      if 'train/steps_per_second' in values:
-        steps = values['step'] - last
-        seconds += steps / max(values['train/steps_per_second'], 1e-9)
-        last = values['step']
-      seconds += values.get('validation/seconds', 0.0)
-    except (AttributeError, KeyError, TypeError, ValueError):
+      values = {name: float(value) for name, value in values.items()}
+      known = 'step' in values
+    except (AttributeError, TypeError, ValueError):
+      known = False
+    if known:
+      yield values
+    else:
       logging.warning('%s: line %d is damaged, and left out', path, number)
-  return seconds
 
 
 def _open_from(path: pathlib.Path, start_step: int):

@@ -25,13 +25,15 @@ def from_run(
   Args:
     workdir: of the run.
     config: of the run; it has `seed`, and `num_steps` unless the weights were
-      imported: then `num_steps` and `training_seconds` are None.
+      imported: then `num_steps` and `training_seconds` are None. So is
+      `cpu_seconds`, and that of runs which did not record it.
     step: of the checkpoint that is evaluated.
   """
   return {
     'step': step,
     'num_steps': config.get('num_steps'),
     'training_seconds': report.training_seconds(workdir),
+    'cpu_seconds': report.cpu_seconds(workdir),
     'seed': config.seed,
     'config': json.loads(config.to_json()),
     'hardware': provenance.hardware(),

@@ -19,6 +19,8 @@ one clip, .npy or .npz files) are captioned by the best checkpoint:
   python -m video.caption --pretrained=event_captions clip.mp4
 
 It prints a line for each caption: path, caption, log-probability (natural).
+--json also has the words of the best caption with the second of the clip that
+each attends to most, if the decoder attends.
 Files that cannot be read are reported on stderr and the rest are captioned; the
 exit status is then 1.
 """
@@ -47,11 +49,13 @@ from training import loop
 from training import optimizers
 from training import parallel
 from video import data
+from video import frames as frames_lib
 from video.captioning import evaluation as evaluation_lib
 from video.captioning import examples as examples_lib
 from video.captioning import inference
 from video.captioning import losses
 from video.captioning import model
+from vision import pretrained
 
 
 def initial_variables(
@@ -62,7 +66,8 @@ def initial_variables(
 ) -> Any:
   """The variables that training starts from.
 
-  Random ones, or those of the best checkpoint of the workdir `start_from`.
+  Random ones, with published ones of the encoder if `encoder_weights` names
+  some; or those of the best checkpoint of the workdir `start_from`.
 
   Raises:
     ValueError: the captioner labels frames, but the clips have no labels; or
@@ -91,7 +96,11 @@ def initial_variables(
     if vocabulary is not None:
       earlier.check_vocabulary(vocabulary, trained.vocabulary, path)
     return jax.device_get(trained.variables)
-  return jax.jit(init)(key)
+  if captioner.encoder is None or not config.encoder_weights:
+    return jax.jit(init)(key)
+  # Before the work: the file may be absent, or of another shape.
+  encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
+  return pretrained.put_encoder(jax.jit(init)(key), encoder)
 
 
 def train_and_evaluate(
@@ -212,7 +221,12 @@ def caption_files(
     except (OSError, ValueError) as error:
       result['error'] = str(error)
     else:
-      (beams,) = captioner.caption([clip])
+      if as_json and captioner.network.decoder.attends:
+        rate = frames_lib.frame_rate(path, rate=captioner.rate)
+        (found,) = captioner.caption_with_attention([clip], [rate])
+        beams, result['words'] = found.captions, found.word_times()
+      else:
+        (beams,) = captioner.caption([clip])
       best = [
         {'caption': caption.text, 'log_prob': caption.log_prob}
         for caption in beams[:n_best]

@@ -1,16 +1,18 @@
 """Trains a classifier of clips or gestures, evaluates it, and classifies files.
 
-  python -m video.classify --config=configs/utd_mhad.py --workdir=runs/gestures
+  python -m video.classify --config=configs/skeletons.py --workdir=runs/gestures
   python -m video.classify --workdir=runs/gestures clip.mp4 frames/ --json
   python -m video.classify --workdir=runs/gestures clip.mp4 --plot=out.png
   python -m video.classify --workdir=runs/gestures clip.mp4 --online
   python -m video.classify --pretrained=gesture_stream stream.mp4 --online
+  python -m video.classify --workdir=runs/gestures --online --camera
 
 Files are classified: a line for each with its path, class and probability, or
 the gestures of a stream. A file is a video, a directory of images, or frames or
 features in a .npy or .npz file. --online reads frame by frame and prints the
 frames at which the most probable class changes. Files that cannot be read are
-reported on stderr and the rest are classified; the exit status is then 1.
+reported on stderr and the rest are classified; the exit status is then 1. With
+--camera the lines have the seconds since the beginning, until Ctrl-C.
 """
 
 import itertools
@@ -39,6 +41,7 @@ from video.classification import examples as examples_lib
 from video.classification import inference
 from video.classification import losses
 from video.classification import model
+from video.sources import camera
 from vision import pretrained
 
 _JSON = flags.DEFINE_bool(
@@ -51,6 +54,7 @@ _PLOT = flags.DEFINE_string(
   'plot', None, 'For files: plot the probabilities over time, to OUT.png.'
 )
 _ONLINE = flags.DEFINE_bool('online', False, 'For files: read frame by frame.')
+flags.declare_key_flag('camera')
 
 
 def initial_variables(
@@ -69,13 +73,9 @@ def initial_variables(
   key = jax.random.key(config.seed)
   if not config.encoder_weights:
     return jax.jit(init)(key)
-  # Before the work: the file may be absent, or of another depth.
+  # Before the work: the file may be absent, or of another shape.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  variables = jax.jit(init)(key)
-  return {
-    name: {**tree, 'encoder': encoder[name]} if name in encoder else tree
-    for name, tree in variables.items()
-  }
+  return pretrained.put_encoder(jax.jit(init)(key), encoder)
 
 
 def train_and_evaluate(
@@ -219,16 +219,54 @@ def _print(result: dict[str, Any]):
     )
 
 
+def _watch(classifier: inference.Classifier, name: str):
+  """Prints the seconds at which the best class of a camera changes."""
+  rate = (classifier.rate or frames_lib.DEFAULT_RATE) / classifier.stride
+  moment = 0.0
+
+  def frames():
+    nonlocal moment
+    for seconds, frame in camera.frames(name, rate=rate):
+      moment = seconds
+      yield classifier.from_camera(frame)
+
+  before = None
+  for probabilities in classifier.online(frames()):
+    label = int(probabilities.argmax())
+    if label == before:
+      continue
+    before = label
+    if classifier.streams and label == model.BLANK:
+      continue
+    change = {
+      'seconds': round(moment, 3),
+      'class': classifier.class_names[label],
+      'probability': float(probabilities[label]),
+    }
+    if _JSON.value:
+      print(json.dumps(change, ensure_ascii=False), flush=True)
+    else:
+      seconds, probability = change['seconds'], change['probability']
+      print(f'{seconds:.2f}\t{change["class"]}\t{probability:.3f}', flush=True)
+
+
 def use(workdir: pathlib.Path, files: list[str]) -> int:
   """Classifies files and prints the results; returns the exit status."""
   if _PLOT.value and not _PLOT.value.lower().endswith('.png'):
     raise ValueError(f'--plot={_PLOT.value}: pass a name that ends in .png')
   classifier = inference.load(workdir)
-  if _ONLINE.value and classifier.network.bidirectional:
+  if _ONLINE.value and classifier.network.reads_whole:
     raise ValueError(
-      f'{workdir} has a bidirectional network, which needs whole recordings: '
-      'leave out --online, or train with model.bidirectional=False'
+      f'{workdir} has a network that needs whole recordings: leave out '
+      '--online, or train with model.bidirectional=False'
     )
+  if camera.FLAG.value is not None:
+    if files or _PLOT.value or not _ONLINE.value:
+      raise ValueError(
+        '--camera is for --online alone, without files and --plot'
+      )
+    _watch(classifier, camera.FLAG.value)
+    return 0
   results, plots = [], []
   for file in files:
     result = {'path': file}
@@ -259,4 +297,9 @@ def use(workdir: pathlib.Path, files: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate, schema=schema.VIDEO_CLASSIFY, use=use)
+  app.run(
+    train_and_evaluate,
+    schema=schema.VIDEO_CLASSIFY,
+    use=use,
+    without_files=lambda: camera.FLAG.value is not None,
+  )

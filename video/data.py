@@ -38,9 +38,11 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from training import datasets
@@ -49,6 +51,7 @@ from video import frames as frames_lib
 from video.sources import clips
 from video.sources import davis
 from video.sources import fingertips
+from video.sources import skeletons
 from video.sources import tracks
 
 # Data sets of TFDS -> config, note, arguments to prepare files instead.
@@ -78,12 +81,13 @@ _PREPARE = (
 
 def prepare(
   name: str,
-  items: Sequence[clips.Clip | fingertips.Features | tracks.Track],
+  items: Sequence[clips.Clip | fingertips.Features | tracks.Track]
+  | Mapping[str, Sequence[fingertips.Features]],
   data_dir: str | os.PathLike | None = None,
   *,
   resize: int | None = None,
   rate: float | None = None,
-):
+) -> list[str]:
   """Writes items that were read from files as the data set `name`.
 
   The data set appears under its name once it is complete, or not at all.
@@ -92,14 +96,24 @@ def prepare(
     name: 'clips/NAME', 'captioned_clips/NAME', 'skeletons/NAME' or
       'tracks/NAME'.
     items: items of the kind that `name` needs, with unique ids. Classes are
-      numbered in order of appearance.
+      numbered in order of appearance. Or several data sets, by the ends of
+      their names: `name`_fold1 for 'fold1', `name` for ''.
     data_dir: directory of the data sets; None for the default of TFDS.
     resize: short side of the frames of clips; None keeps their size.
     rate: approximate frames per second of clips in video files; None for all.
 
+  Returns:
+    The names of the data sets.
+
   Raises:
     FileExistsError: the data set exists already.
   """
+  if isinstance(items, Mapping):
+    return [
+      written
+      for end, part in items.items()
+      for written in prepare(f'{name}_{end}' if end else name, part, data_dir)
+    ]
   kind = _kind(name)
   if kind not in builders.PREPARED:
     raise ValueError(
@@ -112,6 +126,15 @@ def prepare(
   elif resize is not None or rate is not None:
     raise ValueError(f'resize and rate are for clips only, not for {name}')
   datasets.prepare_new(_builder(name, data_dir, items=items, **options))
+  return [name]
+
+
+def read_points(path: str | os.PathLike) -> np.ndarray:
+  """Reads a recording of points as it would be prepared: f32[T, D].
+
+  See `skeletons.read_points` for the forms of files, and the errors.
+  """
+  return skeletons.read_points(path)
 
 
 def prepare_synthetic(

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from training import parallel
 from vision import images
@@ -39,6 +40,29 @@ def with_differences(
     factor: scale of the difference, which is small at a high frame rate.
   """
   return jnp.concatenate([x, factor * (x - before)], axis=-1)
+
+
+def with_distances(x: jax.Array, dimensions: int) -> jax.Array:
+  """Appends the distance of each pair of points: [..., D] -> [..., D + pairs].
+
+  Args:
+    x: f32[..., D], points one after the other.
+    dimensions: of a point.
+
+  Raises:
+    ValueError: D is no multiple of `dimensions`.
+  """
+  if x.shape[-1] % dimensions:
+    raise ValueError(
+      f'{x.shape[-1]} features are no points of {dimensions} dimensions: pass '
+      '--config.model.distances=0'
+    )
+  points = x.reshape(*x.shape[:-1], -1, dimensions)
+  first, second = np.triu_indices(points.shape[-2], k=1)
+  offsets = points[..., first, :] - points[..., second, :]
+  # The root has no gradient at 0; nothing below the points needs one.
+  distances = jnp.sqrt(jnp.sum(offsets**2, axis=-1))
+  return jnp.concatenate([x, jax.lax.stop_gradient(distances)], axis=-1)
 
 
 def one_before(x: jax.Array) -> jax.Array:

@@ -16,10 +16,17 @@ data set:
   python -m video.track --workdir=runs/track otb/
   python -m video.track --workdir=runs/track davis
 
+With --camera it follows what is in the box in the first frame of a camera, and
+prints a line for each frame: the seconds, x, y, width and height, and the
+certainty of a tracker that states one.
+
+  python -m video.track --workdir=runs/track --box=205,151,17,50 --camera
+
 --pretrained=occlusion_track in place of the workdir takes the released tracker,
 which has seen SYNTHETIC clips alone.
 """
 
+import collections
 import pathlib
 import time
 from collections.abc import Mapping
@@ -36,6 +43,9 @@ from training import loop
 from training import optimizers
 from training import parallel
 from training import released
+from video import figures
+from video import frames as frames_lib
+from video.sources import camera
 from video.tracking import clips
 from video.tracking import correlation
 from video.tracking import evaluation
@@ -167,8 +177,48 @@ _BOXES = flags.DEFINE_string(
 )
 
 
+flags.declare_key_flag('camera')
+
+
+def _watch(workdir: pathlib.Path, name: str, output: pathlib.Path | None):
+  """Follows the target before a camera, and prints its boxes."""
+  box = clips.read_box(_BOX.value)
+  tracker = inference.load(workdir)
+
+  def followed():
+    nonlocal box
+    state = None
+    for moment, frame in camera.frames(name):
+      if state is None:
+        state = tracker.start(frame, box)
+      else:
+        state, box = tracker.step(state, frame)
+      cells = [f'{moment:.2f}', *(f'{x:.1f}' for x in box)]
+      if state.certainty is not None:
+        cells.append(f'{state.certainty:.3f}')
+      print('\t'.join(cells), flush=True)
+      yield figures.draw_boxes(
+        frame, {evaluation.TRACKER: box}, certainty=state.certainty
+      )
+
+  if output is None:
+    collections.deque(followed(), maxlen=0)
+  else:
+    frames_lib.write(output, followed())
+
+
 def use(workdir: pathlib.Path, paths: list[str]) -> int:
   """Follows a clip, or scores sequences; returns the exit status."""
+  if camera.FLAG.value is not None:
+    if paths or _BOX.value is None:
+      raise ValueError(
+        '--camera follows what is in --box=x,y,width,height, without a clip'
+      )
+    output = _OUTPUT.value and clips.check_output(
+      'output', _OUTPUT.value, ('.mp4',)
+    )
+    _watch(workdir, camera.FLAG.value, output)
+    return 0
   if len(paths) != 1:
     raise ValueError(f'pass one clip or one folder, not {", ".join(paths)}')
   (path,) = map(pathlib.Path, paths)
@@ -198,4 +248,9 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  app.run(train_and_evaluate, schema=schema.VIDEO_TRACK, use=use)
+  app.run(
+    train_and_evaluate,
+    schema=schema.VIDEO_TRACK,
+    use=use,
+    without_files=lambda: camera.FLAG.value is not None,
+  )

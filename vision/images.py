@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import PIL.ExifTags
 import PIL.Image
+import PIL.ImageOps
 
 # Mean and deviation of ImageNet's training images: red, green, blue, in [0, 1].
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -242,6 +243,18 @@ def resize_short_side(image: np.ndarray, size: int) -> np.ndarray:
     PIL.Image.Resampling.BILINEAR,
   )
   return np.asarray(resized)
+
+
+def cover(image: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Resizes and crops the sides that stick out: uint8[height, width, C]."""
+  grey = image.shape[-1] == 1
+  resized = PIL.ImageOps.fit(
+    PIL.Image.fromarray(image[..., 0] if grey else image),
+    (width, height),
+    PIL.Image.Resampling.BILINEAR,
+  )
+  pixels = np.asarray(resized)
+  return pixels[..., np.newaxis] if grey else pixels
 
 
 def center_crop(image: np.ndarray, size: int) -> np.ndarray:

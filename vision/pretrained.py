@@ -49,6 +49,7 @@ _LEAVES = {
   'mean': 'running_mean',
   'var': 'running_var',
 }
+_SHOWN = 5  # Names of an error.
 _LAST = {resnet.ResNet: 'fc', vgg.VGG: 'classifier.6'}
 # timm's names of the dense layers of a VGG.
 _DENSE = {
@@ -77,10 +78,62 @@ def load(
 def load_encoder(
   source: str | os.PathLike, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """The variables of a config's `encoder`; see `load`."""
+  """The variables of a config's `encoder`; see `load`.
+
+  Raises:
+    ValueError: the file is damaged, or of another depth, width or stem.
+  """
   network = networks.create(arguments)
   fc7 = isinstance(network, vgg.VGG) and network.fc7
-  return load(source, network.depth, fc7=fc7)
+  tensors = read(source)
+  variables = from_tensors(tensors, network.depth, source, fc7=fc7)
+  _check_fits(source, variables, network, _network(tensors, network.depth))
+  return variables
+
+
+def _check_fits(
+  source: str | os.PathLike,
+  variables: dict[str, Any],
+  network: networks.Network,
+  found: networks.Network,
+):
+  """Raises a ValueError if a network has parameters of other shapes.
+
+  Args:
+    source: of the variables, for the error.
+    variables: of the file.
+    network: that of the config; it may have fewer stages.
+    found: that of the file.
+  """
+  names = ('width', 'stem') if isinstance(found, resnet.ResNet) else ('width',)
+  values = {name: getattr(found, name) for name in names}
+  if values == {name: getattr(network, name) for name in names}:
+    return
+  there = traverse_util.flatten_dict(variables['params'], sep='/')
+  here = traverse_util.flatten_dict(_shapes(network)['params'], sep='/')
+  wrong = [
+    f'{name} is {there[name].shape if name in there else "absent"} in the '
+    f'file, {x.shape} in the config'
+    for name, x in here.items()
+    if name not in there or there[name].shape != x.shape
+  ]
+  # A stem with more convolutions has parameters that the config has not.
+  reason = f': {wrong[0]}' if wrong else ''
+  reason += f', and {len(wrong) - 1} more differ' if len(wrong) > 1 else ''
+  values = ', '.join(f'{k}={v!r}' for k, v in values.items())
+  raise ValueError(
+    f'{source} does not fit config.encoder{reason}.\n'
+    f'The file is a {_title(found.depth)} with {values}: set these in the '
+    'config, or take another file'
+  )
+
+
+def put_encoder(variables: Any, encoder: Any) -> Any:
+  """Adds the encoder's collections to the variables of a model with one."""
+  result = {name: dict(tree) for name, tree in variables.items()}
+  for name, tree in encoder.items():
+    result.setdefault(name, {})['encoder'] = tree
+  return result
 
 
 def load_whole(
@@ -110,17 +163,22 @@ def from_tensors(
     fc7: reads the first two dense layers of a VGG, too.
   """
   network = _network(tensors, depth, fc7=fc7)
-  template = jax.eval_shape(
-    lambda: network.init(
-      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
-    )
-  )
+  template = _shapes(network)
   expected = jax.eval_shape(_to_torchvision, template)
   _check(source, tensors, expected, network)
   flat = {}
   for path in traverse_util.flatten_dict(template):
     flat[path] = _transposed(tensors[_name(path)], (2, 3, 1, 0))
   return traverse_util.unflatten_dict(flat)
+
+
+def _shapes(network: networks.Network) -> dict[str, Any]:
+  """The shapes of a network's variables."""
+  return jax.eval_shape(
+    lambda: network.init(
+      jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
+    )
+  )
 
 
 def load_classifier(source: str | os.PathLike) -> dict[str, np.ndarray] | None:
@@ -281,7 +339,7 @@ def _check(
   expected: Mapping[str, jax.ShapeDtypeStruct],
   network: networks.Network,
 ) -> None:
-  """Raises one error that names all unexpected or missing tensors."""
+  """Raises one error that counts unexpected and missing tensors."""
   others = 'classifier.' if isinstance(network, vgg.VGG) else 'fc.'
   missing = sorted(set(expected) - set(tensors))
   unexpected = sorted(
@@ -293,7 +351,8 @@ def _check(
     if tensors[name].shape != expected[name].shape
   ]
   problems = [
-    f'{len(names)} {kind}: {", ".join(names)}.'
+    f'{len(names)} {kind}: {", ".join(names[:_SHOWN])}'
+    f'{", ..." if len(names) > _SHOWN else ""}.'
     for kind, names in (
       ('missing', missing),
       ('unexpected', unexpected),
@@ -311,9 +370,7 @@ def _check(
   else:
     advice = 'Download or export the file again.'
   raise ValueError(
-    '\n'.join(
-      [f'{source} is not a {_title(network.depth)}.', *problems, advice]
-    )
+    f'{source} is not a {_title(network.depth)}. {advice}\n{" ".join(problems)}'
   )
 
 

@@ -33,12 +33,15 @@ export class Camera {
     return true;
   }
 
-  // The current frame, as a JPEG.
-  shoot() {
+  // The current frame, as a JPEG; reduced to a longest side of `side` pixels.
+  shoot(side = Infinity) {
     const canvas = document.createElement('canvas');
-    canvas.width = this.#view.videoWidth;
-    canvas.height = this.#view.videoHeight;
-    canvas.getContext('2d').drawImage(this.#view, 0, 0);
+    const {videoWidth: width, videoHeight: height} = this.#view;
+    const scale = Math.min(1, side / Math.max(width, height));
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+    canvas.getContext('2d').drawImage(
+      this.#view, 0, 0, canvas.width, canvas.height);
     return new Promise((resolve) =>
       canvas.toBlob(resolve, 'image/jpeg', 0.92));
   }

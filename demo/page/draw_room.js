@@ -1,12 +1,16 @@
 // The drawing room: the strokes of the user and their continuations.
 
 import {BUSY} from './api.js';
+import {ask} from './api.js';
+import {show} from './api.js';
 import {between} from './between.js';
 import {Continuations} from './continuations.js';
 import {Endings} from './endings.js';
 import {Fan} from './fan.js';
 import {visible} from './fan.js';
+import {centred} from './geometry.js';
 import {distanceToLine} from './geometry.js';
+import {toPaper} from './geometry.js';
 import {toPixels} from './geometry.js';
 import {History} from './history.js';
 import {complain} from './notices.js';
@@ -17,8 +21,10 @@ import {warn} from './notices.js';
 import {Paper} from './paper.js';
 import {useKeys} from './pens.js';
 import {usePointers} from './pens.js';
+import {byModel} from './pictures.js';
 import {replay} from './replay.js';
 import {download} from './save.js';
+import {toPng} from './save.js';
 import {toSvg} from './save.js';
 import {Settings} from './settings.js';
 
@@ -34,6 +40,8 @@ let calm = 0;
 let stroke = null;  // The points of the user's pen, while it is down.
 let pen = null;  // {at, down}: the pen that the keyboard moves.
 let chosen = null;  // Index of the chosen ending, or null.
+let suggested = null;  // Whole drawings of the model, to choose from.
+let wanted = 0;  // The number of the latest request for them.
 let turn = false;  // True while the model draws its own part.
 let replayed = null;  // {lines, stop} while the drawing is replayed.
 
@@ -46,7 +54,8 @@ const settings = new Settings(room.querySelector('form'), (name) => {
   clearTimeout(calm);
   calm = setTimeout(() => {
     if (name === 'temperature') latent.again();
-    if (settings.mode === 'fan') goOn();
+    // Not if drawings were asked for since.
+    if (settings.mode === 'fan' && !suggested) goOn();
   }, CALM);
 });
 const paper = new Paper(canvas, render);
@@ -120,9 +129,57 @@ function forget() {
   fan.clear();
   endings.clear();
   chosen = null;
+  suggested = null;
+  wanted++;
   turn = false;
   room.setAttribute('aria-busy', 'false');
   arrange();
+}
+
+// Asks for whole drawings, several at once.
+async function suggest(name, question) {
+  forget();
+  const mine = wanted;
+  const {model, count} = settings;
+  endings.begin(count, true);
+  suggested = Array(count).fill([]);
+  room.setAttribute('aria-busy', 'true');
+  arrange();
+  try {
+    const {drawings} = await ask(
+      name, {...settings.who, ...settings.how, count, ...question});
+    if (mine !== wanted) return;
+    suggested = drawings.map((lines) =>
+      byModel(centred(visible(toPaper(lines, model.size)))));
+    endings.showWhole(suggested);
+    say(`${count} drawings of the model. Tab goes to them, Enter puts one on ` +
+      'the paper.');
+    forgive();
+  } catch (error) {
+    if (mine !== wanted) return;
+    forget();
+    complain(error);
+  }
+  room.setAttribute('aria-busy', 'false');
+  arrange();
+}
+
+// Puts the lines of an SVG file on the paper, as if the user had drawn them.
+async function open(file) {
+  if (!file) return;
+  interrupt();
+  const {model} = settings;
+  try {
+    const {lines} = await show(
+      'svg', model.name, new Blob([file], {type: 'image/svg+xml'}));
+    forget();
+    history.replace(centred(toPaper(lines, model.size))
+      .map((points) => ({author: 'person', points})));
+    say(`${file.name} is on the paper.`);
+    if (settings.mode === 'fan') goOn();
+  } catch (error) {
+    complain(error.status ? `${file.name}: ${error.message}` : error);
+  }
 }
 
 // Called when the fan has changed.
@@ -168,6 +225,14 @@ function choose(i) {
 }
 
 function keep(i) {
+  if (suggested) {
+    const lines = suggested[i];
+    if (!lines.length) return;
+    forget();
+    history.replace(lines);
+    say('On the paper.');
+    return;
+  }
   fan.reveal(Infinity);
   const lines = visible(fan.endings[i].lines);
   forget();
@@ -233,7 +298,8 @@ useKeys(canvas, paper, hand);
 /* Rendering. */
 
 function render() {
-  const lines = replayed?.lines ?? history.lines;
+  const shown = suggested?.[chosen] ?? history.lines;
+  const lines = replayed?.lines ?? shown;
   for (const {author, points} of lines) paper.line(points, {author});
   if (replayed) return;
   const all = fan.endings.length;
@@ -254,12 +320,14 @@ function render() {
 function arrange() {
   paper.refresh();
   const drawn = history.lines.length > 0;
-  endings.offered = settings.mode === 'fan';
-  canvas.parentElement.classList.toggle('begun', drawn || stroke !== null);
+  endings.offered = settings.mode === 'fan' || suggested !== null;
+  canvas.parentElement.classList.toggle(
+    'begun', drawn || stroke !== null || suggested !== null);
   button('undo').disabled = !history.canUndo;
   button('redo').disabled = !history.canRedo;
-  for (const name of ['clear', 'replay', 'save'])
+  for (const name of ['clear', 'replay', 'save', 'save-png', 'mimic'])
     button(name).disabled = !drawn;
+  button('mimic').hidden = !settings.model?.latent;
   button('again').disabled = !drawn || settings.mode === 'off';
   latent.arrange();
 }
@@ -299,12 +367,29 @@ button('replay').addEventListener('click', () => {
     }
   })};
 });
-button('save').addEventListener('click', () => {
-  const fanned = fan.endings.map((it) => visible(it.lines))
-    .filter((lines) => lines.length);
-  const title = `Begun by a person, continued by ${settings.model.name}`;
-  download(toSvg(history.lines, fanned, title), 'drawing.svg');
+button('surprise').addEventListener('click', () => suggest('sample', {}));
+button('mimic').addEventListener('click', () => suggest('mimic', {
+  lines: toPixels(
+    history.lines.map(({points}) => points), settings.model.size),
+}));
+button('open').addEventListener('change', ({target}) => {
+  open(target.files[0]);
+  target.value = '';  // The same file may be opened again.
 });
+for (const type of ['dragover', 'drop'])
+  canvas.addEventListener(type, (event) => event.preventDefault());
+canvas.addEventListener('drop', ({dataTransfer}) =>
+  open(dataTransfer.files[0]));
+
+const fanned = () => fan.endings.map((it) => visible(it.lines))
+  .filter((lines) => lines.length);
+button('save').addEventListener('click', () => {
+  const title = `Begun by a person, continued by ${settings.model.name}`;
+  const text = toSvg(history.lines, fanned(), title);
+  download(new Blob([text], {type: 'image/svg+xml'}), 'drawing.svg');
+});
+button('save-png').addEventListener('click', async () =>
+  download(await toPng(history.lines, fanned()), 'drawing.png'));
 document.addEventListener('keydown', (event) => {
   if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== 'z')
     return;

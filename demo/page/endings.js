@@ -1,4 +1,5 @@
-// The endings side by side, as buttons that keep one.
+// The endings side by side, as buttons that keep one; or whole drawings, as
+// buttons that put one on the paper.
 
 import {byModel} from './pictures.js';
 import {picture} from './pictures.js';
@@ -36,13 +37,18 @@ export class Endings {
     this.#card.hidden = !value;
   }
 
-  begin(count) {
+  begin(count, whole = false) {
     this.#fill(true);
+    const [title, hint] = this.#card.querySelector('h2').childNodes;
+    title.textContent = whole ? 'Drawings ' : 'Endings ';
+    hint.textContent =
+      whole ? 'choose one to put it on the paper' : 'choose one to keep it';
+    const verb = whole ? 'Take drawing' : 'Keep ending';
     this.#list.replaceChildren(...Array.from({length: count}, (_, i) => {
       const button = document.createElement('button');
       button.type = 'button';
       button.className = 'tile';
-      button.setAttribute('aria-label', `Keep ending ${i + 1} of ${count}`);
+      button.setAttribute('aria-label', `${verb} ${i + 1} of ${count}`);
       const item = document.createElement('li');
       item.append(button);
       return item;
@@ -52,6 +58,11 @@ export class Endings {
   show(lines, endings) {
     this.#buttons.forEach((button, i) => button.replaceChildren(
       picture([...lines, ...byModel(endings[i].lines)])));
+  }
+
+  showWhole(drawings) {
+    this.#buttons.forEach((button, i) =>
+      button.replaceChildren(picture(drawings[i])));
   }
 
   mark(chosen) {

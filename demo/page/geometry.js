@@ -11,6 +11,15 @@ export const unitsOf = (size) => 0.8 * SIDE / size;
 export const toPixels = (lines, size) => scale(lines, 1 / unitsOf(size));
 export const toPaper = (lines, size) => scale(lines, unitsOf(size));
 
+// Moves lines to the middle of the paper.
+export function centred(lines) {
+  if (!lines.length) return lines;
+  const {x, y, width, height} = frame(lines, 0);
+  const [dx, dy] = [(SIDE - width) / 2 - x, (SIDE - height) / 2 - y];
+  return lines.map((line) =>
+    line.map(([u, v]) => [round(u + dx), round(v + dy)]));
+}
+
 function scale(lines, factor) {
   return lines.map((line) =>
     line.map(([x, y]) => [round(x * factor), round(y * factor)]));

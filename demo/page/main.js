@@ -10,15 +10,17 @@ import {settle} from './notices.js';
 import {warn} from './notices.js';
 import {showProgress} from './preparing.js';
 import {tabs} from './tabs.js';
+import * as watchRoom from './watch_room.js';
 
 const WAIT = 1000;  // Milliseconds between requests while models are prepared.
 const LONGEST = 16_000;  // Maximum while the server is lost.
 const SAFE = 'What you have made here is safe, and the page goes on by itself.';
-const ROOMS = ['draw', 'caption'];
+const ROOMS = ['draw', 'caption', 'watch'];
 
 const enter = tabs(document.querySelector('[role=tablist]'), (room) => {
   forgive();
   if (room !== 'caption') captionRoom.leave();
+  if (room !== 'watch') watchRoom.leave();
   history.replaceState(null, '', `#/${room}`);
 });
 const asked = () => ROOMS.find((room) => location.hash === `#/${room}`);
@@ -51,10 +53,12 @@ async function look() {
     lose();
     return;
   }
-  const {ready, sketchers, captioners, video_captioners: films} = answer;
+  const {ready, sketchers, captioners, video_captioners: films, watchers} =
+    answer;
   const any = {
     draw: sketchers.length > 0,
     caption: captioners.length + films.length > 0,
+    watch: captioners.length + watchers.length > 0,
   };
   showProgress(answer);
   // A server that has just started still prepares some models.
@@ -66,11 +70,12 @@ async function look() {
   if (!offered) enter(asked() ?? ROOMS.find((room) => any[room]) ?? ROOMS[0]);
   for (const room of ROOMS)
     document.querySelector(`#${room} > .missing`).hidden = any[room] || !ready;
-  const those = JSON.stringify([sketchers, captioners, films]);
+  const those = JSON.stringify([sketchers, captioners, films, watchers]);
   if (those !== offered) {
     offered = those;
     drawRoom.offer(sketchers, answer.limits, found);
     captionRoom.offer(captioners, films, answer.limits);
+    watchRoom.offer(watchers, captioners);
   }
   if (lost) {
     lost = false;

@@ -13,7 +13,7 @@ from torture import runs
 from torture import table
 from training import hosts
 
-_PATIENCE = 300  # Seconds until the other host must have ended.
+_PATIENCE = 500  # Seconds until the other host must have ended.
 
 
 def start(run: runs.Run, other: tuple[str, ...] = ()) -> list[commands.Command]:
@@ -54,22 +54,22 @@ def _said(statuses, texts):
 def stop(
   name: str,
   number: signal.Signals,
+  moment: str,
   directory: pathlib.Path,
   shared: pathlib.Path,
   rng: np.random.Generator,
 ) -> Iterator[table.Outcome]:
-  """Stops one of two hosts at a random step, then runs both again.
+  """Stops one of two hosts at a random moment, then runs both again.
 
   They must end where one host with two devices ends.
   """
   run, reference = runs.create(name, directory, shared)
   check = f'two hosts, {number.name} to one, run again'
-  step = int(rng.integers(1, run.main.num_steps - 1))
-  happened = commands.reached(run.workdir, step)
+  happened = runs.condition(run, moment, rng)
   started = start(run)
   chosen = int(rng.integers(2))
   with runs.ending(*started):
-    if not runs.send_at(run, started[chosen], happened, 'save', number, rng):
+    if not runs.send_at(run, started[chosen], happened, moment, number, rng):
       yield table.Outcome(check, 'missed')
       return
     statuses, texts = _end(started)  # The other one ends by itself.
@@ -124,16 +124,20 @@ def differ(
 
 
 def cases(*, quick: bool) -> list[table.Case]:
-  """Eight of one host that is stopped, three of hosts that differ."""
+  """Ten of one host that is stopped, three of hosts that differ."""
   if quick:
     return []
   made = [
     table.Case(
-      f'hosts/{name}/{number.name}-{i}', functools.partial(stop, name, number)
+      f'hosts/{name}/{number.name}-{i}',
+      functools.partial(stop, name, number, moment),
     )
     for name in ('captioning.main', 'sketch_rnn.main')
-    for number in (signal.SIGKILL, signal.SIGTERM)
-    for i in range(2)
+    for number, moments in (
+      (signal.SIGKILL, ('step', 'step')),
+      (signal.SIGTERM, ('step', 'step', 'evaluation')),
+    )
+    for i, moment in enumerate(moments)
   ]
   for flag in (
     '--config.seed=7',

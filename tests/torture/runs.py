@@ -65,9 +65,9 @@ def _prepare_images(directory):
   captioners.prepare_few(shell, train=40, validation=9, test=7)
 
 
-def _save_encoder(directory):
+def _save_encoder(directory, depth, **fields):
   """Writes a ResNet with random parameters."""
-  variables = resnet.ResNet(depth=18, width=2, stem='whole').init(
+  variables = resnet.ResNet(depth, **fields).init(
     jax.random.key(3), np.zeros((1, 32, 32, 3), np.float32), train=False
   )
   pretrained.save(directory / _ENCODER, jax.device_get(variables))
@@ -75,7 +75,7 @@ def _save_encoder(directory):
 
 def _prepare_cached_images(directory):
   _prepare_images(directory)
-  _save_encoder(directory)
+  _save_encoder(directory, 18, width=2, stem='whole')
 
 
 def _prepare_sketches(directory):
@@ -95,7 +95,7 @@ def _prepare_clips(directory):
 
 def _prepare_cached_clips(directory):
   _prepare_clips(directory)
-  _save_encoder(directory)
+  _save_encoder(directory, 10)  # The config has no other field of it.
 
 
 def _prepare_nothing(directory):
@@ -129,7 +129,7 @@ MAINS = {
   ),
   'video.classify': Main(
     'video.classify',
-    'configs/utd_mhad.py',
+    'configs/skeletons.py:utd_mhad/ours/held_out',
     {**test_video_classify.SMALL, **_INTERVALS},
     _prepare_skeletons,
   ),
@@ -173,7 +173,7 @@ MAINS = {
       'data.resize': 16,
       'data.crop': 16,
       'data.vocabulary_threshold': 1,
-      'encoder.depth': 18,
+      'encoder.depth': 10,
       'decoder.features': 8,
       'decoder.embedding': 8,
       'batch_size': 4,

@@ -107,6 +107,8 @@ class Evaluator:
       config: `data.name`, `decoding` and `eval_batch_size`.
     """
     self._vocabulary = examples.vocabulary
+    self._examples = examples
+    self._network = network
     self._events = _has_events(config)
     self.references = {}
     for i in range(len(source)):
@@ -168,6 +170,52 @@ class Evaluator:
       scores, captions, result['absent'], time.monotonic() - start
     )
 
+  def word_frames(
+    self, variables: Any, evaluation: Evaluation, clips: batching.Source
+  ) -> dict[str, list[dict[str, Any]]]:
+    """The frame of its clip to which each word of a caption attends most.
+
+    Args:
+      variables: of the network, replicated.
+      evaluation: of this evaluator.
+      clips: records of the split with `frames`.
+
+    Returns:
+      Clip id -> `word`, `frame` and `weight` of each word; empty if the decoder
+      does not attend.
+    """
+    if not self._network.decoder.attends:
+      return {}
+    best = [found[0] for found in evaluation.captions.values()]
+    longest = 1 + max(len(caption.words) for caption in best)
+    tokens = np.stack(
+      [self._vocabulary.encode(caption.text, longest) for caption in best]
+    )
+
+    def forced():
+      for batch in batching.number(batching.read(self._batches)):
+        # Padding repeats the last clip.
+        index = np.minimum(batch['index'], len(best) - 1)
+        yield {**batch, 'tokens': tokens[index][:, np.newaxis]}
+
+    attention = prediction.predict(
+      inference.attention_step(self._network), variables, forced()
+    )
+    found = {}
+    for i, (caption, weights) in enumerate(zip(best, attention, strict=True)):
+      record = clips[i]
+      indices = self._examples.frame_indices(len(record['frames']))
+      weights = np.asarray(weights)[:, : len(indices)]
+      found[record['id']] = [
+        {
+          'word': word,
+          'frame': int(indices[row.argmax()]),
+          'weight': round(float(row.max()), 4),
+        }
+        for word, row in zip(caption.words, weights, strict=False)
+      ]
+    return found
+
   def table(self, evaluation: Evaluation) -> str:
     """The first captions beside their references, in Markdown."""
     rows = [
@@ -198,7 +246,8 @@ def evaluate_best(
 ) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split and writes the results.
 
-  `results.json` gets an entry; the captions go under `results/`.
+  `results.json` gets an entry; the captions go under `results/`, with the frame
+  to which each word attends most.
 
   Args:
     workdir: of the run.
@@ -239,6 +288,10 @@ def evaluate_best(
     },
     'evaluation_seconds': round(evaluation.seconds, 1),
   }
+  words = {}
+  if not shuffled:
+    clips = data.open_split(config.data.name, split, config.data.data_dir)
+    words = evaluate.word_frames(captioner.variables, evaluation, clips)
   if jax.process_index() == 0:
     checkpoints.write_json(
       output / 'results' / f'{name}.captions.json',
@@ -248,6 +301,7 @@ def evaluate_best(
           'caption': found[0].text,
           'log_prob': found[0].log_prob,
           'references': evaluate.references[i],
+          **({'words': words[i]} if i in words else {}),
         }
         for i, found in evaluation.captions.items()
       ],

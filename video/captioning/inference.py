@@ -52,6 +52,25 @@ class CaptionedClip:
   times: np.ndarray
   attention: np.ndarray | None
 
+  def word_times(self) -> list[dict[str, Any]]:
+    """The words of the best caption, and when each attends most.
+
+    Raises:
+      ValueError: the decoder does not attend.
+    """
+    if self.attention is None:
+      raise ValueError('the decoder does not attend')
+    # After the words come EOS and padding.
+    pairs = zip(self.captions[0].words, self.attention, strict=False)
+    return [
+      {
+        'word': word,
+        'seconds': round(float(self.times[weights.argmax()]), 3),
+        'weight': round(float(weights.max()), 4),
+      }
+      for word, weights in pairs
+    ]
+
 
 class Captioner:
   """Captions clips, in batches of one shape.
@@ -98,7 +117,7 @@ class Captioner:
     self._decode = decode_step(network, config.decoding, vocabulary)
     self._attend = None
     if network.decoder.attends:
-      self._attend = _attention_step(network)
+      self._attend = attention_step(network)
     self._encode = None
     if config.cache_features:
       self._encode = examples_lib.encode_step(config, encoder)
@@ -282,7 +301,7 @@ def decode(
   ]
 
 
-def _attention_step(network: model.Captioner) -> Callable:
+def attention_step(network: model.Captioner) -> Callable:
   """`(variables, batch) -> f32[B, W, L]`: attention of each of `tokens`."""
 
   def predict(variables, batch):

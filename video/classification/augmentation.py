@@ -124,6 +124,28 @@ def permute_channels(
 # Points: f32[T, J, D]; skeletons are in metres, with the second axis upwards.
 
 
+def shuffle_persons(
+  points: np.ndarray, persons: int, rng: np.random.Generator
+) -> np.ndarray:
+  """Permutes persons, in all frames alike: f32[T, J, D] -> the same.
+
+  Args:
+    points: f32[T, J, D], the joints of one person after those of another.
+    persons: a divisor of J.
+    rng: random generator.
+
+  Raises:
+    ValueError: J is no multiple of `persons`.
+  """
+  if points.shape[1] % persons:
+    raise ValueError(
+      f'{points.shape[1]} joints are not of {persons} persons: pass '
+      '--config.augmentation.persons=0'
+    )
+  parts = points.reshape(len(points), persons, -1, points.shape[2])
+  return parts[:, rng.permutation(persons)].reshape(points.shape)
+
+
 def relative_to(points: np.ndarray, joint: int) -> np.ndarray:
   """Subtracts the position of a joint in the first frame: f32[T, J, D]."""
   return points - points[:1, joint : joint + 1]

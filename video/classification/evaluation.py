@@ -258,6 +258,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   }
   if evaluation.confusion is not None:
     accuracies = metrics.per_class_accuracy(evaluation.confusion)
+    entry['confusion'] = evaluation.confusion.tolist()  # Rows are true.
     entry['class_accuracy'] = {
       name: None if np.isnan(accuracy) else float(accuracy)
       for name, accuracy in zip(classifier.class_names, accuracies, strict=True)

@@ -61,6 +61,7 @@ class Examples:
       `brightness`: largest change of brightness, of 255.
       `rotation`: largest rotation of points, in degrees.
       `scale`: largest logarithm of the scale, of points and of pixels.
+      `persons`: P, persons of a skeleton, whose order is shuffled; 0 keeps it.
       `noise`: standard deviation of the noise of features.
     class_names: by label.
   """
@@ -253,6 +254,8 @@ class Examples:
     if self.config.space:
       space = SPACES[self.config.space]
       points = features.reshape(len(features), -1, space.dimensions)
+      if rng is not None and change.persons:
+        points = augmentation.shuffle_persons(points, change.persons, rng)
       points = augmentation.relative_to(points, space.origin)
       if rng is not None and change.rotation:
         angle = math.radians(rng.uniform(-1, 1) * change.rotation)

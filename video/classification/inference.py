@@ -26,10 +26,12 @@ from training import app
 from training import array_files
 from training import checkpoints
 from training import released
+from video import data
 from video import frames as frames_lib
 from video.classification import examples as examples_lib
 from video.classification import losses
 from video.classification import model
+from vision import images
 
 
 class Classifier:
@@ -88,12 +90,14 @@ class Classifier:
     """Reads the record of a clip, or of features if the network reads those.
 
     Raises:
-      ValueError: the file is not a clip, or not a .npy or .npz of f32[T, D].
+      ValueError: the file is not a clip, or not a .npy or .npz of f32[T, D],
+        or a recording of `sources.skeletons`.
       OSError: the file cannot be read.
     """
     name, shape = os.fspath(path), self.frame_shape
     if self.network.encoder is None:
-      features = _read_features(pathlib.Path(path))
+      points = bool(self.config.data.space)
+      features = _read_features(pathlib.Path(path), points=points)
       record, seen = {'id': name, 'features': features}, features.shape[1:]
     else:
       frames = frames_lib.read(path, rate=self.rate)
@@ -110,6 +114,22 @@ class Classifier:
       )
     return record
 
+  def from_camera(self, frame: np.ndarray) -> np.ndarray:
+    """A frame for `online`: uint8[H, W, 3] of any size -> uint8[H, W, C].
+
+    Raises:
+      ValueError: the network reads features, or whole recordings.
+    """
+    if self.network.encoder is None or self.network.reads_whole:
+      what = 'whole recordings' if self.network.encoder else 'features'
+      raise ValueError(f'this network reads {what}, not frames of a camera')
+    if self.frame_shape[-1] == 1:
+      frame = np.rint(frame.mean(axis=-1, keepdims=True)).astype(np.uint8)
+    if self.config.data.crop:
+      return frame
+    # Trained on frames as they were: of their size, then.
+    return images.cover(frame, *self.frame_shape[:2])
+
   def probabilities(self, record: dict[str, Any]) -> np.ndarray:
     """The mean over the windows of evaluation: f32[V]."""
     windows = [
@@ -122,8 +142,8 @@ class Classifier:
   def over_time(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Class probabilities after each frame of a recording.
 
-    For clips: of the recording up to this frame; a bidirectional network reads
-    the last T frames each time. For streams: of each frame.
+    For clips: of the recording up to this frame; a network that reads whole
+    recordings reads the last T frames each time. For streams: of each frame.
 
     Returns:
       Indices of the frames i64[M], and probabilities f32[M, V].
@@ -131,7 +151,7 @@ class Classifier:
     times = self.examples.over_time(record)
     if self.streams:
       times = np.arange(len(record['frames']))
-    if self.network.bidirectional:
+    if self.network.reads_whole:
       return times, self._prefixes(record, times)
     frames = recorded_frames(record, times)
     return times, np.stack(list(self.online(frames)))
@@ -143,7 +163,7 @@ class Classifier:
       frames: uint8[H, W, C] each, or features f32[D].
 
     Raises:
-      ValueError: the network is bidirectional.
+      ValueError: the network reads whole recordings.
     """
     carry = first = None
     for frame in frames:
@@ -178,9 +198,10 @@ class Classifier:
         for end in ends
       ]
       logits, frame_logits = self._read_windows(windows)
-      last = np.array([window['length'] - 1 for window in windows])
-      chosen = self._choose(logits, frame_logits[np.arange(size), last])
-      found.append(np.asarray(jax.nn.softmax(chosen)))
+      if self.streams:
+        last = np.array([window['length'] - 1 for window in windows])
+        logits = frame_logits[np.arange(size), last]
+      found.append(np.asarray(jax.nn.softmax(logits)))
     return np.concatenate(found)[: len(times)]
 
 
@@ -272,8 +293,16 @@ def recorded_frames(
     yield recorded[i]
 
 
-def _read_features(path: pathlib.Path) -> np.ndarray:
-  """Reads f32[T, D] from a .npy file, or `features` of a .npz file."""
+def _read_features(path: pathlib.Path, *, points: bool) -> np.ndarray:
+  """Reads f32[T, D] from a .npy file, or `features` of a .npz file.
+
+  Args:
+    path: of the file.
+    points: the features are points, and may have the forms of recordings that
+      are prepared.
+  """
+  if points and path.suffix.lower() in ('.csv', '.mat'):
+    return data.read_points(path)
   if path.suffix.lower() not in frames_lib.ARRAYS:
     raise ValueError(
       f'{path} must be a .npy or .npz file of features f32[T, D]: this '
@@ -286,6 +315,8 @@ def _read_features(path: pathlib.Path) -> np.ndarray:
       f'cannot read {path}: {error}. Save f32[T, D] with numpy.save, or as '
       '`features` with numpy.savez'
     ) from error
+  if points and features.ndim > 2:
+    return data.read_points(path)
   if (
     features.ndim != 2 or features.dtype.kind not in 'fiu' or not len(features)
   ):

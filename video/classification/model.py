@@ -1,12 +1,13 @@
 """Classifiers of clips and of sequences of features; gestures in streams.
 
-All are a `Classifier`, which reads frames one by one, or their features:
+All but the last are a `Classifier`, which reads frames, or their features:
 
   LRCN (Donahue et al. 2015)      a CNN for each frame, an LSTM, and the mean of
                                   the frames' logits
   ConvLSTM (Shi et al. 2015)      an LSTM with convolutions over the CNN's map
   features                        no CNN: skeletons, fingertips
   bag of frames                   baseline, `layers=0`: the order is lost
+  DeepGRU                         see `deep_gru`
 
 `step` reads one frame and returns the logits of the clip up to it, unless the
 network is bidirectional. In streams, which have several gestures, the network
@@ -30,7 +31,9 @@ from recurrent import attention
 from recurrent import cells
 from recurrent import masking
 from recurrent import unroll
+from training import parallel
 from video import encoders
+from video.classification import deep_gru
 from vision import networks
 
 CELLS = {
@@ -60,6 +63,9 @@ class Classifier(nn.Module):
       softmax(v . tanh(W x + b)).
     attention: units of that tanh.
     hidden: units of a ReLU layer before the logits; 0 for none.
+    distances: dimensions of the points that the features are, whose distances
+      from each other are concatenated to each frame, as in Zhang et al. (2017);
+      0 leaves them out.
     difference: factor of the difference to the previous frame, which is
       concatenated to each frame; 0 leaves it out.
     dropout_rate: before each layer and before the logits.
@@ -77,10 +83,16 @@ class Classifier(nn.Module):
   pooling: str = 'mean'
   attention: int = 64
   hidden: int = 0
+  distances: int = 0
   difference: float = 0.0
   dropout_rate: float = 0.0
   train_batch_stats: bool = False
   dtype: Any = jnp.float32
+
+  @property
+  def reads_whole(self) -> bool:
+    """True if recordings are not read frame by frame."""
+    return self.bidirectional
 
   def setup(self):
     """Declares the layers; their parameters appear on the first use."""
@@ -114,7 +126,7 @@ class Classifier(nn.Module):
       Logits f32[B, V] of the clips and f32[B, T, V] of the frames; those of the
       padding are undefined.
     """
-    x = encoders.normalize(frames)
+    x = self._seen(frames)
     if self.difference:
       before = encoders.one_before(x)
       x = encoders.with_differences(x, before, self.difference)
@@ -155,7 +167,7 @@ class Classifier(nn.Module):
         'a bidirectional classifier needs whole recordings: train one with '
         'model.bidirectional=False to read frame by frame'
       )
-    x = encoders.normalize(frames)
+    x = self._seen(frames)
     encoded = self._encode(self._with_difference(x, x), train=False)
     states = [cell.start(encoded.shape[:-1]) for cell in self.forward_cells]
     width = self.features if self.layers else encoded.shape[-1]
@@ -177,8 +189,8 @@ class Classifier(nn.Module):
       of this frame. They equal those of `__call__` on clips that end here.
     """
     before, states, pooled = carry
-    pixels = encoders.normalize(frames)
-    x = self._encode(self._with_difference(pixels, before), train=False)
+    seen = self._seen(frames)
+    x = self._encode(self._with_difference(seen, before), train=False)
     new_states = []
     for cell, state in zip(self.forward_cells, states, strict=True):
       state, x = cell(state, x)
@@ -194,7 +206,12 @@ class Classifier(nn.Module):
     weighted = weighted * old[:, None] + new[:, None] * x
     summary = x if self.pooling == 'last' else weighted / total[:, None]
     logits = self._classify(summary, False), self._classify(x, False)
-    return (pixels, new_states, (peak, total, weighted)), logits
+    return (seen, new_states, (peak, total, weighted)), logits
+
+  def _seen(self, frames):
+    """Normalizes frames; concatenates the distances of points."""
+    x = encoders.normalize(frames)
+    return encoders.with_distances(x, self.distances) if self.distances else x
 
   def _with_difference(self, x, before):
     """Concatenates the difference to `before`, if there is a factor."""
@@ -229,15 +246,25 @@ def _mean_over_locations(x: jax.Array, leading: int) -> jax.Array:
   return x if x.ndim == leading + 1 else jnp.mean(x, axis=(-3, -2))
 
 
-def create(config: ml_collections.ConfigDict, num_classes: int) -> Classifier:
+def create(
+  config: ml_collections.ConfigDict, num_classes: int
+) -> Classifier | deep_gru.DeepGRU:
   """Creates the classifier of a config.
 
   Args:
-    config: `model` (arguments of `Classifier`), `encoder` (see
-      `encoders.create`), `train_batch_stats` and `dtype`.
+    config: `model` (arguments of `Classifier`, or of `DeepGRU`, which alone has
+      `widths`), `encoder` (see `encoders.create`), `train_batch_stats` and
+      `dtype`.
     num_classes: V.
   """
   dtype = jnp.dtype(config.dtype)
+  if 'widths' in config.model:
+    return deep_gru.DeepGRU(
+      num_classes,
+      norm_axis_name=parallel.AXIS,
+      dtype=dtype,
+      **{**config.model, 'widths': tuple(config.model.widths)},
+    )
   return Classifier(
     num_classes=num_classes,
     encoder=encoders.create(

@@ -54,6 +54,38 @@ def read(path: str | os.PathLike, name: str) -> np.ndarray | None:
     ValueError: it is no such file, or damaged; or the variable is something
       else than real numbers.
   """
+  for found, order in _matrices(path):
+    if found[2] == (_INT8, name.encode()):
+      return _array(found, order)
+  return None
+
+
+def read_only(path: str | os.PathLike) -> np.ndarray:
+  """The only array of real numbers in a file.
+
+  Raises:
+    OSError: the file cannot be opened.
+    ValueError: it is no such file, or damaged; or it has none, or several.
+  """
+  arrays = {}
+  for found, order in _matrices(path):
+    try:
+      arrays[found[2][1].decode('ascii', 'replace')] = _array(found, order)
+    except ValueError:  # Text, a structure, or damaged.
+      continue
+  if len(arrays) != 1:
+    names = ', '.join(list(arrays)[:20]) or 'none'
+    raise ValueError(
+      f'it must have one variable of real numbers, and has {names}'
+    )
+  (array,) = arrays.values()
+  return array
+
+
+def _matrices(
+  path: str | os.PathLike,
+) -> Iterator[tuple[list[tuple[int, bytes]], str]]:
+  """The elements of each matrix with a name, and the order of its bytes."""
   with pathlib.Path(path).open('rb') as file:
     contents = file.read(_MAX_BYTES + 1)
   if len(contents) > _MAX_BYTES:
@@ -74,9 +106,8 @@ def read(path: str | os.PathLike, name: str) -> np.ndarray | None:
       kind, body = next(_elements(body, order), (0, b''))
     if kind == _MATRIX:
       found = list(_elements(body, order))
-      if len(found) > 2 and found[2] == (_INT8, name.encode()):
-        return _array(found, order)
-  return None
+      if len(found) > 2:
+        yield found, order
 
 
 def _elements(contents: bytes, order: str) -> Iterator[tuple[int, bytes]]:

@@ -43,7 +43,6 @@ import numpy as np
 from flax import linen as nn
 
 from recurrent import cells
-from recurrent import unroll
 from video.tracking import boxes as boxes_lib
 from vision import images
 from vision import resnet
@@ -316,9 +315,16 @@ class Tracker(nn.Module):
       return state, (found, state.certainty)
 
     start = self.start(frames[:, 0], box)
-    _, (boxes, logits) = unroll.scan(
-      body, self, start, frames[:, 1:], remat=False
+    # Not `unroll.scan`: the encoder's statistics are read in each step, and of
+    # the state the GRU's alone has a gradient.
+    run = nn.scan(
+      body,
+      variable_broadcast=('params', 'batch_stats'),
+      split_rngs={'params': False},
+      in_axes=1,
+      out_axes=1,
     )
+    _, (boxes, logits) = run(self, start, frames[:, 1:])
     return (
       jnp.concatenate([box[:, None], boxes], axis=1),
       jnp.concatenate([start.certainty[:, None], logits], axis=1),

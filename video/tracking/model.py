@@ -215,14 +215,14 @@ class Tracker(nn.Module):
       self._initial_carry(batch), [x[:, 0] for x in projected]
     )
 
-    def body(self, carry, inputs):
+    def body(self, carry, inputs, first):
       count, projected = inputs
       carry = self._carried(carry, first, count)
       return self._advance(carry, projected)
 
     rest = [x[:, 1:].swapaxes(0, 1) for x in projected]
     _, outputs = unroll.scan(
-      body, self, first, (jnp.arange(time - 1), rest), time_axis=0
+      body, self, first, (jnp.arange(time - 1), rest), first, time_axis=0
     )
     return self._offsets(outputs.swapaxes(0, 1))
 

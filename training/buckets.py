@@ -1,10 +1,8 @@
-"""Batches of drawings of similar lengths, so that little padding is computed.
+"""Batches of sequences of similar lengths, so that little padding is computed.
 
-`strokes` of a batch is f32[B, bucket + 1, 5]; all of its drawings fit, with one
-end row each. Drawings that are longer than all buckets are in batches of full
-length. Every epoch has its own order of drawings and of buckets.
-
-Axes: B batch, T full length.
+A batch is cut to its bucket; all of its sequences fit. Sequences that are
+longer than all buckets are in batches of full length. Every epoch has its own
+order of records and of buckets, and each length of a batch is compiled once.
 """
 
 import functools
@@ -23,6 +21,7 @@ from training import parallel
 def training_batches(
   source: batching.Source,
   to_example: Callable[[Any, np.random.Generator], batching.Example],
+  cut: Callable[[batching.Example, int], batching.Example],
   order: 'Order',
   *,
   batch_size: int,
@@ -31,9 +30,9 @@ def training_batches(
   """Endless batches in a given order; see `batching.training_batches`.
 
   Args:
-    source: the records.
-    to_example: takes a record and a random generator; returns a dict of arrays,
-      one of them `strokes` f32[T + 1, 5].
+    source: the records: `source[epoch, index]`.
+    to_example: takes a record and a random generator; returns a dict of arrays.
+    cut: takes an example and its bucket; returns the shorter example.
     order: the records of each batch.
     batch_size: that of the order.
     seed: random seed of the augmentation.
@@ -42,13 +41,12 @@ def training_batches(
   def pick(position, unused):
     del unused
     step, slot = divmod(position, batch_size)
-    indices, bucket = order.batch(step)
-    return source[int(indices[slot])], bucket
+    epoch, indices, bucket = order.batch(step)
+    return source[epoch, int(indices[slot])], bucket
 
   def cut_example(record_and_bucket, rng):
     record, bucket = record_and_bucket
-    example = to_example(record, rng)
-    return {**example, 'strokes': example['strokes'][: bucket + 1]}
+    return cut(to_example(record, rng), bucket)
 
   return (
     grain.MapDataset.range(1)
@@ -63,56 +61,56 @@ def training_batches(
 
 
 class Order:
-  """The drawings of batch number `step`, and its length.
+  """The records of batch number `step`, and its length.
 
-  Drawings that do not fill a batch of their bucket go to the next longer one,
-  so that an epoch leaves out less than one batch in all.
+  Records that do not fill a batch of their bucket go to the next longer one, so
+  that an epoch leaves out less than one batch in all.
   """
 
   def __init__(
     self,
-    lengths: np.ndarray,
+    lengths: Callable[[int], np.ndarray],
     buckets: Sequence[int],
     longest: int,
     batch_size: int,
     seed: int,
   ):
-    """Sorts drawings into buckets.
+    """Takes what every epoch is made of.
 
     Args:
-      lengths: i32[], number of points of each drawing.
+      lengths: epoch -> i32[N], the length of each record in it.
       buckets: lengths of batches, all but the longest.
-      longest: length of the longest batches; all drawings fit into them.
+      longest: length of the longest batches; all records fit into them.
       batch_size: over all hosts.
       seed: random seed of the order.
 
     Raises:
-      ValueError: all drawings together do not fill one batch.
+      ValueError: all records together do not fill one batch.
     """
+    self._lengths = lengths
     self._buckets = [*sorted({b for b in buckets if b < longest}), longest]
-    # A drawing as long as its bucket would have no end row: it goes to the
-    # next one, unless there is none.
-    of = np.searchsorted(self._buckets[:-1], lengths, side='right')
-    self._members = [np.flatnonzero(of == i) for i in range(len(self._buckets))]
     self._batch_size = batch_size
     self._seed = seed
-    self._batches_per_epoch = len(lengths) // batch_size
+    count = len(lengths(0))
+    self._batches_per_epoch = count // batch_size
     if not self._batches_per_epoch:
       raise ValueError(
-        f'{len(lengths)} drawings do not fill a batch of {batch_size}: pass a '
+        f'{count} records do not fill a batch of {batch_size}: pass a '
         'smaller --config.batch_size, or no --config.buckets'
       )
     self._epoch = functools.lru_cache(maxsize=4)(self._make_epoch)
 
-  def batch(self, step: int) -> tuple[np.ndarray, int]:
-    """The global batch `step`: indices i64[B] and its bucket."""
+  def batch(self, step: int) -> tuple[int, np.ndarray, int]:
+    """The global batch `step`: its epoch, indices i64[B], and its bucket."""
     epoch, number = divmod(int(step), self._batches_per_epoch)
-    return self._epoch(epoch)[number]
+    return epoch, *self._epoch(epoch)[number]
 
   def _make_epoch(self, epoch: int) -> list[tuple[np.ndarray, int]]:
     rng = np.random.default_rng((self._seed, epoch))
+    buckets = np.searchsorted(self._buckets[:-1], self._lengths(epoch))
     made, left = [], np.zeros(0, np.int64)
-    for bucket, members in zip(self._buckets, self._members, strict=True):
+    for i, bucket in enumerate(self._buckets):
+      members = np.flatnonzero(buckets == i)
       pool = rng.permutation(np.concatenate([left, members]))
       count = len(pool) // self._batch_size
       filled, left = np.split(pool, [count * self._batch_size])

@@ -1,6 +1,6 @@
 r"""Plots validation curves of runs over those of the published code.
 
-  python scripts/plot_sketch_curves.py --published=DIR --output=curves.png \
+  python -m tables.sketch_curves --published=DIR --output=curves.png \
       --runs layer_norm=runs/curve_0 layer_norm=runs/curve_1
 
 The published curves are `curve_DECODER_seedN.json`, each with `valid`: rows of
