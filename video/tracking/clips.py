@@ -23,7 +23,7 @@ _ENLARGED = 160  # Small frames are enlarged to about this height in pixels.
 
 
 class Followed(NamedTuple):
-  """What was found in a clip."""
+  """Boxes found in a clip, and their certainty."""
 
   boxes: np.ndarray  # f32[T, 4]
   certainty: np.ndarray | None  # f64[T], of a box on the target.
