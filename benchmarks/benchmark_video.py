@@ -161,7 +161,6 @@ def make_ours() -> side_by_side.Side:
   def skeletons():
     config = load('skeletons')
     config.model.bidirectional = False
-    config.model.distances = 0  # PyTorch's side has none.
     features = [
       (pixels / 127.5 - 1).astype(np.float32)
       for pixels in frames(SKELETONS, 3 * JOINTS)

@@ -25,6 +25,7 @@ import PIL.Image
 from captioning import figures
 from captioning import inference
 from training import app
+from training import compilation
 from training import directories
 from training import errors
 from training import paths
@@ -101,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     if not path.absolute().parent.is_dir():
       parser.error(f'--attention={path}: its folder does not exist')
   app.set_up_logging()
+  compilation.keep_programs()
   try:
     captioner = inference.load(
       *(arguments.workdir or [released.path(arguments.pretrained)]),

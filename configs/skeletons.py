@@ -26,10 +26,12 @@ on the test split.
 The joints are relative to the third joint of the first frame (of the person
 that moves most), and so a rotation about the vertical is about that person.
 
-'ours' reads positions, the distances of all pairs of joints (Zhang et al. 2017)
-and the differences of both from the frame before. Training uses random parts of
-recordings, rotated about the vertical and scaled. Two bidirectional GRU layers,
-and attention over time.
+'ours' reads positions, but for UTD-MHAD also the distances of all pairs of
+joints (Zhang et al. 2017), and the differences of both from the frame before.
+Training uses random parts of recordings, rotated about the vertical and scaled,
+with two persons in random order. Two bidirectional GRU layers, and attention
+over time. For points in the plane pass --config.data.space=fingertip and
+--config.model.distances=2.
 
 'deepgru' is DeepGRU (Maghoumi and LaViola 2019) with Adam's rate of the
 published code. Its batch is 64 (for SBU Kinect; 128 in the paper [memory]), it
@@ -41,27 +43,31 @@ of gestures is left out there and here.
 
 from configs import common
 
-# Set -> its data (other folds and action sets by data.name), and the
-# augmentation and the steps of 'ours'.
+# Set -> its data (other folds and action sets by data.name), and of 'ours' the
+# augmentation, the dimensions of the distances (0 for none) and the steps.
 SETS = {
   'utd_mhad': (
     dict(name='skeletons/utd_mhad', num_frames=64),
     dict(rotation=30.0, scale=0.15, noise=0.005),
+    0,
     1000,
   ),
   'sbu': (
     dict(name='skeletons/sbu_kinect_fold1', num_frames=32),
     dict(rotation=180.0, scale=0.25, persons=2, noise=0.01),
+    3,
     500,
   ),
   'msr': (
     dict(name='skeletons/msr_action3d_all', num_frames=40),
     dict(rotation=30.0, scale=0.25, noise=0.01),
+    3,
     500,
   ),
   'yours': (
     dict(name='skeletons/mine', num_frames=64),
     dict(rotation=30.0, scale=0.15, noise=0.005),
+    3,
     1000,
   ),
 }
@@ -69,7 +75,7 @@ MODELS = ('ours', 'deepgru')
 PHASES = ('final', 'held_out')
 
 
-def _ours(config, augmentation, num_steps):
+def _ours(config, augmentation, distances, num_steps):
   config.augmentation = common.augmentation(min_span=0.8, **augmentation)
   config.model = dict(
     cell='gru',
@@ -78,7 +84,7 @@ def _ours(config, augmentation, num_steps):
     bidirectional=True,
     pooling='attention',
     attention=64,
-    distances=3,
+    distances=distances,
     difference=10.0,
     dropout_rate=0.4,
   )
@@ -106,7 +112,7 @@ def _deepgru(config):
 def get_config(set_model_and_phase='utd_mhad/ours'):
   name, _, rest = set_model_and_phase.partition('/')
   model, _, phase = rest.partition('/')
-  data, augmentation, num_steps = common.chosen(SETS, name)
+  data, *ours = common.chosen(SETS, name)
   model = common.chosen({x: x for x in MODELS}, model or 'ours')
   phase = common.chosen({x: x for x in PHASES}, phase or 'final')
 
@@ -114,7 +120,7 @@ def get_config(set_model_and_phase='utd_mhad/ours'):
   config.data = common.labelled_clips(space='skeleton', **data)
   config.encoder = dict()
   if model == 'ours':
-    _ours(config, augmentation, num_steps)
+    _ours(config, *ours)
   else:
     _deepgru(config)
   config.eval_batch_size = 64

@@ -30,6 +30,7 @@ from demo import guard
 from demo import server
 from demo import studio as studio_lib
 from training import app
+from training import compilation
 from training import errors
 from training import paths
 from training import released
@@ -99,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
   parser = _parser()
   arguments = parser.parse_args(paths.arguments(parser, argv))
   app.set_up_logging()
+  compilation.keep_programs()
   workdirs = [
     *(pathlib.Path(path) for path in arguments.workdir),
     *(released.path(name) for name in arguments.pretrained),

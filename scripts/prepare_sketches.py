@@ -8,6 +8,10 @@ The data set is then named 'sketches/NAME'. If NAME is 'quickdraw_sketches',
 each category becomes a data set of its own, 'quickdraw_sketches/CATEGORY',
 which would be downloaded otherwise.
 
+In some files, such as the strokes of MNIST and short_kanji, the first row leads
+from the corner of the image to the first point, without ink; with
+--first_row_moves the drawings begin at that point.
+
 Files are .npz (as published), .ndjson (QuickDraw's, simplified or raw), .svg or
 .json (a list of lines). Drawings of files without splits are split by the hash
 of their id, 80 / 10 / 10.
@@ -34,10 +38,15 @@ def main():
   parser.add_argument(
     '--skip_bad', action='store_true', help='leave out drawings that are wrong'
   )
+  parser.add_argument(
+    '--first_row_moves', action='store_true', help='the first row has no ink'
+  )
   args = parser.parse_args(paths.arguments(parser))
   app.set_up_logging()
   try:
     sketches, skipped = file_formats.load(args.input, skip_bad=args.skip_bad)
+    if args.first_row_moves:
+      sketches = [file_formats.without_first_move(x) for x in sketches]
     names = builders.prepare(args.name, sketches, args.data_dir)
   except (ValueError, OSError) as error:
     errors.fail(str(error), max_lines=None)

@@ -185,6 +185,12 @@ def from_lines(lines: Iterable[np.ndarray]) -> np.ndarray:
   )
 
 
+def without_first_move(sketch: Sketch) -> Sketch:
+  """The drawing, whose first row had led to its first point without ink."""
+  lines = strokes_lib.to_lines(sketch.strokes, from_origin=False)
+  return dataclasses.replace(sketch, strokes=strokes_lib.from_lines(lines))
+
+
 # Each yields the index of a drawing in the file, and the drawing or an error.
 _Found = Iterator[tuple[str, Sketch | str]]
 

@@ -22,6 +22,7 @@ from sketch_rnn import quality
 from sketch_rnn import rendering
 from training import app
 from training import checkpoints
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -57,7 +58,7 @@ def initial_variables(
     )
 
   if earlier is None:
-    return jax.jit(init)()
+    return compilation.run_once(init)
   checkpoints.check_shapes(
     earlier.variables, jax.eval_shape(init), pathlib.Path(path).absolute()
   )

@@ -40,6 +40,7 @@ from sketch_rnn import mixture
 from sketch_rnn import rendering
 from sketch_rnn import sheets
 from training import app
+from training import compilation
 from training import errors
 from training import paths
 from training import released
@@ -242,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
   parser = _parser()
   arguments = parser.parse_intermixed_args(paths.arguments(parser, argv))
   app.set_up_logging()
+  compilation.keep_programs()
   try:
     written = run(arguments)
   except (OSError, ValueError) as error:

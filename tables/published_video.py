@@ -246,7 +246,7 @@ def _occlusion_track() -> Table:
 
 # Names of the models of configs/skeletons.py.
 _SKELETON_MODELS = {
-  'ours': 'bidirectional GRUs, distances of the joints',
+  'ours': 'bidirectional GRUs with attention',
   'deepgru': 'DeepGRU',
 }
 _ACCURACY = {

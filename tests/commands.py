@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,6 +24,11 @@ TIMES = (
   'train/examples_per_second',
   'train/cpu_seconds',
   'validation/seconds',
+)
+# Likewise in an entry of results.json.
+RESULT_TIMES = (
+  *('evaluation_seconds', 'training_seconds', 'cpu_seconds'),
+  'frames_per_cpu_second',
 )
 
 
@@ -109,6 +115,11 @@ def lines(workdir: pathlib.Path, kind: str = '') -> list[dict[str, float]]:
     for line in values
     if any(name.startswith(kind) for name in line if name != 'step')
   ]
+
+
+def without_times(entry: dict[str, Any]) -> dict[str, Any]:
+  """An entry of results.json, without the times."""
+  return {k: v for k, v in entry.items() if k not in RESULT_TIMES}
 
 
 def reached(workdir: pathlib.Path, step: int) -> Callable[[], bool]:

@@ -551,3 +551,23 @@ def test_files_of_systems_beside_drawings_are_ignored(tmp_path):
   (tmp_path / '._cat.npz').write_bytes(b'\0\5\x16\7')
   sketches, report = file_formats.load([tmp_path])
   assert len(sketches) == 1 and not report
+
+
+@pytest.mark.parametrize(
+  ('rows', 'expected'),
+  [
+    # From the corner to the first point; then two lines.
+    (
+      [[9, 7, 0], [1, 0, 1], [5, 5, 0], [0, 2, 1]],
+      [[1, 0, 1], [5, 5, 0], [0, 2, 1]],
+    ),
+    # The first line is a dot, which keeps a row of its own.
+    ([[9, 7, 1], [5, 5, 0], [0, 2, 1]], [[0, 0, 1], [5, 5, 0], [0, 2, 1]]),
+    ([[9, 7, 1]], [[0, 0, 1]]),
+  ],
+)
+def test_a_first_row_without_ink_is_left_out(rows, expected):
+  sketch = file_formats.Sketch('a', np.array(rows, np.float32), '7', 'test')
+  found = file_formats.without_first_move(sketch)
+  np.testing.assert_array_equal(found.strokes, np.array(expected, np.float32))
+  assert (found.id, found.category, found.split) == ('a', '7', 'test')

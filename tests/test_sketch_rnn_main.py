@@ -98,8 +98,8 @@ def shell(tmp_path_factory):
 def results(workdir):
   """The entry of the test split, and its drawings."""
   entry = json.loads((workdir / 'results.json').read_text())['test']
-  del entry['evaluation_seconds'], entry['training_seconds']
-  return entry, (workdir / 'results' / 'test.svg').read_text()
+  drawings = (workdir / 'results' / 'test.svg').read_text()
+  return commands.without_times(entry), drawings
 
 
 @contextlib.contextmanager

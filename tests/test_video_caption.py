@@ -125,9 +125,7 @@ def runs(shell):
 
 def results(workdir):
   entries = json.loads((workdir / 'results.json').read_text())
-  for entry in entries.values():
-    del entry['evaluation_seconds'], entry['training_seconds']
-  return entries
+  return {k: commands.without_times(v) for k, v in entries.items()}
 
 
 def captions(workdir):

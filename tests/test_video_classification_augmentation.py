@@ -128,3 +128,21 @@ def test_turns_keep_distances_and_heights_and_add_up():
   )
   quarter = augmentation.rotate(points, np.pi / 2, (0, 2))
   np.testing.assert_allclose(quarter[..., 2], points[..., 0], atol=1e-6)
+
+
+def test_persons_are_exchanged_as_wholes():
+  points = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+  persons = points.reshape(4, 3, 2, 3)
+  orders = set()
+  for seed in range(40):
+    rng = np.random.default_rng(seed)
+    found = augmentation.shuffle_persons(points, 3, rng).reshape(4, 3, 2, 3)
+    order = tuple(
+      next(i for i in range(3) if np.array_equal(found[:, k], persons[:, i]))
+      for k in range(3)
+    )
+    assert sorted(order) == [0, 1, 2]
+    orders.add(order)
+  assert len(orders) == 6
+  with pytest.raises(ValueError, match='6 joints are not of 4 persons'):
+    augmentation.shuffle_persons(points, 4, np.random.default_rng(0))

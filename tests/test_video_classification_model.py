@@ -39,6 +39,10 @@ MODELS = {
     lambda: model(layers=2, pooling='attention', difference=3.0, hidden=4),
     (9,),
   ),
+  'distances': (
+    lambda: model(pooling='attention', distances=3, difference=3.0),
+    (9,),
+  ),
   'bag': (lambda: model(layers=0, encoder=cnn(), hidden=4), (8, 8, 3)),
   'differences': (
     lambda: model(encoder=cnn(), pooling='attention', difference=0.5),
@@ -185,6 +189,29 @@ def test_differences_are_of_neighbours():
     variables, np.concatenate([x, 3 * moved], -1), lengths, train=False
   )
   np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_distances_are_of_all_pairs_of_points():
+  x = recordings((12,))
+  classifier = model(layers=0, distances=3)
+  lengths = np.full(BATCH, TIME)
+  variables = classifier.init(jax.random.key(0), x, lengths, train=False)
+  points = x.reshape(BATCH, TIME, 4, 3)
+  pairs = [
+    np.linalg.norm(points[:, :, i] - points[:, :, j], axis=-1)
+    for i in range(4)
+    for j in range(i + 1, 4)
+  ]
+  logits, _ = read(classifier, variables, x, lengths)
+  expected, _ = model(layers=0).apply(
+    variables,
+    np.concatenate([x, np.stack(pairs, -1)], -1),
+    lengths,
+    train=False,
+  )
+  np.testing.assert_allclose(logits, expected, atol=1e-5)
+  with pytest.raises(ValueError, match='12 features are no points of 5'):
+    model(distances=5).init(jax.random.key(0), x, lengths, train=False)
 
 
 def test_what_is_unknown_is_refused():

@@ -474,9 +474,8 @@ def results(workdir):
   ((split, entry),) = json.loads((workdir / 'results.json').read_text()).items()
   assert split == 'validation'
   assert not list((workdir / 'results').glob('test*'))
-  del entry['evaluation_seconds'], entry['training_seconds']
   recognized = (workdir / 'results' / 'validation.recognized.json').read_text()
-  return entry, json.loads(recognized)
+  return commands.without_times(entry), json.loads(recognized)
 
 
 def test_killed_and_resumed_equals_uninterrupted(runs):

@@ -127,10 +127,7 @@ def trained(tmp_path_factory, otb):
 
 def results(workdir):
   entries = json.loads((workdir / 'results.json').read_text())
-  for entry in entries.values():
-    del entry['evaluation_seconds'], entry['training_seconds']
-    entry.pop('frames_per_cpu_second', None)
-  return entries
+  return {k: commands.without_times(v) for k, v in entries.items()}
 
 
 # What is learnt.

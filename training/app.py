@@ -34,6 +34,7 @@ from jax.experimental import multihost_utils
 from ml_collections import config_flags
 
 from training import agreement
+from training import compilation
 from training import console
 from training import errors
 from training import hosts
@@ -149,6 +150,11 @@ def run(
       agreement.KINDS,
       'On resuming: may differ from the checkpoint. Give it once for each.',
     )
+  keeps_programs = flags.DEFINE_bool(
+    'compilation_cache',
+    True,
+    'Keep compiled programs in the cache folder of the user, at most 1 GiB.',
+  )
   flags.DEFINE_bool('debug', False, 'Show the traceback of every error.')
   for flag in flags.FLAGS.get_flags_for_module(__name__):
     # As if the main module had defined them: its flags are those that are
@@ -156,6 +162,8 @@ def run(
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
   def start(argv):
+    if keeps_programs.value:
+      compilation.keep_programs()
     if pretrained is None or pretrained.value is None:
       directory = pathlib.Path(workdir.value).absolute()
     else:

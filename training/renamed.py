@@ -50,7 +50,7 @@ _ADDED: dict[str, dict[str, Any]] = {
   'longest_side': {'tracker': 'regression', 'encoder_weights': ''},
   'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
-  'latent_samples': {'start_from': ''},
+  'buckets': {'start_from': ''},  # Of sketch_rnn.main.
   'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {

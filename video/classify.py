@@ -30,6 +30,7 @@ from absl import flags
 from configs import schema
 from training import app
 from training import batching
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -72,10 +73,10 @@ def initial_variables(
 
   key = jax.random.key(config.seed)
   if not config.encoder_weights:
-    return jax.jit(init)(key)
+    return compilation.run_once(init, key)
   # Before the work: the file may be absent, or of another shape.
   encoder = pretrained.load_encoder(config.encoder_weights, config.encoder)
-  return pretrained.put_encoder(jax.jit(init)(key), encoder)
+  return pretrained.put_encoder(compilation.run_once(init, key), encoder)
 
 
 def train_and_evaluate(

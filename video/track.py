@@ -39,6 +39,7 @@ from absl import flags
 from configs import schema
 from training import app
 from training import batching
+from training import compilation
 from training import loop
 from training import optimizers
 from training import parallel
@@ -69,8 +70,11 @@ def initial_variables(
   if config.encoder_weights:
     # Before the work: the file may be absent, or of another depth.
     encoder = pretrained.load(config.encoder_weights, tracker.depth)
-  variables = jax.jit(tracker.init)(
-    jax.random.key(config.seed), example['frames'][None, :2], boxes
+  variables = compilation.run_once(
+    tracker.init,
+    jax.random.key(config.seed),
+    example['frames'][None, :2],
+    boxes,
   )
   return {
     name: {**tree, 'encoder': _part(encoder[name], tree['encoder'])}

@@ -286,10 +286,9 @@ def create(
 
 def _results(workdir):
   entries = json.loads((workdir / 'results.json').read_text())
+  entries = {k: commands.without_times(v) for k, v in entries.items()}
   for entry in entries.values():
-    # The number of processes, and the path of the data sets.
-    for name in ('evaluation_seconds', 'training_seconds', 'config'):
-      del entry[name]
+    del entry['config']  # The number of processes, and the path of the data.
   files = {
     path.name: json.loads(path.read_text())
     for path in (workdir / 'results').glob('*.json')
