@@ -26,6 +26,14 @@ one LSTM layer instead of two with peepholes
 code the state is reset to that after the first frame every 32 frames.
 
 Published: OTB-100's success AUC of SiamFC 0.582; that of Re3 is unknown here.
+Measured, one seed, on 14 sequences of OTB in one pass, the first box counted:
+'correlation' has a success AUC of 0.566 and a mean overlap of 0.573, with 50 of
+the 150 steps, which change the certainty and hardly the boxes; MUSTer has 0.585
+there, normalised cross-correlation 0.325. It is lost where the target turns
+over (MotorRolling, Skiing) and behind confetti (Soccer); see docs/results.md.
+On held-out clips the AUROC of the certainty is 0.96, on OTB 0.87: there it does
+not see that it follows another thing. An earlier form of 're3' had an AUC of
+0.270 on Crossing and Skiing.
 """
 
 import ml_collections
