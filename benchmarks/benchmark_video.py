@@ -2,7 +2,7 @@
 
   python benchmarks/benchmark_video.py --output=runs/benchmark_video.json
 
-The tracker of configs/otb_track.py on frames of 360 x 240 and of 1280 x 720
+The tracker of configs/otb_track.py:re3 on frames of 360 x 240 and of 1280 x 720
 pixels, that of configs/occlusion_track.py on 64 x 64; the recogniser of
 configs/gesture_stream.py, and that of configs/skeletons.py, made to read
 forwards alone, on skeletons. One target or stream, frame by frame: from a frame
@@ -59,6 +59,8 @@ class Video:
   reduction: int = 1  # Factor by which frames exceed `longest_side`.
 
 
+# Configs with an argument.
+MODELS = {'otb_track': ('re3',)}
 TRACK = {
   'tracker, 64 x 64': Video('occlusion_track', 64, 64, (20, 24, 14, 12)),
   'tracker, 360 x 240': Video('otb_track', 240, 360, (150, 90, 60, 50)),
@@ -120,7 +122,8 @@ def make_ours() -> side_by_side.Side:
     return jax.tree_util.tree_map_with_path(sample, shapes)
 
   def load(name):
-    return importlib.import_module(f'configs.{name}').get_config()
+    module = importlib.import_module(f'configs.{name}')
+    return module.get_config(*MODELS.get(name, ()))
 
   def tracker(name, video):
     config = load(video.config)

@@ -620,9 +620,13 @@ def tracking() -> ml_collections.ConfigDict:
     sequences: directory of real sequences in OTB's layout, scored at the end;
       '' for none.
     longest_side: larger frames are reduced to this many pixels first.
-    jitter: errors of the boxes around which training searches: `correlation`
-      from frame to frame, and the standard deviations of `centre` (in widths
-      and heights) and `size` (its logarithm).
+    tracker: 'regression' of the box (tracking/model.py), or 'correlation'
+      filters (tracking/correlation.py).
+    encoder_weights: pretrained ResNet of a tracker on correlation filters,
+      which is not trained further; '' for a random one.
+    jitter: for a regression, errors of the boxes around which training
+      searches: `correlation` from frame to frame, and the standard deviations
+      of `centre` (in widths and heights) and `size` (its logarithm).
     best_metric, best_mode: score that chooses the best checkpoint, and 'max' or
       'min'.
     patience: the run ends after this many evaluations in a row without a better
@@ -633,6 +637,8 @@ def tracking() -> ml_collections.ConfigDict:
       seed=0,
       sequences='',
       longest_side=640,
+      tracker='regression',
+      encoder_weights='',
       jitter=dict(correlation=0.8, centre=0.12, size=0.06),
       best_metric='success_auc',
       best_mode='max',

@@ -703,9 +703,29 @@ TRACKER = arguments(
   reset_every=integer(0),
   zero_state=flag(),
 )
+CORRELATION_TRACKER = arguments(
+  depth=choice(10, 18, 34),
+  strides=sequence(_COUNT, 1, 4),
+  side=integer(32),
+  context=number(above=1),
+  bump=number(above=0),
+  ridge=number(above=0),
+  first_iterations=_COUNT,
+  iterations=_COUNT,
+  margin=_WEIGHT,
+  rates=sequence(_SHARE, 1),
+  levels=_COUNT,
+  ratio=number(above=1),
+  level_side=integer(16),
+  size_ridge=number(above=0),
+  size_rate=_SHARE,
+  features=_COUNT,
+)
 _GENERATED = dict(
   name=choice('photo_track'),
   images=optional(text()),
+  tracks=optional(text()),
+  recorded=_SHARE,
   sequences=dict(train=_COUNT, validation=_COUNT, test=_COUNT),
   num_frames=integer(2),
   height=_COUNT,
@@ -728,6 +748,9 @@ def _tracks(config: ml_collections.ConfigDict):
   return _GENERATED if fields.get('name') == 'photo_track' else _STORED
 
 
+TRACKERS = {'regression': TRACKER, 'correlation': CORRELATION_TRACKER}
+
+
 def _check_tracking(config: ml_collections.ConfigDict) -> Problems:
   skips, filters = config.model.get('skips'), config.model.get('filters')
   if skips and filters and len(skips) != len(filters):
@@ -741,12 +764,17 @@ VIDEO_TRACK = Schema(
   'video.track',
   dict(
     **_EVERY,
-    best_metric=choice('success_auc', 'success_rate_50', 'precision_20px'),
+    best_metric=choice(
+      *('success_auc', 'mean_overlap', 'success_rate_50', 'precision_20px'),
+      'certainty/auroc',
+    ),
     sequences=text(),
     longest_side=_COUNT,
+    encoder_weights=text(),
     jitter=dict(correlation=_SHARE, centre=_WEIGHT, size=_WEIGHT),
     data=_tracks,
-    model=TRACKER,
+    tracker=choice(*TRACKERS),
+    model=lambda config: TRACKERS.get(config.get('tracker')),
     self_feeding=dict(start=integer(0), ramp=integer(0), max_share=_SHARE),
   ),
   together=(_check_optimizer, _check_tracking),

@@ -127,7 +127,10 @@ class Targets(Watcher):
       if seen:
         state, box = self._tracker.step(state, frame)
       seen = True
-      return {'box': [round(float(x), 1) for x in box]}
+      answer = {'box': [round(float(x), 1) for x in box]}
+      if state.certainty is not None:
+        answer['certainty'] = round(state.certainty, _DIGITS)
+      return answer
 
     return read
 

@@ -33,6 +33,7 @@ _FREE = (
   'checkpoint_every',
   'sequences',
   'data.images',
+  'data.tracks',
 )
 # Names of the number of test examples in `results.json`.
 _COUNTS = (
@@ -213,6 +214,14 @@ def markdown(
       lines.append(table_runs.command(row, absent))
     lines += ['```', '']
   lines += _judgement(table, measured)
+  if table.appendix is not None:
+    entries = {row.name: table_runs.entries(row, seeds) for row in table.rows}
+    first = {
+      name: next(iter(found.values()))
+      for name, found in entries.items()
+      if found
+    }
+    lines += ['', *table.appendix(first)]
   return '\n'.join(lines).rstrip() + '\n'
 
 

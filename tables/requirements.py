@@ -107,6 +107,7 @@ def _missing_sequences(
   paths = {
     'sequences': config.sequences,
     'data.images': config.data.images,
+    'data.tracks': config.data.tracks,
   }
   return [
     f'{name}={path} is no directory: {advice}'

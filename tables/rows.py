@@ -9,7 +9,9 @@ origin of a published score is one of
 """
 
 import dataclasses
+from collections.abc import Callable
 from collections.abc import Mapping
+from typing import Any
 
 CODE, READ, MEMORY = 'code', 'read', 'memory'
 
@@ -144,6 +146,8 @@ class Table:
     scale: factor of the measured scores.
     decimals: number of decimals of the measured scores.
     rows: rows that others start from, or are trained as, come first.
+    appendix: from the name of each row to the entry of its first run that has
+      ended, lines of Markdown; None for none.
     others: rows to compare with that belong to none of `rows`, such as the
       scores of human captions; printed below them.
     unscaled: scores that `scale` does not change.
@@ -157,6 +161,7 @@ class Table:
   scale: float
   decimals: int
   rows: tuple[Row, ...]
+  appendix: Callable[[Mapping[str, Mapping[str, Any]]], list[str]] | None = None
   others: tuple[Published, ...] = ()
   unscaled: tuple[str, ...] = ()
 

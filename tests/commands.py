@@ -26,7 +26,10 @@ TIMES = (
   'validation/seconds',
 )
 # Likewise in an entry of results.json.
-RESULT_TIMES = ('evaluation_seconds', 'training_seconds', 'cpu_seconds')
+RESULT_TIMES = (
+  *('evaluation_seconds', 'training_seconds', 'cpu_seconds'),
+  'frames_per_cpu_second',
+)
 
 
 @dataclasses.dataclass(frozen=True)

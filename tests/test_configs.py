@@ -19,8 +19,8 @@ from video.captioning import model as clip_captioners
 from video.classification import deep_gru
 from video.classification import model as classifiers
 from video.tracking import boxes
+from video.tracking import inference
 from video.tracking import losses
-from video.tracking import model as trackers
 from vision import resnet
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -78,7 +78,7 @@ ARGUMENTS = {
     'decoder': lambda config: clip_captioners.DECODERS[config.model],
   },
   'video.track': {
-    'model': lambda config: trackers.Tracker,
+    'model': lambda config: inference.TRACKERS[config.tracker],
     'jitter': lambda config: boxes.jitter,
     'self_feeding': lambda config: losses.self_fed_share,
   },

@@ -37,6 +37,7 @@ from video.classification import losses as classification_losses
 from video.classification import model as classifiers
 from video.tracking import boxes
 from video.tracking import evaluation as tracking
+from video.tracking import inference
 from video.tracking import losses as tracking_losses
 from video.tracking import model as trackers
 from vision import resnet
@@ -96,7 +97,10 @@ def test_the_arguments_are_those_of_the_networks():
     (schema.VGG, vgg.VGG),
     (schema.FRAME_CNN, encoders.FrameCNN),
     (schema.CLASSIFIER, classifiers.Classifier),
-    (schema.TRACKER, trackers.Tracker),
+    *(
+      (schema.TRACKERS[name], network)
+      for name, network in inference.TRACKERS.items()
+    ),
   ):
     assert group.fields.keys() == attributes(module)
   fields = {field.name for field in dataclasses.fields(sketch_rnn.SketchRNN)}
@@ -145,7 +149,7 @@ def test_the_choices_are_those_of_the_code():
       clip_captions.METRICS + clip_captions.EVENT_METRICS,
     ),
     (schema.VIDEO_CAPTION.fields['model'], clip_captioners.DECODERS),
-    (track['best_metric'], tracking.METRICS),
+    (track['best_metric'], tracking.RANKING),
     (schema.TRACKER.fields['cell'], trackers.CELLS),
     (schema.TRACKER.fields['fusion'], trackers.FUSIONS),
   ):

@@ -3,6 +3,7 @@
 import io
 import json
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,10 +12,12 @@ from starlette import testclient
 from demo import messages
 from demo import server
 from demo import studio as studio_lib
+from demo import watchers
 from demo import watching
 from training import released
 from video.classification import inference as classification
 from video.synthetic import gesture_stream
+from video.tracking import correlation
 from video.tracking import inference as tracking
 
 SOCKET = 'ws://localhost/api/watch'
@@ -155,3 +158,22 @@ def test_too_many_cameras_are_busy(client, monkeypatch):
   monkeypatch.setattr(watching, 'MAX_SESSIONS', 0)
   with client.websocket_connect(SOCKET, headers=ORIGIN) as socket:
     assert socket.receive_json()['busy']
+
+
+def test_the_certainty_is_beside_the_box(monkeypatch):
+  """Of a tracker that states one, as in its stream."""
+  network = correlation.Tracker(depth=10, side=64, level_side=16, features=4)
+  frames, box = noise(4), np.array([10, 12, 20, 16], np.float32)
+  variables = jax.jit(network.init)(
+    jax.random.key(0), np.stack(frames[:2])[None], box[None]
+  )
+  tracker = tracking.Tracker(network, variables, longest_side=640)
+  monkeypatch.setattr(tracking, 'load', lambda workdir: tracker)
+  session = watchers.Targets(None).start(frames[0], box)
+  state = tracker.start(frames[0], box)
+  for t, frame in enumerate(frames):
+    if t:
+      state, box = tracker.step(state, frame)
+    answer = session(frame)
+    np.testing.assert_allclose(answer['box'], box, atol=0.06)
+    assert answer['certainty'] == round(state.certainty, 4)

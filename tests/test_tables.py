@@ -28,6 +28,7 @@ from tables import __main__
 from tables import confusions
 from tables import flickr8k
 from tables import published as published_lib
+from tables import published_otb
 from tables import report as report_lib
 from tables import requirements
 from tables import rescored
@@ -137,7 +138,8 @@ def test_every_command_makes_a_model(name):
       caption_evaluation.check_metric(config)
     case 'video.track':
       tracker = tracking_inference.create(config)
-      assert (tracker.cell == 'none') == (row.name == 'framewise')
+      framewise = getattr(tracker, 'cell', None) == 'none'
+      assert framewise == (row.name == 'framewise')
       tracking_evaluation.check_metric(config.best_metric)
 
 
@@ -472,6 +474,48 @@ def test_the_mean_of_folds_is_a_row_without_runs(tmp_path):
   assert 'skeletons.py:sbu/ours' in reported(table_runs)
   text = json.dumps(report_lib.to_json(table_runs, [found], (0, 1), {}))
   assert json.loads(text)['rows'][0]['commands'] == {}
+
+
+def test_sequences_are_beside_those_of_the_benchmark(tmp_path):
+  """Ranked by the mean over its 14 sequences; without one there is none."""
+  scores = published_otb.published()
+  assert len(scores) == 34
+  names = {*published_otb.SEQUENCES}
+  assert all(found.keys() == names for found in scores.values())
+  overlaps = {i.replace('-1', '.1'): 0.53 for i in published_otb.SEQUENCES}
+  lines = published_otb.by_sequence(
+    {'ours': overlaps, 'part': {'Crossing': 0.5, 'Tiger1': 0.9}}
+  )
+  order = [line.split('|')[1].strip() for line in lines[2:]]
+  assert order[:3] == ['MUSTer', '**ours**', 'SCM'] and order[-1] == '**part**'
+  assert lines[3].split('|')[2:] == [' 53.0 '] * 15 + ['']
+  assert '| 50.0 |' in lines[-1] and '90.0' not in lines[-1]
+  table_runs = runs_lib.TableRuns(TABLES['otb'], tmp_path)
+  row = table_runs.table.row('tracker')
+  write_results(table_runs, row, 0, {})
+  path = table_runs.workdir(row, 0) / 'results.json'
+  entry = json.loads(path.read_text())['test']
+  entry['scores'] = {'tracker': {'success_auc': 0.4}}
+  entry['overlap_with_first_frame'] = {'tracker': overlaps}
+  path.write_text(json.dumps({'sequences': entry}))
+  measured = [report_lib.measure(table_runs, row, (0,))]
+  text = report_lib.markdown(table_runs, measured, (0,), {})
+  assert '\n| **ours** | 53.0 | 53.0 |' in text
+
+
+def test_published_scores_are_those_of_the_file(shared):
+  folder = shared / 'data' / 'tracking'
+  if not folder.is_dir():
+    pytest.skip(f'{folder} is absent: the published scores are there')
+  path = folder / 'published_otb_overlap.csv'
+  with path.open(newline='') as file:
+    rows = {row['tracker']: row for row in csv.DictReader(file)}
+  found = published_otb.published()
+  assert found.keys() == rows.keys()
+  for tracker, scores in found.items():
+    for name, score in scores.items():
+      expected = 100 * float(rows[tracker][name.replace('-', '.')])
+      assert score == pytest.approx(expected, abs=0.0501)
 
 
 def test_a_tracker_trained_on_no_images_says_so(tmp_path):

@@ -59,6 +59,7 @@ def test_curves_of_every_tracker_are_drawn():
     return metrics.OnePass(
       success=level * np.linspace(1, 0, 21),
       precision=level * np.linspace(0, 1, 51),
+      mean_overlap=level / 2,
       num_sequences=3,
     )
 
@@ -166,3 +167,29 @@ def test_probabilities_have_their_seconds_and_their_classes():
 def test_images_are_saved_as_they_are(tmp_path):
   figures.save(GREY, tmp_path / 'grey.png')
   np.testing.assert_array_equal(Image.open(tmp_path / 'grey.png'), GREY)
+
+
+def test_doubt_breaks_the_box_and_is_written():
+  boxes = {'ours': np.array([20.0, 20, 24, 16]), 'truth': np.full(4, 30.0)}
+  grey = np.full((80, 100, 3), 128, np.uint8)
+  drawn = [
+    figures.draw_boxes(grey, boxes, certainty=certainty)
+    for certainty in (None, 0.9, 0.3)
+  ]
+  counts = [is_colour(image, 0).sum() for image in drawn]
+  assert counts[0] == counts[1] > counts[2] > counts[0] / 4
+  # The other box is whole.
+  assert len({is_colour(image, 1).sum() for image in drawn}) == 1
+  corners = [image[:12, :30] for image in drawn]
+  assert (corners[0] == 128).all()
+  assert (corners[1] == 255).any() and (corners[1] != corners[2]).any()
+  strips = [
+    figures.overlay_strip([grey] * 3, boxes_of(boxes), certainty=certainty)
+    for certainty in (None, [1.0, 0.5, 0.1])
+  ]
+  assert strips[0].shape == strips[1].shape
+  assert (strips[0] != strips[1]).any()
+
+
+def boxes_of(boxes):
+  return {name: np.tile(box, (3, 1)) for name, box in boxes.items()}

@@ -1,4 +1,6 @@
+import csv
 import functools
+import re
 
 import numpy as np
 import pytest
@@ -162,6 +164,7 @@ def test_one_pass_is_the_mean_over_sequences():
   assert scores.numbers() == pytest.approx(
     {
       'success_auc': (1 / 2 + 1) / 2 * 20 / 21,
+      'mean_overlap': (1 / 2 + 1) / 2,
       'success_rate_50': (1 / 2 + 1) / 2,
       'precision_20px': (1 / 2 + 1) / 2,
     }
@@ -172,13 +175,14 @@ def test_one_pass_is_the_mean_over_sequences():
   )
 
 
-def test_the_three_numbers_differ():
+def test_the_four_numbers_differ():
   """Each is what its name says: IoU is 1/3 at 5 pixels, 3/7 at 4."""
   numbers = metrics.one_pass([track(0, 4, 5)], [track(0, 0, 0)]).numbers()
   assert numbers['precision_20px'] == 1
   assert numbers['success_rate_50'] == 0
   # More than 0, 0.05 .. 0.40, and 0, 0.05 .. 0.30: nine and seven thresholds.
   assert numbers['success_auc'] == pytest.approx((9 + 7) / 2 / 21)
+  assert numbers['mean_overlap'] == pytest.approx((3 / 7 + 1 / 3) / 2)
 
 
 def test_frames_without_truth_do_not_count():
@@ -294,3 +298,72 @@ def test_a_tracker_starts_only_where_it_may():
     may_start=np.array([False, False, True, True]),
   )
   assert started == [2] and run.starts == (2,)
+
+
+def test_scores_of_struck_are_those_that_the_benchmark_published(shared):
+  """Its own boxes on OTB's sequences; the given first box counts."""
+  folder = shared / 'data' / 'tracking'
+  if not folder.is_dir():
+    pytest.skip(f'{folder} is absent: the boxes of STRUCK are there')
+  with (folder / 'published_otb_overlap.csv').open(newline='') as file:
+    published = {row['tracker']: row for row in csv.DictReader(file)}
+  means = []
+  with np.load(folder / 'struck_rectangles.npz') as found:
+    # The benchmark scored Tiger1 five frames shifted.
+    for name in sorted(set(found.files) - {'Tiger1'}):
+      lines = (folder / f'otb/{name}/groundtruth_rect.txt').read_text()
+      rows = [re.split(r'[,\s]+', line.strip()) for line in lines.splitlines()]
+      truth = np.array(rows, float)
+      # STRUCK rounds the first box; the benchmark puts in the given one.
+      boxes = np.concatenate([truth[:1], found[name][1:]])
+      run = metrics.one_pass([boxes], [truth], count_first=True)
+      means.append(run.mean_overlap)
+      expected = float(published['STRUCK'][name])
+      assert run.mean_overlap == pytest.approx(expected, abs=1e-4), name
+  expected = float(published['STRUCK']['these_15_without_Tiger1'])
+  assert len(means) == 14
+  assert np.mean(means) == pytest.approx(expected, abs=1e-4)
+
+
+# Certainty of a tracker.
+
+
+def test_ranking_quality_counts_pairs_in_order():
+  scores = [0.1, 0.4, 0.4, 0.8]
+  labels = [False, False, True, True]
+  # Pairs: (0.4, 0.1), (0.8, 0.1), (0.8, 0.4) in order; (0.4, 0.4) a tie.
+  assert metrics.ranking_quality(scores, labels) == 3.5 / 4
+  assert metrics.ranking_quality(np.negative(scores), labels) == 0.5 / 4
+  assert np.isnan(metrics.ranking_quality(scores, [True] * 4))
+  rng = np.random.default_rng(0)
+  scores, labels = rng.integers(0, 9, 50), rng.random(50) < 0.4
+  pairs = [
+    (x > y) + (x == y) / 2 for x in scores[labels] for y in scores[~labels]
+  ]
+  assert metrics.ranking_quality(scores, labels) == pytest.approx(
+    np.mean(pairs)
+  )
+
+
+def test_the_calibration_error_is_a_mean_over_bins():
+  stated = [0.05, 0.05, 0.92, 0.98, 1.0]
+  labels = [False, True, True, True, False]
+  expected = (abs(0.1 - 1) + abs(2.9 - 2)) / 5
+  assert metrics.calibration_error(stated, labels) == pytest.approx(expected)
+  rng = np.random.default_rng(0)
+  stated = rng.random(20_000)
+  right = rng.random(20_000) < stated
+  assert metrics.calibration_error(stated, right) < 0.02
+  assert metrics.calibration_error(stated**4, right) > 0.2
+
+
+def test_certainty_is_scored_without_the_first_frames():
+  stated = [np.array([0.0, 0.9, 0.2]), np.array([0.0, 0.6])]
+  overlaps = [np.array([1.0, 0.8, 0.7]), np.array([1.0, 0.1])]
+  hidden = [np.array([False, False, True]), np.array([False, False])]
+  found = metrics.certainty_scores(stated, overlaps, hidden, 0.3)
+  # On the target: 0.9 alone. Visible: 0.9 and 0.6.
+  assert found['certainty/auroc'] == 1
+  assert found['certainty/auroc_hidden'] == 1
+  expected = (0.1**2 + 0.2**2 + 0.6**2) / 3
+  assert found['certainty/brier'] == pytest.approx(expected)

@@ -48,6 +48,17 @@ def test_otb_has_folders_of_two_tracks_and_of_a_part(tmp_path):
   assert [t.boxes[0, 0] for t in found[1:]] == [0, 1]
 
 
+@pytest.mark.parametrize('count', [349, 354])
+def test_otb_evaluates_tiger1_from_its_sixth_image(tmp_path, count):
+  lines = [f'{number / 100},1,2,2' for number in range(355 - count, 355)]
+  save_track(tmp_path / 'Tiger1', lines, count=354)
+  (track,), _ = tracks.read(tmp_path)
+  assert len(track.paths) == len(track.boxes) == 349
+  assert track.paths[0].name == '0006.jpg'
+  assert track.paths[-1].name == '0354.jpg'
+  np.testing.assert_allclose(track.boxes[[0, -1], 0], [-0.94, 2.54], atol=1e-6)
+
+
 def test_boxes_that_are_empty_say_that_nothing_is_seen(tmp_path):
   save_track(tmp_path / 'A', ['1,1,2,2', '0,0,0,0', 'NaN,NaN,NaN,NaN'])
   (track,), _ = tracks.read(tmp_path)

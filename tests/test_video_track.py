@@ -70,7 +70,8 @@ BOX = np.array([12, 10, 9, 7], np.float32)
 
 def small(module=otb_config, **fields):
   """A config in small; in names of `fields`, __ is a dot."""
-  config = module.get_config()
+  names = ('re3',) if module is otb_config else ()
+  config = module.get_config(*names)
   fields = {name.replace('__', '.'): value for name, value in fields.items()}
   drawn = SEQUENCES if module is otb_config else {}
   config.update_from_flattened_dict({**SMALL, **drawn, **fields})
@@ -148,7 +149,9 @@ def test_two_devices_equal_one_computation(share):
     name: np.stack([record[name] for record in records])
     for name in ('frames', 'boxes', 'hidden')
   }
-  shapes = track.initial_variables(tracker, records[0], 0)
+  shapes = jax.eval_shape(
+    lambda: track.initial_variables(tracker, records[0], config)
+  )
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
     lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), shapes

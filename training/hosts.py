@@ -239,6 +239,7 @@ class _Watch:
     self._first = jax.process_index() == 0
     self._heard = dict.fromkeys(sockets, time.monotonic())
     self._done = set()  # Processes at the end of their work.
+    self._stopping = set()  # Those that end after a signal: they do not die.
     self._closed = set()
     self._sending = threading.Lock()
     self._known = threading.Event()  # Another one has died or failed.
@@ -343,6 +344,7 @@ class _Watch:
         time.sleep(0.05)
       self._lost(process, f'has failed ({message["failed"]})')
     elif 'stopped' in message:
+      self._stopping.add(process)
       self._stop_too()
     elif 'lost' in message:
       self._end(message['lost'])
@@ -377,9 +379,9 @@ class _Watch:
     self._exit(128 + number)
 
   def _lost(self, process: int, reason: str):
-    """Ends all processes, unless that one was at the end of its work."""
+    """Ends all processes, unless that one was at its end."""
     self._closed.add(process)
-    if process not in self._done:
+    if process not in self._done | self._stopping:
       self._end(
         f'{self._names[process]} {reason}: all processes stop; start the same '
         'command on every host to resume from the last checkpoint'

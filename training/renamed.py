@@ -45,6 +45,9 @@ _ADDED: dict[str, dict[str, Any]] = {
     'no_repeat_content': False,
   },
   'num_steps': {'patience': 0},
+  'data.images': {'tracks': None, 'recorded': 0.0},
+  # Of video.track alone.
+  'longest_side': {'tracker': 'regression', 'encoder_weights': ''},
   'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
   'buckets': {'start_from': ''},  # Of sketch_rnn.main.

@@ -126,7 +126,11 @@ def success_and_precision(
 
 
 def draw_boxes(
-  frame: np.ndarray, boxes: Mapping[str, np.ndarray], *, scale: int = 1
+  frame: np.ndarray,
+  boxes: Mapping[str, np.ndarray],
+  *,
+  scale: int = 1,
+  certainty: float | None = None,
 ) -> np.ndarray:
   """Draws boxes on a frame.
 
@@ -136,6 +140,8 @@ def draw_boxes(
       pixels of the frame. Name i has colour i of `COLOURS`; boxes with NaN are
       not drawn.
     scale: factor by which the image is enlarged; lines stay thin.
+    certainty: probability that the first box is on its target. It is written
+      in the corner; below a half that box is broken.
 
   Returns:
     uint8[scale * H, scale * W, 3].
@@ -149,12 +155,29 @@ def draw_boxes(
       continue
     x, y, box_width, box_height = (scale * float(v) for v in box)
     right, below = x + max(box_width, 1) - 1, y + max(box_height, 1) - 1
-    brush.rectangle(
-      tuple(round(v) for v in (x, y, right, below)),
-      outline=COLOURS[i % len(COLOURS)],
-      width=width,
-    )
+    colour = COLOURS[i % len(COLOURS)]
+    corners = tuple(round(v) for v in (x, y, right, below))
+    if i == 0 and certainty is not None and certainty < 0.5:
+      _broken_rectangle(brush, corners, colour, width)
+    else:
+      brush.rectangle(corners, outline=colour, width=width)
+  if certainty is not None:
+    text = f'{100 * certainty:.0f} %'
+    brush.rectangle((0, 0, _legend_width(text), 12), fill='white')
+    brush.text((2, 0), text, fill='black')
   return np.asarray(image)
+
+
+def _broken_rectangle(brush, corners, colour: str, width: int):
+  """Draws a rectangle of dashes, four times as long as wide."""
+  left, top, right, below = corners
+  dash = 4 * width
+  for x in range(left, right + 1, 2 * dash):
+    for y in (top, below):
+      brush.line((x, y, min(x + dash, right), y), fill=colour, width=width)
+  for y in range(top, below + 1, 2 * dash):
+    for x in (left, right):
+      brush.line((x, y, x, min(y + dash, below)), fill=colour, width=width)
 
 
 def overlay_strip(
@@ -163,6 +186,7 @@ def overlay_strip(
   *,
   count: int = 8,
   side: int = 160,
+  certainty: Sequence[float] | None = None,
 ) -> np.ndarray:
   """A strip of some frames with boxes, their numbers above them.
 
@@ -173,6 +197,7 @@ def overlay_strip(
     boxes: name -> f32[T, 4]; a legend below names the colours.
     count: maximum number of frames, evenly spaced from the first to the last.
     side: small frames are enlarged, by a whole number, to about this height.
+    certainty: f64[T], probabilities, written above the frames.
 
   Returns:
     uint8[H', W', 3].
@@ -203,7 +228,10 @@ def overlay_strip(
   brush = ImageDraw.Draw(sheet)
   for i, (t, image) in enumerate(zip(chosen, images, strict=True)):
     left, top = i % columns * width, i // columns * height
-    brush.text((left + 1, top + 1), str(t), fill='black')
+    text = str(t)
+    if certainty is not None:
+      text += f': {100 * certainty[t]:.0f} %'
+    brush.text((left + 1, top + 1), text, fill='black')
     sheet.paste(Image.fromarray(image), (left, top + _HEADING))
   left, top = 0, rows * height
   for i, name in enumerate(boxes):

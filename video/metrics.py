@@ -146,17 +146,22 @@ class OnePass:
   Attributes:
     success: f64[21], the success curve.
     precision: f64[51], the precision curve.
+    mean_overlap: the mean overlap, the exact area under a success curve of all
+      thresholds. The scores that the benchmark OTB publishes by sequence are
+      these, with the first frame counted.
     num_sequences: number of sequences with a frame that counts.
   """
 
   success: np.ndarray
   precision: np.ndarray
+  mean_overlap: float
   num_sequences: int
 
   def numbers(self) -> dict[str, float]:
-    """The area under the success curve, and a value of each curve."""
+    """The area under the success curve, the mean overlap and two values."""
     return {
       'success_auc': float(self.success.mean()),
+      'mean_overlap': self.mean_overlap,
       'success_rate_50': float(self.success[_SUCCESS_AT]),
       'precision_20px': float(self.precision[_PRECISION_AT]),
     }
@@ -180,7 +185,7 @@ def one_pass(
   """
   if counted is None:
     counted = [np.ones(len(truth), bool) for truth in truths]
-  successes, precisions = [], []
+  successes, precisions, means = [], [], []
   for boxes, truth, mask in zip(predictions, truths, counted, strict=True):
     if not len(boxes) == len(truth) == len(mask):
       raise ValueError(
@@ -190,12 +195,17 @@ def one_pass(
     mask = mask & (_area(np.asarray(truth, float)) > 0)
     mask[0] &= count_first
     if mask.any():
-      successes.append(success_curve(overlap(boxes, truth)[mask]))
+      overlaps = overlap(boxes, truth)[mask]
+      successes.append(success_curve(overlaps))
+      means.append(overlaps.mean())
       precisions.append(precision_curve(centre_distance(boxes, truth)[mask]))
   if not successes:
     raise ValueError('no frame counts: pass sequences of at least two frames')
   return OnePass(
-    np.mean(successes, axis=0), np.mean(precisions, axis=0), len(successes)
+    np.mean(successes, axis=0),
+    np.mean(precisions, axis=0),
+    float(np.mean(means)),
+    len(successes),
   )
 
 
@@ -283,6 +293,80 @@ def with_restarts(
         failures.append(t)
         state, next_start = None, t + wait
   return Restarted(boxes, overlaps, tuple(starts), tuple(failures))
+
+
+def ranking_quality(scores: np.ndarray, labels: np.ndarray) -> float:
+  """The area under the receiver operating characteristic (AUROC).
+
+  The probability that a random positive has a larger score than a random
+  negative; a tie counts half.
+
+  Args:
+    scores: f64[N].
+    labels: bool[N]. NaN unless there are both kinds.
+  """
+  scores, labels = np.asarray(scores, float), np.asarray(labels, bool)
+  positives, negatives = scores[labels], np.sort(scores[~labels])
+  if not len(positives) or not len(negatives):
+    return float('nan')
+  below = np.searchsorted(negatives, positives, side='left')
+  up_to = np.searchsorted(negatives, positives, side='right')
+  return float((below + up_to).mean() / 2 / len(negatives))
+
+
+def calibration_error(
+  probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> float:
+  """The expected calibration error (Guo et al. 2017), bins of equal width.
+
+  The mean difference between the probability that is stated and the share of
+  positives, over the bins, weighted by their number of examples.
+
+  Args:
+    probabilities: f64[N], from 0 to 1.
+    labels: bool[N].
+    bins: number of bins.
+  """
+  probabilities = np.asarray(probabilities, float)
+  index = np.minimum((probabilities * bins).astype(int), bins - 1)
+  counts = np.bincount(index, minlength=bins)
+  stated = np.bincount(index, probabilities, minlength=bins)
+  true = np.bincount(index, np.asarray(labels, float), minlength=bins)
+  return float(np.abs(stated - true).sum() / counts.sum())
+
+
+def certainty_scores(
+  probabilities: Sequence[np.ndarray],
+  overlaps: Sequence[np.ndarray],
+  hidden: Sequence[np.ndarray],
+  on_target: float,
+) -> dict[str, float]:
+  """Scores of the probabilities that boxes are on their targets.
+
+  The first frames, in which the box is given, do not count.
+
+  Args:
+    probabilities: for each sequence f64[T].
+    overlaps: for each sequence f64[T], of the box with the true one.
+    hidden: for each sequence bool[T], the target is not visible.
+    on_target: a box with a larger overlap is on a visible target.
+
+  Returns:
+    'certainty/auroc' (of boxes on the target), 'certainty/auroc_hidden' (of
+    visible targets, wherever the box is), 'certainty/calibration_error' and
+    'certainty/brier', the mean squared error.
+  """
+  stated, overlaps, hidden = (
+    np.concatenate([np.asarray(x)[1:] for x in parts])
+    for parts in (probabilities, overlaps, hidden)
+  )
+  right = (overlaps > on_target) & ~hidden
+  return {
+    'certainty/auroc': ranking_quality(stated, right),
+    'certainty/auroc_hidden': ranking_quality(stated, ~hidden),
+    'certainty/calibration_error': calibration_error(stated, right),
+    'certainty/brier': float(((stated - right) ** 2).mean()),
+  }
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

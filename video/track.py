@@ -17,7 +17,8 @@ data set:
   python -m video.track --workdir=runs/track davis
 
 With --camera it follows what is in the box in the first frame of a camera, and
-prints a line for each frame: the seconds, x, y, width and height.
+prints a line for each frame: the seconds, x, y, width and height, and the
+certainty of a tracker that states one.
 
   python -m video.track --workdir=runs/track --box=205,151,17,50 --camera
 
@@ -28,6 +29,7 @@ which has seen SYNTHETIC clips alone.
 import collections
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -46,24 +48,47 @@ from video import figures
 from video import frames as frames_lib
 from video.sources import camera
 from video.tracking import clips
+from video.tracking import correlation
 from video.tracking import evaluation
 from video.tracking import examples
 from video.tracking import inference
 from video.tracking import losses
-from video.tracking import model
 from video.tracking import sequences
+from vision import pretrained
 
 
 def initial_variables(
-  tracker: model.Tracker, example: batching.Example, seed: int
+  tracker: inference.Network,
+  example: batching.Example,
+  config: ml_collections.ConfigDict,
 ) -> Any:
-  """Initial parameters."""
-  return compilation.run_once(
+  """Initial variables, with those of `encoder_weights` if it is set."""
+  boxes = example['boxes'][None, :2]
+  if isinstance(tracker, correlation.Tracker):
+    boxes = boxes[:, 0]
+  encoder = {}
+  if config.encoder_weights:
+    # Before the work: the file may be absent, or of another depth.
+    encoder = pretrained.load(config.encoder_weights, tracker.depth)
+  variables = compilation.run_once(
     tracker.init,
-    jax.random.key(seed),
+    jax.random.key(config.seed),
     example['frames'][None, :2],
-    example['boxes'][None, :2],
+    boxes,
   )
+  return {
+    name: {**tree, 'encoder': _part(encoder[name], tree['encoder'])}
+    if name in encoder
+    else tree
+    for name, tree in variables.items()
+  }
+
+
+def _part(tree: Any, like: Any) -> Any:
+  """The part of nested variables that another tree has, too."""
+  if not isinstance(like, Mapping):
+    return tree
+  return {name: _part(tree[name], branch) for name, branch in like.items()}
 
 
 def train_and_evaluate(
@@ -93,10 +118,15 @@ def train_and_evaluate(
   )
   example = examples.evaluation(training[0])
   state = parallel.create_state(
-    initial_variables(tracker, example, config.seed), optimizer
+    initial_variables(tracker, example, config),
+    optimizer,
+    frozen=tracker.frozen,
   )
   train_step = parallel.train_step(
-    losses.create(tracker, config), losses.counts, optimizer
+    losses.create(tracker, config),
+    losses.counts,
+    optimizer,
+    frozen=tracker.frozen,
   )
   evaluate = evaluation.Evaluator(
     validation, tracker, batch_size=config.eval_batch_size
@@ -167,8 +197,13 @@ def _watch(workdir: pathlib.Path, name: str, output: pathlib.Path | None):
         state = tracker.start(frame, box)
       else:
         state, box = tracker.step(state, frame)
-      print(f'{moment:.2f}\t' + '\t'.join(f'{x:.1f}' for x in box), flush=True)
-      yield figures.draw_boxes(frame, {evaluation.TRACKER: box})
+      cells = [f'{moment:.2f}', *(f'{x:.1f}' for x in box)]
+      if state.certainty is not None:
+        cells.append(f'{state.certainty:.3f}')
+      print('\t'.join(cells), flush=True)
+      yield figures.draw_boxes(
+        frame, {evaluation.TRACKER: box}, certainty=state.certainty
+      )
 
   if output is None:
     collections.deque(followed(), maxlen=0)
@@ -209,8 +244,8 @@ def use(workdir: pathlib.Path, paths: list[str]) -> int:
   output = clips.check_output('output', _OUTPUT.value, ('.mp4', '.png'))
   boxes_name = _BOXES.value or str(output.with_suffix('.csv'))
   boxes_path = clips.check_output('boxes', boxes_name, ('.csv', '.json'))
-  boxes = clips.follow(inference.load(workdir), path, box, output)
-  clips.write_boxes(boxes_path, path, boxes)
+  found = clips.follow(inference.load(workdir), path, box, output)
+  clips.write_boxes(boxes_path, path, found)
   print(output)
   print(boxes_path)
   return 0

@@ -193,7 +193,8 @@ function between([x, y], [u, v]) {
   return [Math.min(x, u), Math.min(y, v), Math.abs(x - u), Math.abs(y - v)];
 }
 
-function sketchBox(shown) {
+// A box that is probably not on its target is broken.
+function sketchBox(shown, certainty = 1) {
   const [width, height] = resized();
   canvas.width = width || 1;
   canvas.height = height || 1;
@@ -201,15 +202,17 @@ function sketchBox(shown) {
   const pen = canvas.getContext('2d');
   pen.strokeStyle = '#e69f00';
   pen.lineWidth = 3;
+  if (certainty < 0.5) pen.setLineDash([8, 8]);
   pen.strokeRect(...shown);
 }
 
-function showBox({box: found}) {
+function showBox({box: found, certainty}) {
   if (corner) return;  // Another one is being drawn.
-  sketchBox(found);
-  part('watch-seen').textContent =
-    `x ${found[0].toFixed(0)}, y ${found[1].toFixed(0)}, ` +
+  sketchBox(found, certainty);
+  const words = `x ${found[0].toFixed(0)}, y ${found[1].toFixed(0)}, ` +
     `${found[2].toFixed(0)} × ${found[3].toFixed(0)} pixels`;
+  part('watch-seen').textContent = certainty === undefined ?
+    words : `${words}; on the target: ${(100 * certainty).toFixed(0)} %`;
 }
 
 canvas.addEventListener('pointerdown', (event) => {

@@ -32,6 +32,7 @@ _PARTS = {
   'football1': (1, 74),
   'freeman3': (1, 460),
   'freeman4': (1, 283),
+  'tiger1': (6, 354),
 }
 # Folders of GOT-10k's sequences -> their split.
 _SPLITS = {'train': 'train', 'val': 'validation', 'test': 'test'}
@@ -157,8 +158,13 @@ def _read_track(path: pathlib.Path, name: str, split: str) -> Track:
   paths = _frames(folder)
   boxes = _read_boxes(path)
   part = _PARTS.get(folder.name.lower()) if of_otb else None
-  if part is not None and len(paths) > len(boxes):
-    paths = paths[part[0] - 1 : part[1]]
+  if part is not None:
+    annotated = slice(part[0] - 1, part[1])
+    # Boxes of the part alone, or of all images.
+    if len(boxes) == len(paths) >= part[1]:
+      boxes = boxes[annotated]
+    if len(paths) > len(boxes):
+      paths = paths[annotated]
   if len(paths) != len(boxes):
     hint = ''
     if len(boxes) == 1:

@@ -7,6 +7,7 @@ Axes: B sequences, N frames, T time, H height, W width, S side of a crop, C
 channels.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -49,6 +50,17 @@ def keep_inside(box: jax.Array, height: int, width: int) -> jax.Array:
   size = jnp.clip(box[..., 2:], _MIN_SIDE, frame)
   centre = jnp.clip(box[..., :2] + box[..., 2:] / 2, 0.0, frame)
   return jnp.concatenate([centre - size / 2, size], axis=-1)
+
+
+def overlap(first: jax.Array, second: jax.Array) -> jax.Array:
+  """Intersection over union: f32[..., 4] twice -> f32[...]; 0 if empty."""
+  low = jnp.maximum(first[..., :2], second[..., :2])
+  high = jnp.minimum(
+    first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:]
+  )
+  common = jnp.prod(jnp.maximum(high - low, 0.0), axis=-1)
+  areas = [jnp.prod(box[..., 2:], axis=-1) for box in (first, second)]
+  return common / jnp.maximum(sum(areas) - common, 1e-6)
 
 
 def search_boxes(boxes: jax.Array) -> jax.Array:
@@ -113,7 +125,12 @@ def check_box(box: Any, height: int, width: int) -> np.ndarray:
 
 
 def _coverage(
-  centre: jax.Array, extent: jax.Array, size: int, length: int
+  centre: jax.Array,
+  extent: jax.Array,
+  size: int,
+  length: int,
+  *,
+  repeat_edge: bool = False,
 ) -> jax.Array:
   """The weight of each pixel in each sample: f32[N, size, length].
 
@@ -126,33 +143,60 @@ def _coverage(
     extent: f32[N], sides of the crops, in pixels.
     size: number of samples.
     length: number of pixels in the frame.
+    repeat_edge: samples outside of the frame are its outermost pixels, instead
+      of having no weight.
   """
   positions = (jnp.arange(size) + 0.5) / size - 0.5
   positions = centre[:, None] + extent[:, None] * positions
+  if repeat_edge:
+    positions = jnp.clip(positions, 0.5, length - 0.5)
   width = jnp.maximum(extent / size, 1.0)[:, None, None]
   positions, pixels = positions[..., None], jnp.arange(length)
   above = jnp.minimum(positions + width / 2, pixels + 1)
   below = jnp.maximum(positions - width / 2, pixels)
-  return jnp.maximum(above - below, 0.0) / width
+  weights = jnp.maximum(above - below, 0.0)
+  if repeat_edge:
+    return weights / weights.sum(axis=-1, keepdims=True)
+  return weights / width
 
 
 def crop(
-  frames: jax.Array, boxes: jax.Array, size: int, context: float
+  frames: jax.Array,
+  boxes: jax.Array,
+  size: int,
+  context: float,
+  *,
+  repeat_edge: bool = False,
 ) -> jax.Array:
   """Crops the surroundings of boxes, resized to S x S: f32[N, S, S, C].
 
   Two products with matrices of bilinear weights instead of a gather. Pixels
-  outside of the frame are zero.
+  outside of the frame are zero, or with `repeat_edge` those of its edge.
 
   Args:
     frames: f32[N, H, W, C].
     boxes: f32[N, 4].
     size: S.
     context: width and height of the crop, as a multiple of those of the box.
+    repeat_edge: see `_coverage`.
   """
   centre = boxes[:, :2] + boxes[:, 2:] / 2
   extent = boxes[:, 2:] * context
-  rows = _coverage(centre[:, 1], extent[:, 1], size, frames.shape[1])
-  columns = _coverage(centre[:, 0], extent[:, 0], size, frames.shape[2])
+  cover = functools.partial(_coverage, size=size, repeat_edge=repeat_edge)
+  rows = cover(centre[:, 1], extent[:, 1], length=frames.shape[1])
+  columns = cover(centre[:, 0], extent[:, 0], length=frames.shape[2])
   frames = jnp.einsum('nsh,nhwc->nswc', rows, frames)
   return jnp.einsum('ntw,nswc->nstc', columns, frames)
+
+
+def crop_many(frame: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
+  """Crops many boxes of one frame, with its edge repeated.
+
+  f32[H, W, C], f32[N, 4] -> f32[N, S, S, C].
+  """
+  centre = boxes[:, :2] + boxes[:, 2:] / 2
+  cover = functools.partial(_coverage, size=size, repeat_edge=True)
+  rows = cover(centre[:, 1], boxes[:, 3], length=frame.shape[0])
+  columns = cover(centre[:, 0], boxes[:, 2], length=frame.shape[1])
+  lines = jnp.einsum('nsh,hwc->nswc', rows, frame)
+  return jnp.einsum('ntw,nswc->nstc', columns, lines)

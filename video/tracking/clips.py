@@ -7,6 +7,8 @@ import csv
 import itertools
 import pathlib
 from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,13 @@ from video.tracking import inference
 from vision import images
 
 _ENLARGED = 160  # Small frames are enlarged to about this height in pixels.
+
+
+class Followed(NamedTuple):
+  """Boxes found in a clip, and their certainty."""
+
+  boxes: np.ndarray  # f32[T, 4]
+  certainty: np.ndarray | None  # f64[T], of a box on the target.
 
 
 def read_box(text: str) -> np.ndarray:
@@ -71,26 +80,33 @@ def _followed(
   tracker: inference.Tracker,
   frames: Iterator[np.ndarray],
   box: np.ndarray,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields each frame with its box."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, float | None]]:
+  """Yields each frame with its box, and the certainty if it is known."""
   first = next(frames)
   state = tracker.start(first, box)
-  yield first, box
+  yield first, box, state.certainty
   for frame in frames:
     state, box = tracker.step(state, frame)
-    yield frame, box
+    yield frame, box, state.certainty
 
 
-def write_boxes(path: pathlib.Path, clip: pathlib.Path, boxes: np.ndarray):
-  """Writes boxes f32[T, 4]: x, y, width, height in pixels; frames from 0."""
-  rows = [[round(float(x), 2) for x in box] for box in boxes]
+def write_boxes(path: pathlib.Path, clip: pathlib.Path, found: Followed):
+  """Writes x, y, width, height in pixels, and certainty; frames from 0."""
+  rows = [[round(float(x), 2) for x in box] for box in found.boxes]
+  known = found.certainty is not None
+  certainty = [round(float(x), 4) for x in found.certainty] if known else []
   if path.suffix.lower() == '.json':
-    checkpoints.write_json(path, {'clip': str(clip), 'boxes': rows})
+    content = {'clip': str(clip), 'boxes': rows}
+    if known:
+      content['certainty'] = certainty
+    checkpoints.write_json(path, content)
     return
   with path.open('w', newline='') as file:
     writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['frame', 'x', 'y', 'width', 'height'])
-    writer.writerows([i, *row] for i, row in enumerate(rows))
+    names = ['frame', 'x', 'y', 'width', 'height']
+    writer.writerow([*names, 'certainty'] if known else names)
+    for i, row in enumerate(rows):
+      writer.writerow([i, *row, *certainty[i : i + 1]])
 
 
 def follow(
@@ -98,7 +114,7 @@ def follow(
   clip: pathlib.Path,
   box: np.ndarray,
   output: pathlib.Path,
-) -> np.ndarray:
+) -> Followed:
   """Follows the target through a clip, and writes the clip with its boxes.
 
   Args:
@@ -108,7 +124,7 @@ def follow(
     output: path of an .mp4, the clip with boxes, or a .png, a strip of frames.
 
   Returns:
-    f32[T, 4], the boxes.
+    The boxes and their certainty.
 
   Raises:
     OSError: a file cannot be read or written.
@@ -117,24 +133,32 @@ def follow(
   followed = _followed(tracker, _frames(clip), box)
   # Check the box and the first frame before writing anything.
   followed = itertools.chain([next(followed)], followed)
-  boxes = []
   if output.suffix.lower() == '.png':
-    pairs = list(followed)
-    boxes = np.stack([found for _, found in pairs])
+    frames, boxes, certainty = zip(*followed, strict=True)
+    found = _collected(boxes, certainty)
     strip = figures.overlay_strip(
-      [frame for frame, _ in pairs], {evaluation.TRACKER: boxes}
+      frames, {evaluation.TRACKER: found.boxes}, certainty=found.certainty
     )
     figures.save(strip, output)
-    return boxes
+    return found
+  parts = []
 
   def drawn():
-    for frame, found in followed:
-      boxes.append(found)
+    for frame, box, certainty in followed:
+      parts.append((box, certainty))
       yield figures.draw_boxes(
         frame,
-        {evaluation.TRACKER: found},
+        {evaluation.TRACKER: box},
         scale=max(1, _ENLARGED // len(frame)),
+        certainty=certainty,
       )
 
   frames_lib.write(output, drawn(), rate=frames_lib.frame_rate(clip))
-  return np.stack(boxes)
+  return _collected(*zip(*parts, strict=True))
+
+
+def _collected(
+  boxes: Sequence[np.ndarray], certainty: Sequence[float | None]
+) -> Followed:
+  known = certainty[0] is not None
+  return Followed(np.stack(boxes), np.array(certainty) if known else None)

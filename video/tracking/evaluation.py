@@ -21,22 +21,25 @@ from training import results
 from video import figures
 from video import metrics
 from video.tracking import baselines
+from video.tracking import correlation
 from video.tracking import examples
 from video.tracking import inference
-from video.tracking import model
+from video.tracking import losses
 
 TRACKER = 'tracker'  # Name of the trained tracker in tables and figures.
 _SHOWN = 4  # Number of sequences in a figure.
 _BLACK = 10  # A frame with a smaller mean is black.
 
+# Scores of one pass.
+METRICS = ('success_auc', 'mean_overlap', 'success_rate_50', 'precision_20px')
 # Metrics that can rank checkpoints.
-METRICS = ('success_auc', 'success_rate_50', 'precision_20px')
+RANKING = (*METRICS, 'certainty/auroc')
 
 
 def check_metric(name: str):
   """Raises a ValueError unless checkpoints can be ranked by this metric."""
-  if name not in METRICS:
-    raise ValueError(f'best_metric={name!r} is none of {", ".join(METRICS)}')
+  if name not in RANKING:
+    raise ValueError(f'best_metric={name!r} is none of {", ".join(RANKING)}')
 
 
 def scores(
@@ -85,7 +88,7 @@ class Evaluator:
   def __init__(
     self,
     source: batching.Source,
-    tracker: model.Tracker,
+    tracker: inference.Network,
     *,
     batch_size: int,
   ):
@@ -101,9 +104,7 @@ class Evaluator:
     )
     self._step = parallel.predict_step(
       lambda variables, batch: {
-        'boxes': tracker.apply(
-          variables, batch['frames'], batch['boxes'][:, 0], method='follow'
-        ),
+        **follow(tracker, variables, batch['frames'], batch['boxes'][:, 0]),
         'truth': batch['boxes'],
         'hidden': batch['hidden'],
         'brightness': batch['frames'].mean(axis=(2, 3, 4)),
@@ -125,7 +126,34 @@ class Evaluator:
       [record[name] for record in found]
       for name in ('boxes', 'truth', 'hidden', 'brightness')
     )
-    return scores(boxes, *known), boxes
+    all_scores = scores(boxes, *known)
+    if 'logits' in found[0]:
+      truths, hidden, _ = known
+      all_scores |= metrics.certainty_scores(
+        [_probability(record['logits']) for record in found],
+        [metrics.overlap(*pair) for pair in zip(boxes, truths, strict=True)],
+        hidden,
+        losses.ON_TARGET,
+      )
+    # JSON has no NaN.
+    return {k: v for k, v in all_scores.items() if not np.isnan(v)}, boxes
+
+
+def follow(
+  tracker: inference.Network, variables: Any, frames: jax.Array, box: jax.Array
+) -> dict[str, jax.Array]:
+  """The `boxes` of a network, and the `logits` of its certainty if it has any.
+
+  uint8[B, T, H, W, 3], f32[B, 4] -> f32[B, T, 4] and f32[B, T].
+  """
+  if isinstance(tracker, correlation.Tracker):
+    found = tracker.apply(variables, frames, box)
+    return dict(zip(('boxes', 'logits'), found, strict=True))
+  return {'boxes': tracker.apply(variables, frames, box, method='follow')}
+
+
+def _probability(logits: np.ndarray) -> np.ndarray:
+  return 1 / (1 + np.exp(-logits.astype(float)))
 
 
 def show(
@@ -163,6 +191,19 @@ def baseline_scores(
   return scores(boxes, truths, hidden, brightness)
 
 
+def without_state(tracker: inference.Network) -> dict[str, inference.Network]:
+  """Name -> the network without a part of its state.
+
+  Of a regression the state is zeroed at each frame; correlation filters keep
+  what they learned in the first frame.
+  """
+  if isinstance(tracker, correlation.Tracker):
+    return {'first_frame_kept': tracker.clone(rates=(0.0,), size_rate=0.0)}
+  if tracker.cell == 'none':
+    return {}
+  return {'state_zeroed': tracker.clone(zero_state=True)}
+
+
 def score_records(
   workdir: pathlib.Path, source: batching.Source
 ) -> dict[str, float]:
@@ -181,8 +222,8 @@ def score_records(
 def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   """Scores the best checkpoint of a run on a split; writes `results.json`.
 
-  For comparison it also scores the same weights with the state zeroed at each
-  frame, and the baselines.
+  For comparison it also scores the same weights without a part of the state,
+  see `without_state`, and the baselines.
 
   Args:
     workdir: directory of the run; no other config or data is needed.
@@ -198,9 +239,7 @@ def evaluate_best(workdir: pathlib.Path, split: str) -> dict[str, Any]:
   source = examples.open_split(config, split)
   variables = parallel.replicate(trained.variables)
   since = time.monotonic()
-  trackers = {TRACKER: trained.network}
-  if trained.network.cell != 'none':
-    trackers['state_zeroed'] = trained.network.clone(zero_state=True)
+  trackers = {TRACKER: trained.network, **without_state(trained.network)}
   found, boxes = {}, {}
   for name, tracker in trackers.items():
     evaluate = Evaluator(source, tracker, batch_size=config.eval_batch_size)

@@ -12,6 +12,7 @@ from training import batching
 from video import data
 from video.synthetic import occlusion_track
 from video.synthetic import photo_track
+from video.tracking import recorded
 
 
 def open_split(config: ml_collections.ConfigDict, split: str):
@@ -22,14 +23,16 @@ def open_split(config: ml_collections.ConfigDict, split: str):
   """
   fields = config.data
   if fields.name == 'photo_track':
-    return photo_track.PhotoTrack(
-      split,
-      count=fields.sequences[split],
-      num_frames=fields.num_frames,
-      height=fields.height,
-      width=fields.width,
-      images=fields.images,
+    shape = dict(
+      num_frames=fields.num_frames, height=fields.height, width=fields.width
     )
+    generated = photo_track.PhotoTrack(
+      split, count=fields.sequences[split], images=fields.images, **shape
+    )
+    if fields.tracks is None or split == 'test':
+      return generated
+    clips = recorded.RecordedClips(fields.tracks, split, **shape)
+    return recorded.Mixture(generated, clips, fields.recorded)
   if fields.name.partition('/')[0] == 'occlusion_track':
     return data.open_split(fields.name, split, fields.data_dir)
   raise ValueError(
@@ -41,8 +44,12 @@ def open_split(config: ml_collections.ConfigDict, split: str):
 def fingerprint(config: ml_collections.ConfigDict) -> str:
   """Sixteen hexadecimal digits that identify the contents of a data set."""
   if config.data.name == 'photo_track':
+    # Recorded clips aside, which change neither the validation's images nor
+    # the test.
+    generated = config.copy_and_resolve_references()
+    generated.data.tracks = None
     return photo_track.fingerprint(
-      *(open_split(config, split) for split in photo_track.SPLITS)
+      *(open_split(generated, split) for split in photo_track.SPLITS)
     )
   return data.fingerprint(config.data.name, config.data.data_dir)
 

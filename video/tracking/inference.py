@@ -9,7 +9,9 @@ Axes: H height, W width of a frame; h, w of a window in it.
 """
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,8 +24,14 @@ from training import app
 from training import checkpoints
 from training import released
 from video.tracking import boxes as boxes_lib
+from video.tracking import correlation
 from video.tracking import model
 from video.tracking import windows
+
+Network = model.Tracker | correlation.Tracker
+
+# Name -> network.
+TRACKERS = {'regression': model.Tracker, 'correlation': correlation.Tracker}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +39,20 @@ class Trained:
   """The best checkpoint of a run, with its network and its config."""
 
   config: ml_collections.ConfigDict
-  network: model.Tracker
+  network: Network
   variables: Any
   step: int
   fingerprint: str  # Of the data that it was trained on.
 
 
-def create(config: ml_collections.ConfigDict) -> model.Tracker:
+def create(config: ml_collections.ConfigDict) -> Network:
   """The network of a config."""
-  fields = config.model.to_dict()
-  # JSON has no tuples.
-  for name in ('filters', 'skips'):
-    fields[name] = tuple(fields[name])
-  return model.Tracker(**fields)
+  fields = {
+    # JSON has no tuples.
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in config.model.to_dict().items()
+  }
+  return TRACKERS[config.tracker](**fields)
 
 
 def restore(workdir: str | os.PathLike) -> Trained:
@@ -89,9 +98,114 @@ def load(workdir: str | os.PathLike) -> 'Tracker':
 class State:
   """State of a `Tracker` after a frame."""
 
-  network: model.State  # Its `frame` is the window, uint8[1, h, w, 3].
+  network: Any  # Its `frame`, where it has one, is the window.
   window: windows.Window  # The part of the reduced frame around the box.
   size: tuple[int, int]  # Height and width of the frames before reduction.
+
+  @property
+  def certainty(self) -> float | None:
+    """Probability that the box is on the target; None if it is not known."""
+    logit = getattr(self.network, 'certainty', None)
+    if logit is None:
+      return None
+    return float(1 / (1 + np.exp(-np.asarray(logit, np.float64)[0])))
+
+
+class _Regression:
+  """The programs of a `model.Tracker`: one for each size of a window."""
+
+  def __init__(self, network: model.Tracker, put: Callable[[Any], Any]):
+    def step(variables, state, frame, corner, size):
+      state, box = network.apply(
+        variables, state, frame, corner=corner, size=size, method='step'
+      )
+      # The host has the window already: do not copy it back.
+      return state.replace(frame=None), box[0]
+
+    self._step = jax.jit(step)
+    self._network = network
+    self._put = put
+
+  def prepare(self, variables: Any):
+    shapes = jax.eval_shape(
+      lambda variables: self._network.apply(
+        variables,
+        jnp.zeros((1, self._network.side, self._network.side, 3), jnp.uint8),
+        jnp.ones((1, 4)),
+        method='start',
+      ),
+      variables,
+    )
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    self._initial = self._put(zeros.replace(frame=None))
+
+  def compile(self, variables, pixels, size):
+    state = self._initial.replace(frame=pixels)
+    self._step(variables, state, pixels, np.zeros(2, np.float32), size)
+
+  def start(self, variables, pixels, box, corner, size):
+    # Equal to `model.Tracker.start`, by the program of the steps: a step from
+    # the initial carry, with the first frame as the frame before too.
+    state = self._initial.replace(frame=pixels, box=box)
+    first, _ = self._step(variables, state, pixels, corner, size)
+    return state.replace(carry=first.carry, first=first.carry)
+
+  def step(self, variables, state, pixels, corner, size):
+    return self._step(variables, state, pixels, corner, size)
+
+  def keep(self, state, pixels):
+    """The state with the window that the next step reads too."""
+    return state.replace(frame=pixels)
+
+
+class _Correlation:
+  """The programs of a `correlation.Tracker`.
+
+  Only the crop depends on the size of the window; the rest is compiled once.
+  """
+
+  def __init__(self, network: correlation.Tracker, put: Callable[[Any], Any]):
+    del put
+
+    def look(frame, box, corner):
+      return network.apply({}, None, frame, box, corner, method='look')
+
+    def advance(variables, state, crop, size):
+      state, box = network.apply(variables, state, crop, size, method='advance')
+      return state, box[0]
+
+    self._look = jax.jit(look)
+    self._begin = jax.jit(functools.partial(network.apply, method='begin'))
+    self._advance = jax.jit(advance)
+    self._side = network.side
+
+  def prepare(self, variables: Any):
+    crop = np.zeros((1, self._side, self._side, 3), np.float32)
+    state = self._begin(variables, crop, np.full((1, 4), 9, np.float32))
+    self._advance(variables, state, crop, np.full(2, 9, np.int32))
+
+  def compile(self, variables, pixels, size):
+    del variables, size
+    box = jnp.full((1, 4), 9, jnp.float32)
+    self._look(pixels, box, np.zeros(2, np.float32))
+
+  def start(self, variables, pixels, box, corner, size):
+    del size
+    return self._begin(variables, self._look(pixels, box, corner), box)
+
+  def step(self, variables, state, pixels, corner, size):
+    crop = self._look(pixels, state.box, corner)
+    return self._advance(variables, state, crop, size)
+
+  def keep(self, state, pixels):
+    del pixels
+    return state
+
+
+_PROGRAMS = {
+  model.Tracker: _Regression,
+  correlation.Tracker: _Correlation,
+}
 
 
 class Tracker:
@@ -103,9 +217,7 @@ class Tracker:
   waits for a compilation.
   """
 
-  def __init__(
-    self, network: model.Tracker, variables: Any, *, longest_side: int
-  ):
+  def __init__(self, network: Network, variables: Any, *, longest_side: int):
     """Puts the variables on the first device.
 
     Args:
@@ -120,29 +232,11 @@ class Tracker:
     if longest_side < 1:
       raise ValueError(f'longest_side={longest_side} must be at least 1')
     self._longest_side = longest_side
-    self._context = network.context
+    self._searched = network.searched
     self._variables = self._put(variables)
-
-    def step(variables, state, frame, corner, size):
-      state, box = network.apply(
-        variables, state, frame, corner=corner, size=size, method='step'
-      )
-      # The host has the window already: do not copy it back.
-      return state.replace(frame=None), box[0]
-
-    self._step = jax.jit(step)
+    self._programs = _PROGRAMS[type(network)](network, self._put)
+    self._programs.prepare(self._variables)
     self._compiled = set()
-    shapes = jax.eval_shape(
-      lambda variables: network.apply(
-        variables,
-        jnp.zeros((1, network.side, network.side, 3), jnp.uint8),
-        jnp.ones((1, 4)),
-        method='start',
-      ),
-      self._variables,
-    )
-    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    self._initial = self._put(zeros.replace(frame=None))
 
   @classmethod
   def from_trained(cls, trained: Trained) -> 'Tracker':
@@ -172,12 +266,13 @@ class Tracker:
     self._compile(size)
     window = self._around(box, size)
     pixels = self._cut(frame, window)
-    # Equal to `model.Tracker.start`, by the program of the steps: a step from
-    # the initial carry, with the first frame as the frame before too.
-    state = self._initial.replace(frame=pixels, box=self._put(box[None]))
-    first, _ = self._apply(state, pixels, window, size)
-    state = state.replace(carry=first.carry, first=first.carry)
-    return State(state, window, size)
+    state = self._programs.start(
+      self._variables,
+      pixels,
+      self._put(box[None]),
+      *self._position(window, size),
+    )
+    return State(self._programs.keep(state, pixels), window, size)
 
   def step(self, state: State, frame: np.ndarray) -> tuple[State, np.ndarray]:
     """Finds the box in the next frame.
@@ -198,13 +293,18 @@ class Tracker:
         'resize the frames to one size, or start again'
       )
     pixels = self._cut(frame, state.window)
-    network, box = self._apply(state.network, pixels, state.window, state.size)
+    network, box = self._programs.step(
+      self._variables,
+      state.network,
+      pixels,
+      *self._position(state.window, state.size),
+    )
     box = np.asarray(box)
     # The next step searches around this box, in this frame and the next one.
     window = self._around(box, state.size)
     if window != state.window:
       pixels = self._cut(frame, window)
-    state = State(network.replace(frame=pixels), window, state.size)
+    state = State(self._programs.keep(network, pixels), window, state.size)
     return state, box / self._scale(state.size)
 
   def _put(self, tree: Any) -> Any:
@@ -220,22 +320,18 @@ class Tracker:
     return np.array([columns / width, rows / height] * 2, np.float32)
 
   def _around(self, box: np.ndarray, size: tuple[int, int]) -> windows.Window:
-    return windows.around(box, self._context, *self._reduced(size))
+    return windows.around(*self._searched(box), *self._reduced(size))
 
   def _cut(self, frame: np.ndarray, window: windows.Window) -> np.ndarray:
     """The pixels of a window: uint8[H, W, 3] -> uint8[1, h, w, 3]."""
     return windows.cut(frame, self._reduced(frame.shape[:2]), window)[None]
 
-  def _apply(
-    self,
-    state: model.State,
-    pixels: np.ndarray,
-    window: windows.Window,
-    size: tuple[int, int],
-  ) -> tuple[model.State, jax.Array]:
+  def _position(
+    self, window: windows.Window, size: tuple[int, int]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """The corner of a window, and the size of the reduced frame."""
     corner = np.array([window.left, window.top], np.float32)
-    reduced = np.array(self._reduced(size), np.int32)
-    return self._step(self._variables, state, pixels, corner, reduced)
+    return corner, np.array(self._reduced(size), np.int32)
 
   def _compile(self, size: tuple[int, int]):
     """Compiles the steps of all windows in frames of this size."""
@@ -244,5 +340,5 @@ class Tracker:
       if shape not in self._compiled:
         self._compiled.add(shape)
         pixels = np.zeros((1, *shape, 3), np.uint8)
-        state = self._initial.replace(frame=pixels)
-        self._apply(state, pixels, window, size)
+        reduced = np.array(self._reduced(size), np.int32)
+        self._programs.compile(self._variables, pixels, reduced)

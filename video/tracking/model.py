@@ -11,6 +11,7 @@ crop, D features of a pair.
 
 import functools
 from typing import Any
+from typing import ClassVar
 
 import flax
 import jax
@@ -73,6 +74,7 @@ class Tracker(nn.Module):
   reset_every: int = 0
   zero_state: bool = False
   dtype: Any = jnp.float32
+  frozen: ClassVar[tuple[str, ...]] = ()  # Parameters that are not trained.
 
   def setup(self):
     """Declares the layers."""
@@ -127,6 +129,10 @@ class Tracker(nn.Module):
     )
 
   # One frame.
+
+  def searched(self, box: Any) -> tuple[Any, float]:
+    """The box whose surroundings a step reads, and the factor of its sides."""
+    return box, self.context
 
   def start(self, frame: jax.Array, box: jax.Array) -> State:
     """The state after the first frame, in which the box is given.

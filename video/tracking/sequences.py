@@ -23,6 +23,7 @@ from video.sources import tracks
 from video.tracking import baselines
 from video.tracking import evaluation
 from video.tracking import inference
+from video.tracking import losses
 from vision import images
 
 # Data sets of sequences -> the split that is scored.
@@ -105,7 +106,7 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
   trackers = {evaluation.TRACKER: inference.Tracker.from_trained(trained)}
   for name, make in baselines.BASELINES.items():
     trackers[name] = make()
-  truths = {}
+  truths, hidden, certainty, steps = {}, {}, {}, Steps()
   boxes = {name: {} for name in trackers}
   restarts = {name: {} for name in trackers}
   for record in source:
@@ -114,9 +115,12 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
     center = truth[:, :2] + truth[:, 2:] / 2
     size = frames[0].shape[1::-1]
     may_start = np.all((center >= 0) & (center <= size), axis=1)
-    truths[i] = truth
+    truths[i], hidden[i] = truth, record['hidden']
     for name, tracker in trackers.items():
-      boxes[name][i] = baselines.follow(tracker, frames, truth[0])
+      if name == evaluation.TRACKER:
+        boxes[name][i], certainty[i] = steps.follow(tracker, frames, truth[0])
+      else:
+        boxes[name][i] = baselines.follow(tracker, frames, truth[0])
       run = metrics.with_restarts(
         tracker.start, tracker.step, frames, truth, may_start=may_start
       )
@@ -126,6 +130,7 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
         output / 'results' / 'sequences',
         record,
         {name: found[i] for name, found in boxes.items()},
+        certainty[i],
       )
   passes = {name: _one_pass(truths, boxes[name]) for name in trackers}
   totals = {
@@ -139,6 +144,15 @@ def evaluate(workdir: pathlib.Path, path: str | pathlib.Path) -> dict[str, Any]:
       name: _one_pass(truths, boxes[name], count_first=True).numbers()
       for name in trackers
     },
+    'overlap_with_first_frame': {
+      name: {
+        i: _one_pass({i: truth}, boxes[name], count_first=True).mean_overlap
+        for i, truth in truths.items()
+      }
+      for name in trackers
+    },
+    **steps.numbers(),
+    **_certainty_fields(certainty, boxes[evaluation.TRACKER], truths, hidden),
     'restarted': {name: _without_nan(found) for name, found in totals.items()},
     'sequences': {
       i: {
@@ -192,16 +206,70 @@ def _total(runs: Sequence[dict[str, float]]) -> dict[str, float]:
   }
 
 
+class Steps:
+  """Follows targets, and counts the steps and their time."""
+
+  def __init__(self):
+    """No steps yet."""
+    self._count, self._seconds = 0, 0.0
+
+  def follow(
+    self, tracker: inference.Tracker, frames: Frames, box: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray | None]:
+    """The boxes f32[T, 4], and the certainty f64[T] if it is known."""
+    frames = iter(frames)
+    state = tracker.start(next(frames), box)
+    boxes, certainty = [np.asarray(box, np.float32)], [state.certainty]
+    for frame in frames:
+      since = time.process_time()
+      state, found = tracker.step(state, frame)
+      certainty.append(state.certainty)
+      self._seconds += time.process_time() - since
+      self._count += 1
+      boxes.append(found)
+    known = certainty[0] is not None
+    return np.stack(boxes), np.array(certainty) if known else None
+
+  def numbers(self) -> dict[str, float]:
+    """Frames in a second of the processor, all of its cores together."""
+    speed = self._count / max(self._seconds, 1e-9)
+    return {'frames_per_cpu_second': round(speed, 1)}
+
+
+def _certainty_fields(
+  certainty: Mapping[str, np.ndarray | None],
+  boxes: Mapping[str, np.ndarray],
+  truths: Mapping[str, np.ndarray],
+  hidden: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+  """Scores of the certainty; none of a tracker that states none."""
+  if any(found is None for found in certainty.values()):
+    return {}
+  found = metrics.certainty_scores(
+    list(certainty.values()),
+    [metrics.overlap(boxes[i], truths[i]) for i in certainty],
+    [hidden[i] for i in certainty],
+    losses.ON_TARGET,
+  )
+  return {'certainty': _without_nan(found)}
+
+
 def _write(
-  directory: pathlib.Path, record: dict[str, Any], boxes: dict[str, np.ndarray]
+  directory: pathlib.Path,
+  record: dict[str, Any],
+  boxes: dict[str, np.ndarray],
+  certainty: np.ndarray | None,
 ):
   """Writes the boxes f32[T, 4] of each tracker, and a strip of them."""
+  known = {} if certainty is None else {'certainty': certainty.tolist()}
   checkpoints.write_json(
     directory / f'{record["id"]}.json',
-    {name: found.tolist() for name, found in boxes.items()},
+    {name: found.tolist() for name, found in boxes.items()} | known,
   )
   truth = np.where(record['hidden'][:, None], np.nan, record['boxes'])
-  strip = figures.overlay_strip(record['frames'], {'truth': truth, **boxes})
+  strip = figures.overlay_strip(
+    record['frames'], {'truth': truth, **boxes}, certainty=certainty
+  )
   figures.save(strip, directory / f'{record["id"]}.png')
 
 
