@@ -68,8 +68,14 @@ class Shell(commands.Shell):
   def train(
     self, workdir: pathlib.Path, *flags: str, **kwargs
   ) -> commands.Command:
-    """Starts a run; `flags` come after those of the small experiment."""
-    small = [f'--config.{name}={value}' for name, value in SMALL.items()]
+    """Starts a run; `flags` replace those of the small experiment."""
+    given = {flag.partition('=')[0] for flag in flags}
+    # Of a field that is a tuple, a second flag would add to the first.
+    small = [
+      f'--config.{name}={value}'
+      for name, value in SMALL.items()
+      if f'--config.{name}' not in given
+    ]
     return self.start(
       'captioning.main',
       f'--workdir={workdir}',
