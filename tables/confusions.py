@@ -17,18 +17,20 @@ def matrix(
   """The sum of the matrices of all runs of a row, and the classes.
 
   Returns:
-    int64[C, C], rows are true classes; or None if there is no run, or if runs
-    differ in their classes, as action sets do.
+    int64[C, C], rows are true classes; or None if there is no run, of any fold,
+    or if runs differ in their classes, as action sets do.
   """
   parts = [table_runs.table.row(name) for name in row.mean_of] or [row]
   found = []
   for part in parts:
-    split = part.found_at[0]
+    before = len(found)
     for seed in seeds:
       path = table_runs.workdir(part, seed) / 'results'
-      path = path / f'{split}.confusion.json'
+      path = path / f'{part.found_at[0]}.confusion.json'
       if path.exists():
         found.append(json.loads(path.read_text()))
+    if len(found) == before:
+      return None
   if not found or any(x['classes'] != found[0]['classes'] for x in found):
     return None
   total = np.sum([x['rows_are_true'] for x in found], axis=0)

@@ -73,7 +73,7 @@ SEEDS = dict(
   att2in=23,
   up_down=46,
   luong=1,
-  inject_merge=0,
+  inject_merge=11,
 )
 # One of each model.
 MODELS = (

@@ -68,9 +68,9 @@ class Shell(commands.Shell):
   def train(
     self, workdir: pathlib.Path, *flags: str, **kwargs
   ) -> commands.Command:
-    """Starts a run; `flags` replace those of the small experiment."""
+    """Starts a run; `flags` come after those of the small experiment."""
+    # A tuple that is given twice is the sum of both.
     given = {flag.partition('=')[0] for flag in flags}
-    # Of a field that is a tuple, a second flag would add to the first.
     small = [
       f'--config.{name}={value}'
       for name, value in SMALL.items()

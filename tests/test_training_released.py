@@ -96,7 +96,8 @@ def test_a_released_model_reproduces_its_score(script, name):
   config = app.read_config(directory)
   chosen = generate(config.data.name, part['split'], part['examples'])
   scores = score(directory, chosen)
-  assert scores.keys() == part['scores'].keys()
+  # Scores that were added since are not in it.
+  assert scores.keys() >= part['scores'].keys()
   if 'loss' in scores:
     assert scores['loss'] == pytest.approx(part['scores']['loss'], rel=0.01)
   metric = config.best_metric

@@ -10,6 +10,7 @@ import pytest
 from configs import common
 from configs import event_captions
 from configs import schema
+from configs import sketch_kanji
 from training import app
 from training import renamed
 
@@ -92,6 +93,20 @@ def test_a_video_captioner_of_before_was_trained_from_scratch(tmp_path):
   path.write_text(config.to_json())
   found = app.read_config(tmp_path, schema.VIDEO_CAPTION, training=True)
   assert json.loads(found.to_json()) == expected
+
+
+def test_a_sketcher_of_before_was_trained_from_scratch(tmp_path):
+  """An imported model, which has no training, gets no field of it."""
+  config = sketch_kanji.get_config()
+  expected = json.loads(config.to_json())
+  del config.start_from
+  path = tmp_path / 'config.json'
+  path.write_text(config.to_json())
+  found = app.read_config(tmp_path, schema.SKETCH_RNN, training=True)
+  assert json.loads(found.to_json()) == expected
+  del config.buckets
+  path.write_text(config.to_json())
+  assert 'start_from' not in app.read_config(tmp_path, schema.SKETCH_RNN)
 
 
 def test_flags_and_options_of_before_are_refused():

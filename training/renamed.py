@@ -47,7 +47,7 @@ _ADDED: dict[str, dict[str, Any]] = {
   'num_steps': {'patience': 0},
   'augmentation.min_span': {'persons': 0},
   'data.vocabulary_threshold': {'tokenizer': 'words'},
-  'latent_samples': {'start_from': ''},
+  'buckets': {'start_from': ''},  # Of sketch_rnn.main.
   'regions': {'buckets': ()},  # Of captioning.main alone.
   # Of video.caption alone.
   'frame_labels': {
