@@ -141,7 +141,7 @@ MAINS = {
   ),
   'video.track': Main(
     'video.track',
-    'configs/otb_track.py',
+    'configs/otb_track.py:re3',
     {**test_video_track.SMALL, **test_video_track.SEQUENCES, **_INTERVALS},
     _prepare_nothing,
   ),
