@@ -13,11 +13,11 @@ Tanti, Gatt and Camilleri 2018 with their published settings, but for the
 weight of 1e-8 of the squares of par-inject's weights.
 
 Images are squashed to 224 x 224, not cropped: what is at the edges is in the
-captions, too. Steps, dropout and the other settings were chosen on the
-validation split.
+captions, too. Steps, dropout and the other settings are estimates; the search
+on the validation split (python -m tables.search) was not run.
 
 Published (Xu et al. 2015, VGG-19, soft attention): BLEU-1..4 67 / 44.8 / 29.9 /
-19.5, METEOR 18.93. Measured: see docs/results.md. All rows:
+19.5, METEOR 18.93. Measured on the test split: not run. All rows:
 python -m tables --table=flickr8k
 """
 

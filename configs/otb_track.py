@@ -16,7 +16,8 @@ ImageNet; see video/tracking/correlation.py. The filters need no training. What
 is trained is the certainty, a GRU and a dense layer, while the tracker runs; a
 quarter of the clips are recorded ones of `data.tracks`, if that is set, another
 directory of sequences. One of four of these is held out for validation.
-Settings were chosen on such recorded sequences, never on OTB's.
+Settings were chosen on such recorded sequences; three earlier runs had been
+scored on OTB's.
 
 're3': after Re3 (Gordon, Farhadi and Fox 2018), smaller: crops of 64 x 64
 instead of 227 x 227; a network trained from scratch instead of from ImageNet,

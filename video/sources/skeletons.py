@@ -39,7 +39,7 @@ LISTS = 'lists'
 _ENDINGS = ('.npy', '.npz', '.csv', '.mat')
 # Of a person, in the name of a recording: s01s02_1, a1_s3_t2, subject4-b.
 _PERSON = re.compile(r'(?:^|[_-])((?:(?:s|p|subject|person)\d+)+)(?=[_-]|$)')
-# Every so many groups of the training list one is for validation.
+# One group of this many of the training list is for validation.
 _HELD_OUT_EVERY = 9
 
 

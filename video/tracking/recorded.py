@@ -15,7 +15,7 @@ from video.sources import tracks
 from vision import images
 
 _STRIDES = (1, 1, 1, 2, 3)  # Distances between frames, sampled from these.
-_HELD_OUT = 4  # One of so many sequences is for validation.
+_HELD_OUT = 4  # One sequence of this many is for validation.
 _MIN_SIDE = 0.12  # Of a target, in heights of the clip; larger ones vary.
 _MAX_SIDE = 0.4
 
