@@ -24,13 +24,11 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-import optax
 
 from captioning import model
 from captioning import published
 from configs import schema
 from training import checkpoints
-from training import parallel
 from training import text_files
 from vision import pretrained
 from vision import resnet
@@ -159,16 +157,7 @@ def write(workdir: pathlib.Path, imported: Imported):
   """
   config = imported.config
   extras = {'config': config.to_dict(), 'vocabulary': imported.words}
-  state = parallel.create_state(imported.variables, optax.identity())
-  with checkpoints.Checkpoints(
-    workdir, best_metric=config.best_metric, mode=config.best_mode
-  ) as saved:
-    if saved.latest_step is not None:
-      raise ValueError(
-        f'{workdir} has a checkpoint already: choose another --workdir'
-      )
-    checkpoints.write_config(workdir, config)
-    saved.save(state, extras=extras)
+  checkpoints.write_imported(workdir, config, imported.variables, extras)
   published.vocabulary_lib.Vocabulary(imported.words).save(
     workdir / published.vocabulary_lib.FILE
   )

@@ -11,14 +11,12 @@ import pathlib
 from typing import Any
 
 import ml_collections
-import optax
 
 from sketch_rnn import file_formats
 from sketch_rnn import published
 from sketch_rnn import strokes
 from sketch_rnn import tensorflow_checkpoints
 from training import checkpoints
-from training import parallel
 from training import text_files
 
 _MAX_LENGTH = 250  # Of the authors' code.
@@ -123,16 +121,8 @@ def write(workdir: pathlib.Path, imported: Imported):
       'categories': [imported.name],
     },
   }
-  state = parallel.create_state({'params': imported.params}, optax.identity())
-  with checkpoints.Checkpoints(
-    workdir, best_metric=config.best_metric, mode=config.best_mode
-  ) as saved:
-    if saved.latest_step is not None:
-      raise ValueError(
-        f'{workdir} has a checkpoint already: choose another --workdir'
-      )
-    checkpoints.write_config(workdir, config)
-    saved.save(state, extras=extras)
+  variables = {'params': imported.params}
+  checkpoints.write_imported(workdir, config, variables, extras)
 
 
 def _config(imported: Imported) -> ml_collections.ConfigDict:

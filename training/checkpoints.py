@@ -35,6 +35,7 @@ import flax
 import jax
 import ml_collections
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from absl import logging
 
@@ -597,6 +598,29 @@ def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict):
         )
   if jax.process_index() == 0:
     write_json(path, new)
+
+
+def write_imported(
+  workdir: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  variables: dict[str, Any],
+  extras: dict[str, Any],
+):
+  """Makes a workdir of a model that was trained elsewhere: one checkpoint, 0.
+
+  Raises:
+    ValueError: there is a checkpoint already.
+  """
+  state = parallel.create_state(variables, optax.identity())
+  with Checkpoints(
+    workdir, best_metric=config.best_metric, mode=config.best_mode
+  ) as saved:
+    if saved.latest_step is not None:
+      raise ValueError(
+        f'{workdir} has a checkpoint already: choose another --workdir'
+      )
+    write_config(workdir, config)
+    saved.save(state, extras=extras)
 
 
 def _flatten(config: dict[str, Any]) -> dict[str, Any]:
